@@ -1,0 +1,265 @@
+//! What went wrong: what was attempted, in shell words, and why it did not work, in the kernel's own.
+//!
+//! This is the only error type of the program. It is not a catalogue of call sites: nothing branches on a message, and
+//! what is branched on (an errno) is kept. A [`Why`] becomes an [`Error`] by [`What::what`] and in no other way.
+
+use std::fmt;
+
+use rustix::io::Errno;
+
+/// The program's result.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Something that was attempted and the reason why it did not work.
+#[derive(Debug)]
+pub struct Error {
+    /// What was attempted, normally a shell command that does the same. Empty where `why` says it all.
+    what: String,
+    /// Why it did not work.
+    why: Why,
+}
+
+/// The reason of an [`Error`].
+#[derive(Debug)]
+pub enum Why {
+    /// The command line is wrong; exit status 2.
+    Usage(String),
+    /// A system call was refused.
+    Os(Errno),
+    /// A netlink request was refused; the text is the kernel's extended ack, or empty.
+    Kernel(Errno, String),
+    /// Our own reason.
+    Text(String),
+    /// Our own reason, and what to do about it.
+    Cure(String, String),
+    /// Several things went wrong, each told on its own line.
+    Many(Vec<Error>),
+}
+
+impl From<Errno> for Why {
+    fn from(errno: Errno) -> Self {
+        Self::Os(errno)
+    }
+}
+
+impl From<std::io::Error> for Why {
+    fn from(error: std::io::Error) -> Self {
+        Errno::from_io_error(&error).map_or_else(|| Self::Text(error.to_string()), Self::Os)
+    }
+}
+
+impl From<lexopt::Error> for Why {
+    fn from(error: lexopt::Error) -> Self {
+        Self::Usage(error.to_string())
+    }
+}
+
+impl From<lexopt::Error> for Error {
+    fn from(error: lexopt::Error) -> Self {
+        Self {
+            what: String::new(),
+            why: error.into(),
+        }
+    }
+}
+
+/// Names what was attempted.
+pub trait What<T> {
+    /// Turns a bare reason into an [`Error`]; `what` is only made when it is needed.
+    fn what<S: Into<String>>(self, what: impl FnOnce() -> S) -> Result<T>;
+}
+
+impl<T, W: Into<Why>> What<T> for std::result::Result<T, W> {
+    fn what<S: Into<String>>(self, what: impl FnOnce() -> S) -> Result<T> {
+        self.map_err(|why| Error {
+            what: what().into(),
+            why: why.into(),
+        })
+    }
+}
+
+impl Error {
+    /// A wrong command line: exit status 2.
+    pub fn usage(text: impl Into<String>) -> Self {
+        Self {
+            what: String::new(),
+            why: Why::Usage(text.into()),
+        }
+    }
+
+    /// A reason of our own.
+    pub fn text(what: impl Into<String>, why: impl Into<String>) -> Self {
+        Self {
+            what: what.into(),
+            why: Why::Text(why.into()),
+        }
+    }
+
+    /// A reason of our own together with the cure.
+    pub fn cure(what: impl Into<String>, why: impl Into<String>, cure: impl Into<String>) -> Self {
+        Self {
+            what: what.into(),
+            why: Why::Cure(why.into(), cure.into()),
+        }
+    }
+
+    /// `Ok` if nothing went wrong, the one error if there is one, all of them together otherwise.
+    pub fn all(mut errors: Vec<Self>) -> Result<()> {
+        match errors.len() {
+            0 => Ok(()),
+            1 => Err(errors.remove(0)),
+            _ => Err(Self {
+                what: String::new(),
+                why: Why::Many(errors),
+            }),
+        }
+    }
+
+    /// The kernel's error number, where there is one.
+    pub fn errno(&self) -> Option<Errno> {
+        match &self.why {
+            Why::Os(errno) | Why::Kernel(errno, _) => Some(*errno),
+            _ => None,
+        }
+    }
+
+    /// The exit status of a program that ends with this error (DESIGN §3.3).
+    pub fn code(&self) -> u8 {
+        match self.why {
+            Why::Usage(_) => 2,
+            _ => 1,
+        }
+    }
+
+    /// What to do about it, where the cause is known.
+    fn hint(&self) -> Option<&str> {
+        let errno = match &self.why {
+            Why::Cure(_, cure) => return Some(cure),
+            _ => self.errno()?,
+        };
+        let tool = self.what.split(' ').next().unwrap_or_default();
+        let sub = |word: &str| self.what.contains(word);
+        Some(match (tool, errno) {
+            (
+                "mount" | "umount" | "unshare" | "nsenter" | "pivot_root",
+                Errno::PERM | Errno::ACCESS,
+            ) => {
+                "needs CAP_SYS_ADMIN and no security profile that forbids mounts: run as root; \
+                 in Docker use --privileged, or --cap-add SYS_ADMIN --security-opt apparmor=unconfined"
+            }
+            ("ip", Errno::PERM) if sub("netns") => {
+                "needs CAP_SYS_ADMIN: run as root; in Docker use --privileged"
+            }
+            ("ip" | "nft", Errno::PERM) => {
+                "needs CAP_NET_ADMIN: run as root; in Docker use --privileged or --cap-add NET_ADMIN"
+            }
+            (
+                "nft",
+                Errno::OPNOTSUPP
+                | Errno::PROTONOSUPPORT
+                | Errno::NOENT
+                | Errno::AFNOSUPPORT
+                | Errno::INVAL,
+            ) => {
+                "this kernel has no nf_tables NAT (nf_tables, nft_chain_nat, nft_masq); \
+                 `kak setup --no-nat` comes up without it"
+            }
+            ("mkdir" | "printf" | "cat" | "ln", Errno::ROFS) => {
+                "this file system is read-only; in Docker add a --tmpfs for it, or choose another --root"
+            }
+            ("mkdir" | "printf" | "cat" | "ln" | "flock", Errno::ACCESS | Errno::PERM) => {
+                "run as root"
+            }
+            ("sysctl", Errno::ROFS) => {
+                "/proc/sys is read-only: set it outside, or use docker run --privileged or --sysctl"
+            }
+            _ => return None,
+        })
+    }
+
+    /// The lines that tell this error, each with `prefix` (`kak: setup`) and a colon before it.
+    pub fn lines(&self, prefix: &str) -> String {
+        use fmt::Write as _;
+        if let Why::Many(errors) = &self.why {
+            return errors.iter().map(|error| error.lines(prefix)).collect();
+        }
+        let mut lines = format!("{prefix}: {self}\n");
+        if let Some(hint) = self.hint() {
+            // Writing to a String cannot fail.
+            writeln!(lines, "{prefix}: {hint}").ok();
+        }
+        lines
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.what.is_empty() {
+            // A step's text may be several lines of shell; its first line names it.
+            write!(f, "{}: ", self.what.lines().next().unwrap_or_default())?;
+        }
+        self.why.fmt(f)
+    }
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Usage(text) | Self::Text(text) | Self::Cure(text, _) => f.write_str(text),
+            Self::Os(errno) => f.write_str(&sentence(*errno)),
+            Self::Kernel(errno, text) if text.is_empty() => f.write_str(&sentence(*errno)),
+            Self::Kernel(errno, text) => write!(f, "{} ({text})", sentence(*errno)),
+            Self::Many(errors) => {
+                for (n, error) in errors.iter().enumerate() {
+                    write!(f, "{}{error}", if n == 0 { "" } else { "; " })?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The C library's sentence for an errno, without the number that Rust adds to it.
+fn sentence(errno: Errno) -> String {
+    let text = std::io::Error::from(errno).to_string();
+    text.split(" (os error")
+        .next()
+        .unwrap_or_default()
+        .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_line_then_the_cure() {
+        let error = Err::<(), _>(Errno::PERM)
+            .what(|| "mount --rbind /etc /mnt/user/etc")
+            .unwrap_err();
+        let lines = error.lines("kak: setup");
+        let mut lines = lines.lines();
+        assert_eq!(
+            lines.next(),
+            Some("kak: setup: mount --rbind /etc /mnt/user/etc: Operation not permitted")
+        );
+        assert!(
+            lines
+                .next()
+                .is_some_and(|cure| cure.contains("CAP_SYS_ADMIN"))
+        );
+        assert_eq!(lines.next(), None);
+    }
+
+    #[test]
+    fn the_extended_ack_is_told() {
+        let why = Why::Kernel(Errno::NETUNREACH, "Nexthop has invalid gateway".into());
+        let error = Err::<(), _>(why)
+            .what(|| "ip route add default")
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "ip route add default: Network unreachable (Nexthop has invalid gateway)"
+        );
+    }
+}

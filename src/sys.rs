@@ -1,0 +1,368 @@
+//! The one door to the kernel for what rustix lacks or marks unsafe. Nothing else in the program is unsafe.
+//!
+//! It is not an abstraction: each function is one system call (or one C idiom made of two) under its own name.
+//!
+//! # Safety
+//!
+//! The program has one thread while any function here runs that is unsafe in the presence of others (fork, clone): the
+//! only threads it ever starts open one descriptor in another namespace and are joined at once. Pointers given to the
+//! kernel live on the stack of the function that passes them, or are borrowed from the caller for the call.
+
+#![allow(unsafe_code, reason = "the one door")]
+#![allow(clippy::as_conversions, reason = "C integer types at the boundary")]
+
+use std::ffi::{CStr, CString, OsString};
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStringExt as _;
+
+use rustix::io::{Errno, Result};
+use rustix::process::{Pid, Signal};
+
+/// Where the C library enters: without the standard library's own start-up, which would set SIGPIPE, poll the standard
+/// descriptors and map a signal stack before the first line of ours.
+#[cfg(not(test))]
+#[unsafe(no_mangle)]
+extern "C" fn main(argc: libc::c_int, argv: *const *const libc::c_char) -> libc::c_int {
+    let mut args = Vec::new();
+    for n in 0..usize::try_from(argc).unwrap_or(0) {
+        // SAFETY: the kernel passes argc pointers.
+        let pointer = unsafe { *argv.add(n) };
+        if pointer.is_null() {
+            break;
+        }
+        // SAFETY: each points to a string that ends in NUL and lives as long as the process.
+        let arg = unsafe { CStr::from_ptr(pointer) };
+        args.push(OsString::from_vec(arg.to_bytes().to_vec()));
+    }
+    libc::c_int::from(crate::run(args))
+}
+
+/// The result of a C call that says -1 and sets errno.
+fn check(result: libc::c_int) -> Result<libc::c_int> {
+    if result == -1 {
+        Err(last())
+    } else {
+        Ok(result)
+    }
+}
+
+/// errno.
+fn last() -> Errno {
+    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
+}
+
+/// `pid_t fork(void)`: `None` in the child. <https://man7.org/linux/man-pages/man2/fork.2.html>
+pub fn fork() -> Result<Option<Pid>> {
+    // SAFETY: there is no other thread, so the child may do whatever the parent may.
+    let pid = unsafe { libc::fork() };
+    check(pid).map(Pid::from_raw)
+}
+
+/// `clone3` in the manner of fork, into new namespaces (`CLONE_NEW*`); the parent also gets the child's pidfd.
+/// <https://man7.org/linux/man-pages/man2/clone.2.html>
+pub fn clone(flags: u64) -> Result<Option<(Pid, OwnedFd)>> {
+    /// `struct clone_args`, linux/sched.h, its first version.
+    #[repr(C)]
+    #[derive(Default)]
+    struct Args {
+        flags: u64,
+        pidfd: u64,
+        child_tid: u64,
+        parent_tid: u64,
+        exit_signal: u64,
+        stack: u64,
+        stack_size: u64,
+        tls: u64,
+    }
+    let mut pidfd: libc::c_int = -1;
+    let args = Args {
+        flags: flags | libc::CLONE_PIDFD as u64,
+        pidfd: std::ptr::from_mut(&mut pidfd) as u64,
+        exit_signal: libc::SIGCHLD as u64,
+        ..Args::default()
+    };
+    // SAFETY: there is no other thread; no stack is given, so the child goes on with a copy of this one.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<Args>()) };
+    let Some(pid) = Pid::from_raw(check(pid as libc::c_int)?) else {
+        return Ok(None);
+    };
+    // SAFETY: the kernel has just put a new descriptor there.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    Ok(Some((pid, pidfd)))
+}
+
+/// `int unshare(int flags)`. <https://man7.org/linux/man-pages/man2/unshare.2.html>
+pub fn unshare(flags: rustix::thread::UnshareFlags) -> Result<()> {
+    // SAFETY: CLONE_FILES, the one flag that could invalidate a descriptor of ours, is never asked for.
+    unsafe { rustix::thread::unshare_unsafe(flags) }
+}
+
+/// `void _exit(int status)`: ends a forked child without flushing what it shares with its parent.
+pub fn exit_now(status: u8) -> ! {
+    // SAFETY: no destructor has to run in a forked child.
+    unsafe { libc::_exit(libc::c_int::from(status)) }
+}
+
+/// `int execve(const char *path, char *const argv[], char *const envp[])`: only returns to say why it did not work.
+/// <https://man7.org/linux/man-pages/man2/execve.2.html>
+pub fn execve(path: &CStr, argv: &[CString], envp: &[CString]) -> Errno {
+    let pointers = |list: &[CString]| -> Vec<*const libc::c_char> {
+        list.iter()
+            .map(|text| text.as_ptr())
+            .chain([std::ptr::null()])
+            .collect()
+    };
+    let (argv, envp) = (pointers(argv), pointers(envp));
+    // SAFETY: both arrays end in NULL and their strings outlive the call.
+    unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
+    last()
+}
+
+/// A set of signals.
+#[derive(Clone, Copy)]
+pub struct SignalSet(libc::sigset_t);
+
+impl SignalSet {
+    /// No signal.
+    pub fn empty() -> Self {
+        let mut set = std::mem::MaybeUninit::uninit();
+        // SAFETY: sigemptyset writes the whole set.
+        unsafe { libc::sigemptyset(set.as_mut_ptr()) };
+        // SAFETY: written just above.
+        Self(unsafe { set.assume_init() })
+    }
+
+    /// Exactly these signals.
+    pub fn of(signals: &[Signal]) -> Self {
+        let mut set = Self::empty();
+        for signal in signals {
+            // SAFETY: the set is initialised.
+            unsafe { libc::sigaddset(&raw mut set.0, signal.as_raw()) };
+        }
+        set
+    }
+
+    /// Every signal but those that a fault of our own raises (signal(7)).
+    pub fn all_but_faults() -> Self {
+        let mut set = std::mem::MaybeUninit::uninit();
+        // SAFETY: sigfillset writes the whole set.
+        unsafe { libc::sigfillset(set.as_mut_ptr()) };
+        // SAFETY: written just above.
+        let mut set = unsafe { set.assume_init() };
+        for fault in [
+            libc::SIGSEGV,
+            libc::SIGBUS,
+            libc::SIGILL,
+            libc::SIGFPE,
+            libc::SIGTRAP,
+            libc::SIGSYS,
+            libc::SIGABRT,
+        ] {
+            // SAFETY: the set is initialised.
+            unsafe { libc::sigdelset(&raw mut set, fault) };
+        }
+        Self(set)
+    }
+}
+
+/// `sigprocmask(SIG_SETMASK, ...)`: the mask that was in force before.
+pub fn set_signal_mask(set: &SignalSet) -> SignalSet {
+    let mut old = SignalSet::empty();
+    // SAFETY: both sets are initialised; the call cannot fail with SIG_SETMASK.
+    unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const set.0, &raw mut old.0) };
+    old
+}
+
+/// `sigprocmask(SIG_BLOCK, ...)`: the mask that was in force before.
+pub fn block_signals(set: &SignalSet) -> SignalSet {
+    let mut old = SignalSet::empty();
+    // SAFETY: both sets are initialised; the call cannot fail with SIG_BLOCK.
+    unsafe { libc::sigprocmask(libc::SIG_BLOCK, &raw const set.0, &raw mut old.0) };
+    old
+}
+
+/// What a process does on a signal; kept so that a child can get it back.
+#[derive(Clone, Copy)]
+pub struct Disposition(libc::sigaction);
+
+/// What [`set_disposition`] can ask for.
+#[derive(Clone, Copy)]
+pub enum Action {
+    /// `SIG_DFL`.
+    Default,
+    /// `SIG_IGN`.
+    Ignore,
+}
+
+/// `sigaction(signal, SIG_DFL or SIG_IGN)`: the disposition that was in force before.
+pub fn set_disposition(signal: Signal, action: Action) -> Disposition {
+    // SAFETY: sigaction is plain data, for which zeroes are SIG_DFL, no flags and an empty mask.
+    let (mut new, mut old): (libc::sigaction, libc::sigaction) = unsafe { std::mem::zeroed() };
+    new.sa_sigaction = match action {
+        Action::Default => libc::SIG_DFL,
+        Action::Ignore => libc::SIG_IGN,
+    };
+    // SAFETY: both point to whole structures.
+    unsafe { libc::sigaction(signal.as_raw(), &raw const new, &raw mut old) };
+    Disposition(old)
+}
+
+/// Puts back what [`set_disposition`] returned.
+pub fn restore_disposition(signal: Signal, old: &Disposition) {
+    // SAFETY: the structure is one that the kernel filled in.
+    unsafe { libc::sigaction(signal.as_raw(), &raw const old.0, std::ptr::null_mut()) };
+}
+
+/// `int signalfd(-1, set, SFD_CLOEXEC | SFD_NONBLOCK)`. <https://man7.org/linux/man-pages/man2/signalfd.2.html>
+pub fn signalfd(set: &SignalSet) -> Result<OwnedFd> {
+    // SAFETY: the set is initialised.
+    let fd = check(unsafe {
+        libc::signalfd(-1, &raw const set.0, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK)
+    })?;
+    // SAFETY: the descriptor is new and nobody else's.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// A signal read from a signalfd.
+#[derive(Clone, Copy, Debug)]
+pub struct Received {
+    /// Its number; one that rustix has no name for stays a number.
+    pub number: i32,
+    /// Sent by this process, in the reader's PID namespace; 0 where the sender is outside of it, or is the kernel.
+    pub sender: u32,
+}
+
+/// The next signal that waits in a signalfd (`struct signalfd_siginfo`), if there is one.
+pub fn read_signal(fd: BorrowedFd<'_>) -> Option<Received> {
+    let mut bytes = [0; size_of::<libc::signalfd_siginfo>()];
+    rustix::io::read(fd, &mut bytes)
+        .ok()
+        .filter(|read| *read == bytes.len())?;
+    let word = |at: usize| Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
+    Some(Received {
+        number: i32::try_from(word(0)?).ok()?,
+        sender: word(12)?,
+    })
+}
+
+/// `kill(-1, signal)`: to every process of this PID namespace but its init and the caller.
+pub fn kill_all(signal: Signal) {
+    // SAFETY: kill touches no memory. That there is nobody to kill is fine.
+    unsafe { libc::kill(-1, signal.as_raw()) };
+}
+
+/// `kill(pid, number)` for a signal that came as a number.
+pub fn kill_number(pid: Pid, number: i32) -> Result<()> {
+    // SAFETY: kill touches no memory.
+    check(unsafe { libc::kill(pid.as_raw_nonzero().get(), number) }).map(drop)
+}
+
+/// Dies of signal `number` as a child did: default disposition, nothing blocked, no core of ours. Returns only where
+/// that signal does not kill.
+pub fn die_of(number: i32) {
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable).ok();
+    if let Some(signal) = Signal::from_named_raw(number) {
+        set_disposition(signal, Action::Default);
+    }
+    set_signal_mask(&SignalSet::empty());
+    kill_number(rustix::process::getpid(), number).ok();
+}
+
+/// The owner of a POSIX lock.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Holder {
+    /// Nobody has a lock that conflicts.
+    None,
+    /// This process, in the caller's PID namespace.
+    Process(Pid),
+    /// Somebody whom the caller's PID namespace does not show.
+    Hidden,
+}
+
+/// `struct flock` for the one byte at `at`.
+fn lock_of(kind: libc::c_int, at: u8) -> libc::flock {
+    // SAFETY: plain data, for which zeroes are valid.
+    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+    lock.l_type = kind as libc::c_short;
+    lock.l_whence = libc::SEEK_SET as libc::c_short;
+    lock.l_start = libc::off_t::from(at);
+    lock.l_len = 1;
+    lock
+}
+
+/// `fcntl(fd, F_SETLK, F_WRLCK)` on one byte. The lock belongs to the process, is not inherited by fork, and goes when
+/// the process closes any descriptor of the file. <https://man7.org/linux/man-pages/man2/fcntl.2.html>
+pub fn lock_byte(fd: BorrowedFd<'_>, at: u8) -> Result<()> {
+    let lock = lock_of(libc::F_WRLCK, at);
+    // SAFETY: the structure is whole.
+    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETLK, &raw const lock) }).map(drop)
+}
+
+/// `fcntl(fd, F_GETLK)` on one byte: who holds a write lock there.
+pub fn lock_holder(fd: BorrowedFd<'_>, at: u8) -> Result<Holder> {
+    // A read lock conflicts with a write lock only, and may be asked about through a descriptor that can only read.
+    let mut lock = lock_of(libc::F_RDLCK, at);
+    // SAFETY: the structure is whole.
+    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETLK, &raw mut lock) })?;
+    if libc::c_int::from(lock.l_type) == libc::F_UNLCK {
+        return Ok(Holder::None);
+    }
+    Ok(if lock.l_pid > 0 {
+        Pid::from_raw(lock.l_pid).map_or(Holder::Hidden, Holder::Process)
+    } else {
+        Holder::Hidden
+    })
+}
+
+/// `int close_range(unsigned first, ~0U, 0)`, one by one where the kernel is older than 5.9.
+pub fn close_from(first: libc::c_int) {
+    // SAFETY: the caller says that nobody uses a descriptor from `first` on.
+    if unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) } == 0 {
+        return;
+    }
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile)
+        .current
+        .unwrap_or(65536);
+    for fd in first..libc::c_int::try_from(limit.min(65536)).unwrap_or(65536) {
+        // SAFETY: as above; a number that is no descriptor is refused without harm.
+        unsafe { libc::close(fd) };
+    }
+}
+
+/// `setsockopt(fd, SOL_NETLINK, option, 1)`: linux/netlink.h's `NETLINK_*` options, all of which are switches.
+pub fn netlink_option(fd: BorrowedFd<'_>, option: libc::c_int) -> Result<()> {
+    let on: libc::c_int = 1;
+    let size = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: pointer and size describe one int.
+    check(unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_NETLINK,
+            option,
+            (&raw const on).cast(),
+            size,
+        )
+    })
+    .map(drop)
+}
+
+/// `getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE)`: a number that no other network namespace gets while this kernel runs;
+/// 0 before Linux 5.14, which has none.
+pub fn netns_cookie(fd: BorrowedFd<'_>) -> u64 {
+    /// asm-generic/socket.h.
+    const SO_NETNS_COOKIE: libc::c_int = 71;
+    let mut cookie: u64 = 0;
+    let mut size = size_of::<u64>() as libc::socklen_t;
+    let option = (&raw mut cookie).cast();
+    // SAFETY: pointer and size describe one u64.
+    let result = unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_NETNS_COOKIE,
+            option,
+            &raw mut size,
+        )
+    };
+    if result == 0 { cookie } else { 0 }
+}
