@@ -24,6 +24,8 @@ pub struct Error {
 pub enum Why {
     /// The command line is wrong; exit status 2.
     Usage(String),
+    /// No error: the applet's help is asked for.
+    Help,
     /// A system call was refused.
     Os(Errno),
     /// A netlink request was refused; the text is the kernel's extended ack, or empty.
@@ -85,6 +87,19 @@ impl Error {
             what: String::new(),
             why: Why::Usage(text.into()),
         }
+    }
+
+    /// The wish for help, which ends an applet as an error does.
+    pub fn help() -> Self {
+        Self {
+            what: String::new(),
+            why: Why::Help,
+        }
+    }
+
+    /// Whether this is [`Error::help`].
+    pub fn asks_help(&self) -> bool {
+        matches!(self.why, Why::Help)
     }
 
     /// A reason of our own.
@@ -206,6 +221,7 @@ impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Usage(text) | Self::Text(text) | Self::Cure(text, _) => f.write_str(text),
+            Self::Help => f.write_str("--help"),
             Self::Os(errno) => f.write_str(&sentence(*errno)),
             Self::Kernel(errno, text) if text.is_empty() => f.write_str(&sentence(*errno)),
             Self::Kernel(errno, text) => write!(f, "{} ({text})", sentence(*errno)),

@@ -37,6 +37,12 @@ extern "C" fn main(argc: libc::c_int, argv: *const *const libc::c_char) -> libc:
     libc::c_int::from(crate::run(args))
 }
 
+/// Whether the kernel gave this process more rights than its caller has (`AT_SECURE`, getauxval(3)).
+pub fn is_privileged_by_file() -> bool {
+    // SAFETY: getauxval reads what the kernel put on the stack.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}
+
 /// The result of a C call that says -1 and sets errno.
 fn check(result: libc::c_int) -> Result<libc::c_int> {
     if result == -1 {
