@@ -3,6 +3,12 @@
 //! An applet is a name under which the binary can be called. Each is declared beside its code as one `const APPLET`;
 //! nothing here knows what an applet does.
 
+mod init;
+mod nssh;
+mod setup;
+mod status;
+mod teardown;
+
 use std::ffi::{OsStr, OsString};
 use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
@@ -36,7 +42,13 @@ pub struct Applet {
 }
 
 /// Every applet, in the order of `kak --help`.
-const TABLE: &[&Applet] = &[];
+const TABLE: &[&Applet] = &[
+    &setup::APPLET,
+    &teardown::APPLET,
+    &status::APPLET,
+    &nssh::APPLET,
+    &init::APPLET,
+];
 
 /// What `kak --help` says above and below the list of applets.
 const HELP: &str = "\
@@ -49,7 +61,9 @@ User jails and network namespaces from one static binary.
 /// Prints on standard output; a reader that went away is no error of ours.
 pub fn print(text: &str) {
     let mut out = std::io::stdout();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).ok();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .ok();
 }
 
 /// Prints on standard error.
@@ -77,14 +91,25 @@ pub fn main(mut argv: Vec<OsString>) -> u8 {
         return 125;
     }
     let zero = argv.remove(0);
-    let base = zero.as_bytes().rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    let base = zero
+        .as_bytes()
+        .rsplit(|byte| *byte == b'/')
+        .next()
+        .unwrap_or_default();
     let (login, base) = match base {
         [b'-', rest @ ..] => (true, rest),
         whole => (false, whole),
     };
     if let Some((applet, verb)) = find(OsStr::from_bytes(base)) {
         argv.splice(0..0, verb);
-        return run(applet, Call { login, own_name: true, args: argv });
+        return run(
+            applet,
+            Call {
+                login,
+                own_name: true,
+                args: argv,
+            },
+        );
     }
     let Some(word) = argv.first().cloned() else {
         print(&overview());
@@ -92,7 +117,14 @@ pub fn main(mut argv: Vec<OsString>) -> u8 {
     };
     if let Some((applet, verb)) = find(&word) {
         argv.splice(0..1, verb);
-        return run(applet, Call { login, own_name: false, args: argv });
+        return run(
+            applet,
+            Call {
+                login,
+                own_name: false,
+                args: argv,
+            },
+        );
     }
     let result = match word.to_str() {
         Some("--help" | "-h" | "help") => help(argv.get(1)),
@@ -101,7 +133,11 @@ pub fn main(mut argv: Vec<OsString>) -> u8 {
             Ok(())
         }
         Some("--list") => {
-            print(&link_names().map(|name| format!("{name}\n")).collect::<String>());
+            print(
+                &link_names()
+                    .map(|name| format!("{name}\n"))
+                    .collect::<String>(),
+            );
             Ok(())
         }
         Some("--install") => argv.get(1..).map_or(Ok(()), install),
@@ -112,7 +148,8 @@ pub fn main(mut argv: Vec<OsString>) -> u8 {
 
 /// Runs one applet and tells its error.
 fn run(applet: &Applet, call: Call) -> u8 {
-    let asks = !(call.own_name && applet.links == ["nssh"]) && call.args.first().is_some_and(|word| word == "--help");
+    let asks = !(call.own_name && applet.links == ["nssh"])
+        && call.args.first().is_some_and(|word| word == "--help");
     if asks {
         print(applet.help);
         return 0;
@@ -147,7 +184,10 @@ fn find(name: &OsStr) -> Option<(&'static Applet, Option<OsString>)> {
         Some(("netns", verb)) if !verb.is_empty() => ("netns", Some(verb.into())),
         _ => (name, None),
     };
-    TABLE.iter().find(|applet| applet.name == name).map(|applet| (*applet, verb))
+    TABLE
+        .iter()
+        .find(|applet| applet.name == name)
+        .map(|applet| (*applet, verb))
 }
 
 /// The error for a name that is no applet's, with the nearest one.
@@ -186,7 +226,10 @@ fn distance(a: &str, b: &str) -> usize {
 /// What `kak` and `kak --help` print.
 fn overview() -> String {
     let mut text = format!("{HELP}\n");
-    for applet in TABLE.iter().filter(|applet| !applet.links.is_empty() || applet.name == "ip") {
+    for applet in TABLE
+        .iter()
+        .filter(|applet| !applet.links.is_empty() || applet.name == "ip")
+    {
         let sentence = applet.help.split("\n\n").nth(1).unwrap_or_default();
         let sentence = sentence.lines().next().unwrap_or_default();
         text.push_str(&format!("  {:<9} {sentence}\n", applet.name));
@@ -216,7 +259,11 @@ fn install(words: &[OsString]) -> Result<()> {
     let (symbolic, dir) = match words {
         [dir] => (false, dir),
         [option, dir] if option == "-s" => (true, dir),
-        _ => return Err(Error::usage("--install takes one directory: kak --install [-s] DIR")),
+        _ => {
+            return Err(Error::usage(
+                "--install takes one directory: kak --install [-s] DIR",
+            ));
+        }
     };
     let me = fs::readlink("/proc/self/exe", Vec::new()).what(|| "readlink /proc/self/exe")?;
     let my = fs::stat(&me).what(|| format!("stat {}", me.to_string_lossy()))?;
@@ -233,7 +280,10 @@ fn install(words: &[OsString]) -> Result<()> {
         match made {
             Err(Errno::EXIST) => match fs::stat(&link) {
                 Ok(there) if (there.st_dev, there.st_ino) == (my.st_dev, my.st_ino) => {}
-                _ => errors.push(Error::text(text(), "a file that is not kak's is there already; it is left as it is")),
+                _ => errors.push(Error::text(
+                    text(),
+                    "a file that is not kak's is there already; it is left as it is",
+                )),
             },
             Err(Errno::XDEV) => errors.push(Error::cure(
                 text(),
