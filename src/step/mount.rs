@@ -4,9 +4,11 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
-use rustix::mount::{self, MountFlags, MountPropagationFlags, UnmountFlags};
+use rustix::mount::{
+    self, MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
+};
 
 use super::{Action, Machine, Seen, quote};
 use crate::error::{Error, Result, What as _};
@@ -305,11 +307,13 @@ impl Action for Resolvers {
             Err(Errno::NOENT) => open(flags | OFlags::NOFOLLOW, ResolveFlags::IN_ROOT),
             other => other,
         };
-        let place = format!(
-            "/proc/self/fd/{}",
-            std::os::fd::AsRawFd::as_raw_fd(&place.what(what)?)
-        );
-        mount::mount_bind(&self.source, place).what(what)
+        let place = place.what(what)?;
+        // From descriptor to descriptor: the /proc that is still there does not know us by number.
+        let tree = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let tree = mount::open_tree(CWD, &self.source, tree).what(what)?;
+        let empty =
+            MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+        mount::move_mount(&tree, c"", &place, c"", empty).what(what)
     }
 }
 
