@@ -1,4 +1,5 @@
 //! The program as its users meet it, each test on a machine of its own (see [`sandbox`]).
+#![allow(unreachable_pub, reason = "a test binary exports nothing")]
 #![allow(
     clippy::disallowed_methods,
     reason = "a test runs programs and waits between two looks at a condition; the program does neither"
