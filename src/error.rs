@@ -24,6 +24,10 @@ pub struct Error {
 pub enum Why {
     /// The command line is wrong; exit status 2.
     Usage(String),
+    /// No error: the applet's help is asked for.
+    Help,
+    /// Another process of ours has told it already; this is its exit status.
+    Told(u8),
     /// A system call was refused.
     Os(Errno),
     /// A netlink request was refused; the text is the kernel's extended ack, or empty.
@@ -87,6 +91,19 @@ impl Error {
         }
     }
 
+    /// The wish for help, which ends an applet as an error does.
+    pub fn help() -> Self {
+        Self {
+            what: String::new(),
+            why: Why::Help,
+        }
+    }
+
+    /// Whether this is [`Error::help`].
+    pub fn asks_help(&self) -> bool {
+        matches!(self.why, Why::Help)
+    }
+
     /// A reason of our own.
     pub fn text(what: impl Into<String>, why: impl Into<String>) -> Self {
         Self {
@@ -103,15 +120,52 @@ impl Error {
         }
     }
 
-    /// `Ok` if nothing went wrong, the one error if there is one, all of them together otherwise.
-    pub fn all(mut errors: Vec<Self>) -> Result<()> {
-        match errors.len() {
-            0 => Ok(()),
-            1 => Err(errors.remove(0)),
-            _ => Err(Self {
+    /// The same error, told as part of a larger attempt.
+    pub fn context(self, what: impl Into<String>) -> Self {
+        Self {
+            what: what.into(),
+            why: Why::Many(vec![self]),
+        }
+    }
+
+    /// What another process of ours has told already, and ended with this status.
+    pub fn told(status: u8) -> Self {
+        Self {
+            what: String::new(),
+            why: Why::Told(status),
+        }
+    }
+
+    /// This error and those that came with it.
+    pub fn and(self, more: impl IntoIterator<Item = Self>) -> Self {
+        let mut errors = vec![self];
+        errors.extend(more);
+        if errors.len() > 1 {
+            Self {
                 what: String::new(),
                 why: Why::Many(errors),
-            }),
+            }
+        } else {
+            errors.remove(0)
+        }
+    }
+
+    /// `Ok` if nothing went wrong.
+    pub fn all(errors: Vec<Self>) -> Result<()> {
+        let mut errors = errors.into_iter();
+        errors.next().map_or(Ok(()), |first| Err(first.and(errors)))
+    }
+
+    /// The error as text that [`Error::unpacked`] makes an error of again, in another process.
+    pub fn packed(&self) -> String {
+        format!("{self}\n{}", self.hint().unwrap_or_default())
+    }
+
+    /// See [`Error::packed`].
+    pub fn unpacked(text: &str) -> Self {
+        match text.split_once('\n') {
+            Some((why, cure)) if !cure.is_empty() => Self::cure("", why, cure),
+            _ => Self::text("", text.trim_end()),
         }
     }
 
@@ -119,6 +173,7 @@ impl Error {
     pub fn errno(&self) -> Option<Errno> {
         match &self.why {
             Why::Os(errno) | Why::Kernel(errno, _) => Some(*errno),
+            Why::Many(errors) => errors.first()?.errno(),
             _ => None,
         }
     }
@@ -127,6 +182,7 @@ impl Error {
     pub fn code(&self) -> u8 {
         match self.why {
             Why::Usage(_) => 2,
+            Why::Told(status) => status,
             _ => 1,
         }
     }
@@ -180,8 +236,13 @@ impl Error {
     /// The lines that tell this error, each with `prefix` (`kak: setup`) and a colon before it.
     pub fn lines(&self, prefix: &str) -> String {
         use fmt::Write as _;
-        if let Why::Many(errors) = &self.why {
+        if let Why::Many(errors) = &self.why
+            && self.what.is_empty()
+        {
             return errors.iter().map(|error| error.lines(prefix)).collect();
+        }
+        if matches!(self.why, Why::Told(_)) {
+            return String::new();
         }
         let mut lines = format!("{prefix}: {self}\n");
         if let Some(hint) = self.hint() {
@@ -206,6 +267,8 @@ impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Usage(text) | Self::Text(text) | Self::Cure(text, _) => f.write_str(text),
+            Self::Help => f.write_str("--help"),
+            Self::Told(status) => write!(f, "exit status {status}"),
             Self::Os(errno) => f.write_str(&sentence(*errno)),
             Self::Kernel(errno, text) if text.is_empty() => f.write_str(&sentence(*errno)),
             Self::Kernel(errno, text) => write!(f, "{} ({text})", sentence(*errno)),

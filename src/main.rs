@@ -2,13 +2,27 @@
 #![deny(unsafe_code)]
 #![cfg_attr(not(test), no_main)]
 
+mod applet;
+mod config;
+mod engine;
 mod error;
+mod facts;
+mod jail;
+mod netns;
+mod nl;
+mod plan;
+mod procfs;
+mod record;
+mod step;
 mod sys;
 
 use std::ffi::OsString;
 
 /// Runs the applet that `args` (argv) names and says how the process ends.
+#[cfg_attr(
+    test,
+    expect(dead_code, reason = "the test harness has a main of its own")
+)]
 fn run(args: Vec<OsString>) -> u8 {
-    drop(args);
-    0
+    applet::main(args)
 }

@@ -37,6 +37,12 @@ extern "C" fn main(argc: libc::c_int, argv: *const *const libc::c_char) -> libc:
     libc::c_int::from(crate::run(args))
 }
 
+/// Whether the kernel gave this process more rights than its caller has (`AT_SECURE`, getauxval(3)).
+pub fn is_privileged_by_file() -> bool {
+    // SAFETY: getauxval reads what the kernel put on the stack.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}
+
 /// The result of a C call that says -1 and sets errno.
 fn check(result: libc::c_int) -> Result<libc::c_int> {
     if result == -1 {
@@ -279,39 +285,37 @@ pub enum Holder {
     Hidden,
 }
 
-/// `struct flock` for the one byte at `at`.
-fn lock_of(kind: libc::c_int, at: u8) -> libc::flock {
+/// `struct flock` for `length` bytes from `start` on.
+fn lock_of(kind: libc::c_int, start: u8, length: u8) -> libc::flock {
     // SAFETY: plain data, for which zeroes are valid.
     let mut lock: libc::flock = unsafe { std::mem::zeroed() };
     lock.l_type = kind as libc::c_short;
     lock.l_whence = libc::SEEK_SET as libc::c_short;
-    lock.l_start = libc::off_t::from(at);
-    lock.l_len = 1;
+    lock.l_start = libc::off_t::from(start);
+    lock.l_len = libc::off_t::from(length);
     lock
 }
 
-/// `fcntl(fd, F_SETLK, F_WRLCK)` on one byte. The lock belongs to the process, is not inherited by fork, and goes when
-/// the process closes any descriptor of the file. <https://man7.org/linux/man-pages/man2/fcntl.2.html>
-pub fn lock_byte(fd: BorrowedFd<'_>, at: u8) -> Result<()> {
-    let lock = lock_of(libc::F_WRLCK, at);
+/// `fcntl(fd, F_SETLK, F_WRLCK)` on the first `length` bytes. The lock belongs to the process, is not inherited by
+/// fork, and goes when the process closes any descriptor of the file.
+/// <https://man7.org/linux/man-pages/man2/fcntl.2.html>
+pub fn lock_bytes(fd: BorrowedFd<'_>, length: u8) -> Result<()> {
+    let lock = lock_of(libc::F_WRLCK, 0, length);
     // SAFETY: the structure is whole.
     check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETLK, &raw const lock) }).map(drop)
 }
 
-/// `fcntl(fd, F_GETLK)` on one byte: who holds a write lock there.
-pub fn lock_holder(fd: BorrowedFd<'_>, at: u8) -> Result<Holder> {
-    // A read lock conflicts with a write lock only, and may be asked about through a descriptor that can only read.
-    let mut lock = lock_of(libc::F_RDLCK, at);
+/// `fcntl(fd, F_GETLK)`: who holds the first byte, and how many bytes from there on.
+pub fn lock_holder(fd: BorrowedFd<'_>) -> Result<(Holder, u8)> {
+    // A read lock conflicts with write locks only, and can be asked about through a descriptor that can only read.
+    let mut lock = lock_of(libc::F_RDLCK, 0, u8::MAX);
     // SAFETY: the structure is whole.
     check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETLK, &raw mut lock) })?;
     if libc::c_int::from(lock.l_type) == libc::F_UNLCK {
-        return Ok(Holder::None);
+        return Ok((Holder::None, 0));
     }
-    Ok(if lock.l_pid > 0 {
-        Pid::from_raw(lock.l_pid).map_or(Holder::Hidden, Holder::Process)
-    } else {
-        Holder::Hidden
-    })
+    let holder = Pid::from_raw(lock.l_pid.max(0)).map_or(Holder::Hidden, Holder::Process);
+    Ok((holder, u8::try_from(lock.l_len).unwrap_or(u8::MAX)))
 }
 
 /// `int close_range(unsigned first, ~0U, 0)`, one by one where the kernel is older than 5.9.
@@ -327,6 +331,61 @@ pub fn close_from(first: libc::c_int) {
         // SAFETY: as above; a number that is no descriptor is refused without harm.
         unsafe { libc::close(fd) };
     }
+}
+
+/// `mount_setattr(path, AT_RECURSIVE, MOUNT_ATTR_RDONLY)`: a mount and all below it can only be read.
+/// <https://man7.org/linux/man-pages/man2/mount_setattr.2.html>
+pub fn make_read_only(path: &std::path::Path) -> Result<()> {
+    /// `struct mount_attr`, linux/mount.h: set, clear, propagation, userns_fd.
+    type MountAttr = [u64; 4];
+    /// `MOUNT_ATTR_RDONLY`, linux/mount.h.
+    const RDONLY: u64 = 1;
+    let path = CString::new(std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str()))
+        .map_err(|_| Errno::INVAL)?;
+    let attributes: MountAttr = [RDONLY, 0, 0, 0];
+    let call = libc::SYS_mount_setattr;
+    let size = size_of::<MountAttr>();
+    // SAFETY: path and structure are whole and outlive the call.
+    let result = unsafe {
+        libc::syscall(
+            call,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            libc::AT_RECURSIVE,
+            &raw const attributes,
+            size,
+        )
+    };
+    check(result as libc::c_int).map(drop)
+}
+
+/// Closes standard input, output and error, in a process that is never to use them again.
+pub fn close_standard() {
+    for fd in 0..3 {
+        // SAFETY: nothing in this process owns them.
+        unsafe { libc::close(fd) };
+    }
+}
+
+/// Closes every descriptor from 3 on but this one, which becomes 3 (dup3(2)).
+pub fn keep_only(fd: OwnedFd) -> Result<OwnedFd> {
+    const KEPT: libc::c_int = 3;
+    if fd.as_raw_fd() != KEPT {
+        // SAFETY: whatever 3 was is about to be closed anyway; its owner in this process never runs again.
+        check(unsafe { libc::dup3(fd.as_raw_fd(), KEPT, libc::O_CLOEXEC) })?;
+    }
+    std::mem::forget(fd);
+    close_from(KEPT + 1);
+    // SAFETY: made just above, or taken over from `fd`.
+    Ok(unsafe { OwnedFd::from_raw_fd(KEPT) })
+}
+
+/// A descriptor that this program was started with.
+pub fn inherited(number: libc::c_int) -> Result<OwnedFd> {
+    // SAFETY: F_GETFD reads nothing but the number.
+    check(unsafe { libc::fcntl(number, libc::F_GETFD) })?;
+    // SAFETY: it is open, and its number comes from the command line: nothing in this program owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
 /// `setsockopt(fd, SOL_NETLINK, option, 1)`: linux/netlink.h's `NETLINK_*` options, all of which are switches.

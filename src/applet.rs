@@ -1,0 +1,310 @@
+//! The applets: one table, one dispatch for argv[0], argv[1] and the verbs of `netns`, help, and links.
+//!
+//! An applet is a name under which the binary can be called. Each is declared beside its code as one `const APPLET`;
+//! nothing here knows what an applet does.
+
+mod init;
+mod nssh;
+mod setup;
+mod status;
+mod teardown;
+
+use std::ffi::{OsStr, OsString};
+use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use rustix::io::Errno;
+
+use crate::error::{Error, Result, What as _};
+use crate::sys;
+
+/// How an applet was called.
+pub struct Call {
+    /// argv[0] began with `-`: a login shell.
+    pub login: bool,
+    /// By its own name (a link), so that what follows is not for `kak`.
+    pub own_name: bool,
+    /// The words after the applet's name.
+    pub args: Vec<OsString>,
+}
+
+/// One applet.
+pub struct Applet {
+    /// What users type.
+    pub name: &'static str,
+    /// The link that `--install` makes; none for an applet that is not for people or that would hide a system tool.
+    pub links: &'static [&'static str],
+    /// Its help: a synopsis, and after a blank line the sentence that `kak --help` shows.
+    pub help: &'static str,
+    /// Does it. The status is the process's.
+    pub run: fn(Call) -> Result<u8>,
+}
+
+/// Every applet, in the order of `kak --help`.
+const TABLE: &[&Applet] = &[
+    &setup::APPLET,
+    &teardown::APPLET,
+    &status::APPLET,
+    &nssh::APPLET,
+    &init::APPLET,
+];
+
+/// What `kak --help` says above and below the list of applets.
+const HELP: &str = "\
+usage: kak APPLET [ARG]...
+       kak --list | --install [-s] DIR | --help | --version
+
+User jails and network namespaces from one static binary.
+";
+
+/// Prints on standard output; a reader that went away is no error of ours.
+pub fn print(text: &str) {
+    let mut out = std::io::stdout();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .ok();
+}
+
+/// Prints on standard error.
+pub fn complain(text: &str) {
+    std::io::stderr().write_all(text.as_bytes()).ok();
+}
+
+/// An option that the applet does not have; for `--help` (and `-h`) the request for its help.
+pub fn unexpected(arg: lexopt::Arg<'_>) -> Error {
+    match arg {
+        lexopt::Arg::Long("help") | lexopt::Arg::Short('h') => Error::help(),
+        other => other.unexpected().into(),
+    }
+}
+
+/// Runs what `argv` names; the exit status.
+pub fn main(mut argv: Vec<OsString>) -> u8 {
+    if sys::is_privileged_by_file() {
+        // Whoever starts a set-user-ID program chooses all of its words. Nothing here is written for that yet.
+        complain("kak: refuses to run set-user-ID or with file capabilities\n");
+        return 125;
+    }
+    if argv.is_empty() {
+        complain("kak: called without a name\n");
+        return 125;
+    }
+    let zero = argv.remove(0);
+    let base = zero
+        .as_bytes()
+        .rsplit(|byte| *byte == b'/')
+        .next()
+        .unwrap_or_default();
+    let (login, base) = match base {
+        [b'-', rest @ ..] => (true, rest),
+        whole => (false, whole),
+    };
+    if let Some((applet, verb)) = find(OsStr::from_bytes(base)) {
+        argv.splice(0..0, verb);
+        return run(
+            applet,
+            Call {
+                login,
+                own_name: true,
+                args: argv,
+            },
+        );
+    }
+    let Some(word) = argv.first().cloned() else {
+        print(&overview());
+        return 0;
+    };
+    if let Some((applet, verb)) = find(&word) {
+        argv.splice(0..1, verb);
+        return run(
+            applet,
+            Call {
+                login,
+                own_name: false,
+                args: argv,
+            },
+        );
+    }
+    let result = match word.to_str() {
+        Some("--help" | "-h" | "help") => help(argv.get(1)),
+        Some("--version" | "-V") => {
+            print(concat!("kak ", env!("CARGO_PKG_VERSION"), "\n"));
+            Ok(())
+        }
+        Some("--list") => {
+            print(
+                &link_names()
+                    .map(|name| format!("{name}\n"))
+                    .collect::<String>(),
+            );
+            Ok(())
+        }
+        Some("--install") => argv.get(1..).map_or(Ok(()), install),
+        _ => Err(unknown(&word)),
+    };
+    result.map_or_else(|error| report(&error, "kak"), |()| 0)
+}
+
+/// Runs one applet and tells its error.
+fn run(applet: &Applet, call: Call) -> u8 {
+    let asks = !(call.own_name && applet.links == ["nssh"])
+        && call.args.first().is_some_and(|word| word == "--help");
+    if asks {
+        print(applet.help);
+        return 0;
+    }
+    match (applet.run)(call) {
+        Ok(status) => status,
+        Err(error) if error.asks_help() => {
+            print(applet.help);
+            0
+        }
+        Err(error) => {
+            let status = report(&error, &format!("kak: {}", applet.name));
+            if status == 2 {
+                complain(&format!("kak: {0}: try 'kak {0} --help'\n", applet.name));
+            }
+            status
+        }
+    }
+}
+
+/// Tells an error on standard error; the exit status that belongs to it.
+fn report(error: &Error, prefix: &str) -> u8 {
+    complain(&error.lines(prefix));
+    error.code()
+}
+
+/// The applet of a name, also as `kak-NAME`; for `netns-VERB` the verb too, as `netns`'s first word.
+fn find(name: &OsStr) -> Option<(&'static Applet, Option<OsString>)> {
+    let name = name.to_str()?;
+    let name = name.strip_prefix("kak-").unwrap_or(name);
+    let (name, verb) = match name.split_once('-') {
+        Some(("netns", verb)) if !verb.is_empty() => ("netns", Some(verb.into())),
+        _ => (name, None),
+    };
+    TABLE
+        .iter()
+        .find(|applet| applet.name == name)
+        .map(|applet| (*applet, verb))
+}
+
+/// The error for a name that is no applet's, with the nearest one.
+fn unknown(word: &OsStr) -> Error {
+    let word = word.to_string_lossy();
+    let nearest = TABLE
+        .iter()
+        .map(|applet| (distance(&word, applet.name), applet.name))
+        .min()
+        .filter(|(far, name)| *far <= name.len().div_ceil(2));
+    Error::usage(match nearest {
+        Some((_, name)) => format!("no applet '{word}'; is it '{name}'?"),
+        None => format!("no applet '{word}'; see 'kak --help'"),
+    })
+}
+
+/// How many letters have to be put in, taken out or changed to make `b` of `a` (Levenshtein's distance).
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut corner = i;
+        let mut left = i + 1;
+        for (cell, y) in row.iter_mut().skip(1).zip(b.bytes()) {
+            let above = *cell;
+            left = (corner + usize::from(x != y)).min(above + 1).min(left + 1);
+            corner = above;
+            *cell = left;
+        }
+        if let Some(first) = row.first_mut() {
+            *first = i + 1;
+        }
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+/// What `kak` and `kak --help` print.
+fn overview() -> String {
+    let mut text = format!("{HELP}\n");
+    for applet in TABLE
+        .iter()
+        .filter(|applet| !applet.links.is_empty() || applet.name == "ip")
+    {
+        let sentence = applet.help.split("\n\n").nth(1).unwrap_or_default();
+        let sentence = sentence.lines().next().unwrap_or_default();
+        text.push_str(&format!("  {:<9} {sentence}\n", applet.name));
+    }
+    text.push_str("\n'kak help APPLET' and 'kak APPLET --help' tell more.\n");
+    text
+}
+
+/// `kak help [APPLET]`.
+fn help(word: Option<&OsString>) -> Result<()> {
+    match word {
+        None => print(&overview()),
+        Some(word) => print(find(word).ok_or_else(|| unknown(word))?.0.help),
+    }
+    Ok(())
+}
+
+/// The names of all links.
+fn link_names() -> impl Iterator<Item = &'static str> {
+    TABLE.iter().flat_map(|applet| applet.links.iter().copied())
+}
+
+/// `kak --install [-s] DIR`: a link to this binary for every applet. A link of ours that is there already is kept, a
+/// foreign file is left alone and told.
+fn install(words: &[OsString]) -> Result<()> {
+    use rustix::fs;
+    let (symbolic, dir) = match words {
+        [dir] => (false, dir),
+        [option, dir] if option == "-s" => (true, dir),
+        _ => {
+            return Err(Error::usage(
+                "--install takes one directory: kak --install [-s] DIR",
+            ));
+        }
+    };
+    let me = fs::readlink("/proc/self/exe", Vec::new()).what(|| "readlink /proc/self/exe")?;
+    let my = fs::stat(&me).what(|| format!("stat {}", me.to_string_lossy()))?;
+    let mut errors = Vec::new();
+    for name in link_names() {
+        let link = Path::new(dir).join(name);
+        let made = if symbolic {
+            fs::symlink(&me, &link)
+        } else {
+            fs::link(&me, &link)
+        };
+        let option = if symbolic { " -s" } else { "" };
+        let text = || format!("ln{option} {} {}", me.to_string_lossy(), link.display());
+        match made {
+            Err(Errno::EXIST) => match fs::stat(&link) {
+                Ok(there) if (there.st_dev, there.st_ino) == (my.st_dev, my.st_ino) => {}
+                _ => errors.push(Error::text(
+                    text(),
+                    "a file that is not kak's is there already; it is left as it is",
+                )),
+            },
+            Err(Errno::XDEV) => errors.push(Error::cure(
+                text(),
+                "a hard link cannot lead to another file system",
+                "use 'kak --install -s DIR' for symbolic links",
+            )),
+            other => errors.extend(other.what(text).err()),
+        }
+    }
+    Error::all(errors)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distances() {
+        assert_eq!(distance("", "abc"), 3);
+        assert_eq!(distance("setpu", "setup"), 2);
+        assert_eq!(distance("status", "status"), 0);
+        assert_eq!(distance("nsh", "nssh"), 1);
+    }
+}

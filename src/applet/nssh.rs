@@ -1,0 +1,121 @@
+//! `nssh`: the jail's shell, for people and for programs that think it is an ordinary one.
+
+use std::ffi::{CString, OsString};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
+
+use lexopt::Arg::{Long, Short, Value};
+
+use super::{Applet, Call, complain, unexpected};
+use crate::config::{self, DEFAULT_JAIL};
+use crate::error::{Error, Result};
+use crate::jail::session::{self, Program};
+use crate::sys;
+
+/// `nssh`.
+pub const APPLET: Applet = Applet {
+    name: "nssh",
+    links: &["nssh"],
+    help: "\
+usage: kak nssh [-n JAIL] [--] [ARG]...
+       nssh [ARG]...
+
+Run the jail's shell in the jail, with exactly these arguments.
+
+Called by its own name it has no options: every word goes to the shell, as a
+login shell's does ('-nssh' makes '-bash'). If the jail is not up, root brings
+it up. Inside the jail it simply is the real shell.
+
+  -n, --name JAIL  the jail's name [USER]
+      --help       show this
+
+Exit status: the shell's, or death by the same signal; 127 the shell was not
+found, 126 it cannot be run, 137 the jail is gone, 125 kak itself failed.
+",
+    run,
+};
+
+/// Does it.
+fn run(call: Call) -> Result<u8> {
+    let Call {
+        login,
+        own_name,
+        args,
+    } = call;
+    let (jail, args) = if own_name {
+        (DEFAULT_JAIL.to_owned(), args)
+    } else {
+        parse(args)?
+    };
+    if let Some(shell) = session::real_shell() {
+        return Ok(become_it(shell, login, args));
+    }
+    let end = session::run(&jail, &Program::Shell { login, args });
+    Ok(end.map_or_else(
+        |error| {
+            complain(&error.lines("kak: nssh"));
+            125
+        },
+        |end| end.follow("kak: nssh"),
+    ))
+}
+
+/// Reads kak's own options.
+fn parse(args: Vec<OsString>) -> Result<(String, Vec<OsString>)> {
+    let mut parser = lexopt::Parser::from_args(args);
+    let mut name = DEFAULT_JAIL.to_owned();
+    let mut rest = Vec::new();
+    loop {
+        // From the first word that is not ours on, everything is the shell's.
+        if let Some(mut raw) = parser.try_raw_args() {
+            match raw.peek() {
+                Some(word) if word == "--" => {
+                    raw.next();
+                    rest.extend(raw);
+                    break;
+                }
+                Some(word) if !is_ours(word.as_bytes()) => {
+                    rest.extend(raw);
+                    break;
+                }
+                _ => {}
+            }
+        }
+        match parser.next()? {
+            Some(Short('n') | Long("name")) => name = config::jail_name(&parser.value()?)?,
+            Some(Value(word)) => return Err(Error::usage(format!("unexpected {word:?}"))),
+            Some(other) => return Err(unexpected(other)),
+            None => break,
+        }
+    }
+    Ok((name, rest))
+}
+
+/// Whether a word is one of kak's options.
+fn is_ours(word: &[u8]) -> bool {
+    word.starts_with(b"-n") || word.starts_with(b"--name") || word == b"--help"
+}
+
+/// Inside the jail: the real shell, in place of this process.
+fn become_it(shell: PathBuf, login: bool, args: Vec<OsString>) -> u8 {
+    let c_string = |word: &std::ffi::OsStr| CString::new(word.as_bytes()).ok();
+    let mut zero = OsString::from(if login { "-" } else { "" });
+    zero.push(shell.file_name().unwrap_or_default());
+    let argv: Option<Vec<CString>> = std::iter::once(zero)
+        .chain(args)
+        .map(|word| c_string(&word))
+        .collect();
+    let variables = std::env::vars_os().filter(|(name, _)| name != "SHELL");
+    let variables = variables.chain([("SHELL".into(), shell.clone().into_os_string())]);
+    let env: Option<Vec<CString>> = variables
+        .map(|(mut name, value)| {
+            name.push("=");
+            name.push(value);
+            c_string(&name)
+        })
+        .collect();
+    let (Some(path), Some(argv), Some(env)) = (c_string(shell.as_os_str()), argv, env) else {
+        return 125;
+    };
+    session::End::NotRun(sys::execve(&path, &argv, &env)).follow("kak: nssh")
+}

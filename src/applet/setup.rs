@@ -1,0 +1,269 @@
+//! `kak setup`: options to a plan, and what is done with it.
+
+use std::ffi::OsString;
+
+use lexopt::Arg::{Long, Short, Value};
+
+use super::{Applet, Call, complain, print, unexpected};
+use crate::config::{self, Bind, Config, DEFAULT_JAIL, Subnet};
+use crate::engine;
+use crate::error::{Error, Result};
+use crate::jail::entrypoint;
+use crate::jail::keeper::{self, Stay, Teller, Wanted};
+use crate::jail::session::{self, Program};
+use crate::jail::{Life, sessions};
+use crate::plan::Plan;
+use crate::record::Record;
+use crate::step::{Machine, Seen, Step};
+
+/// `kak setup`.
+pub const APPLET: Applet = Applet {
+    name: "setup",
+    links: &["kak-setup"],
+    help: "\
+usage: kak setup [-n JAIL] [OPTION]... [-- CMD [ARG]...]
+
+Make a jail and bring it up.
+
+What is there already is kept, what is missing is made, and what went wrong is
+taken back. As PID 1 (a container's entrypoint), with --attach or with a CMD, a
+first session is run in the jail; at the end, when all other sessions have
+ended too, everything is taken back and the first session's status is returned.
+
+  -n, --name JAIL      the jail's name [USER]
+      --root DIR       where its root is put together [/mnt/ and the name in
+                       lower case]
+      --hide DIR       it has a directory of its own instead of this one, as it
+                       has of /mnt, /opt and /tmp (repeatable)
+      --bind SRC[:DST][:ro]
+                       it sees SRC at DST (repeatable)
+      --subnet CIDR    its addresses [the first /24 from 10.0.0.0 that is free]
+      --dns ADDR       its resolvers (repeatable) [the outer ones]
+      --no-nat         its packets do not leave under the machine's address
+      --shell PATH     what nssh runs in it [/bin/bash, else /bin/sh]
+      --attach         run a shell in it, as said above
+      --dry-run        say what would be done, and do nothing
+      --explain        print a script for sh that does the same
+  -v, --verbose        say why, too
+      --help           show this
+
+A jail needs CAP_SYS_ADMIN and CAP_NET_ADMIN. Exit status: 0 done, 1 failed,
+2 wrong usage; with a session that session's.
+",
+    run,
+};
+
+/// What is to be done with the plan.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    /// Carry it out.
+    Do,
+    /// Say what is missing.
+    DryRun,
+    /// Print it as a script.
+    Explain,
+}
+
+/// The options.
+struct Options {
+    /// The jail, and whether anything but its name was said about it.
+    wanted: Wanted,
+    /// What to do.
+    mode: Mode,
+    /// Whether a first session is wanted.
+    attach: bool,
+    /// What it runs.
+    command: Option<Program>,
+    /// Whether to say why.
+    verbose: bool,
+}
+
+/// Reads the command line.
+fn parse(args: Vec<OsString>) -> Result<Options> {
+    let mut parser = lexopt::Parser::from_args(args);
+    let mut name = DEFAULT_JAIL.to_owned();
+    let (mut root, mut shell, mut subnet, mut nat) = (None, None, None, true);
+    let (mut hide, mut binds, mut dns) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut mode, mut attach, mut verbose) = (Mode::Do, false, false);
+    let mut command = Vec::new();
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Short('n') | Long("name") => name = config::jail_name(&parser.value()?)?,
+            Long("root") => root = Some(config::root(&parser.value()?)?),
+            Long("hide") => hide.push(config::hide(&parser.value()?)?),
+            Long("bind") => binds.push(Bind::parse(&parser.value()?)?),
+            Long("subnet") => subnet = Some(Subnet::parse(&parser.value()?)?),
+            Long("dns") => {
+                let word = parser.value()?;
+                let address = word.to_str().and_then(|word| word.parse().ok());
+                dns.push(address.ok_or_else(|| {
+                    Error::usage(format!("--dns {}: must be an IP address", word.display()))
+                })?);
+            }
+            Long("no-nat") => nat = false,
+            Long("shell") => shell = Some(config::absolute("--shell", &parser.value()?)?),
+            Long("attach") => attach = true,
+            Long("dry-run") => mode = Mode::DryRun,
+            Long("explain") => mode = Mode::Explain,
+            Short('v') | Long("verbose") => verbose = true,
+            // The command's own options are its own.
+            Value(word) => {
+                command.push(word);
+                command.extend(parser.raw_args()?);
+            }
+            other => return Err(unexpected(other)),
+        }
+    }
+    let plain = Config::new(&name);
+    let root = root.unwrap_or_else(|| plain.root.clone());
+    let config = Config {
+        root,
+        hide,
+        binds,
+        subnet,
+        dns,
+        nat,
+        shell,
+        ..plain
+    };
+    let given = config != Config::new(&name);
+    let command = if command.is_empty() {
+        None
+    } else {
+        Some(Program::Command(command))
+    };
+    Ok(Options {
+        wanted: Wanted { config, given },
+        mode,
+        attach,
+        command,
+        verbose,
+    })
+}
+
+/// Does it.
+fn run(call: Call) -> Result<u8> {
+    let options = parse(call.args)?;
+    if session::is_inside() {
+        return Err(Error::text(
+            "setup",
+            "this is the inside of a jail; a jail is made outside of it",
+        ));
+    }
+    match options.mode {
+        Mode::Explain => {
+            let record = planned(&options.wanted)?;
+            print(&engine::explain(&record, &Plan::new(&record)));
+            return Ok(0);
+        }
+        Mode::DryRun => return dry_run(&options),
+        Mode::Do => {}
+    }
+    let entrypoint = rustix::process::getpid() == rustix::process::Pid::INIT;
+    let attached = options.attach || options.command.is_some();
+    // Who gets a session wants that, not an account of how it came about.
+    let quiet = (entrypoint || attached) && !options.verbose;
+    let mut tell = |mark, step: &Step| {
+        if !quiet {
+            print(&shown(mark, step, options.verbose));
+        }
+    };
+    let mut note = |text: &str| complain(&format!("kak: setup: {text}\n"));
+    let mut teller = Teller {
+        step: &mut tell,
+        note: &mut note,
+    };
+    if entrypoint {
+        return entrypoint::run(&options.wanted, options.command, &mut teller);
+    }
+    let stay = if attached {
+        Stay::Attached
+    } else {
+        Stay::Background
+    };
+    let keeper = keeper::spawn(&options.wanted, stay, &mut teller)?;
+    if !attached {
+        return Ok(0);
+    }
+    let jail = &options.wanted.config.jail;
+    let program = options.command.unwrap_or(Program::Shell {
+        login: false,
+        args: Vec::new(),
+    });
+    attend(jail, &program, keeper)
+}
+
+/// Runs the first session of an attached jail in this process's place, and waits for the others.
+fn attend(jail: &str, program: &Program, keeper: keeper::Keeper) -> Result<u8> {
+    // Joining is for good, so a child does it.
+    let session = keeper::in_place_of(|| {
+        let end = session::run(jail, program);
+        end.map_or_else(
+            |error| {
+                complain(&error.lines("kak: nssh"));
+                125
+            },
+            |end| end.follow("kak: nssh"),
+        )
+    })?;
+    if let Life::Up(init) = Life::of(jail)? {
+        let open = sessions(init.pid).len();
+        if open > 0 {
+            complain(&format!(
+                "kak: setup: {open} other session{} still open\n",
+                if open == 1 { " is" } else { "s are" }
+            ));
+        }
+    }
+    match keeper.release() {
+        0 => Ok(session),
+        failed => Err(Error::told(failed)),
+    }
+}
+
+/// The record that setup would work with.
+fn planned(wanted: &Wanted) -> Result<Record> {
+    let old = Record::read(&wanted.config.jail)?;
+    match old {
+        Some(old) if matches!(Life::of(&wanted.config.jail)?, Life::Up(_)) => Ok(old),
+        Some(old) if !wanted.given => Record::new(old.config),
+        _ => Record::new(wanted.config.clone()),
+    }
+}
+
+/// `--dry-run`.
+fn dry_run(options: &Options) -> Result<u8> {
+    let record = planned(&options.wanted)?;
+    let plan = Plan::new(&record);
+    let mut machine = Machine::new(&record.config.jail);
+    if let Life::Up(init) = Life::of(&record.config.jail)? {
+        machine.view = Some(init.view()?);
+    }
+    for note in &plan.notes {
+        complain(&format!("kak: setup: {note}\n"));
+    }
+    for steps in [&plan.outer, &plan.inner] {
+        for (step, seen) in engine::observe(steps, &mut machine) {
+            match seen {
+                Seen::Done => print(&shown('=', step, options.verbose)),
+                Seen::Absent => print(&shown('+', step, options.verbose)),
+                Seen::Other(there) => {
+                    print(&shown('!', step, options.verbose));
+                    complain(&format!("kak: setup: in its place there is {there}\n"));
+                }
+            }
+        }
+    }
+    Ok(0)
+}
+
+/// A step as a line: its mark and the first line of its command.
+fn shown(mark: char, step: &Step, why: bool) -> String {
+    let text = step.act.to_string();
+    let line = text.lines().next().unwrap_or_default();
+    if why {
+        format!("{mark} {line}  # {}\n", step.why)
+    } else {
+        format!("{mark} {line}\n")
+    }
+}

@@ -1,0 +1,217 @@
+//! `kak status`: what is there of a jail.
+
+use lexopt::Arg::{Long, Short};
+
+use super::{Applet, Call, print, unexpected};
+use crate::config::{self, DEFAULT_JAIL};
+use crate::engine;
+use crate::error::Result;
+use crate::jail::{Life, Session, sessions};
+use crate::plan::Plan;
+use crate::record::Record;
+use crate::step::{Machine, Seen, file};
+
+/// `kak status`.
+pub const APPLET: Applet = Applet {
+    name: "status",
+    links: &["kak-status"],
+    help: "\
+usage: kak status [-n JAIL] [--json]
+
+Show what is there of a jail, step by step, and who is in it.
+
+  -n, --name JAIL  the jail's name [USER]
+      --json       for programs
+      --help       show this
+
+Exit status: 0 the jail is up and complete, 3 it is not, 1 failed, 2 wrong
+usage.
+",
+    run,
+};
+
+/// What there is to show.
+struct Status {
+    /// The jail.
+    jail: String,
+    /// Init's pid, if the jail is up.
+    init: Option<i32>,
+    /// Each step's first line, whether it is there, and what is there instead.
+    steps: Vec<(String, Seen)>,
+    /// Who is in it.
+    sessions: Vec<Session>,
+}
+
+/// Does it.
+fn run(call: Call) -> Result<u8> {
+    let mut parser = lexopt::Parser::from_args(call.args);
+    let (mut name, mut json) = (DEFAULT_JAIL.to_owned(), false);
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Short('n') | Long("name") => name = config::jail_name(&parser.value()?)?,
+            Long("json") => json = true,
+            other => return Err(unexpected(other)),
+        }
+    }
+    let status = Status::of(name)?;
+    print(&if json { status.json() } else { status.text() });
+    Ok(if status.is_complete() { 0 } else { 3 })
+}
+
+impl Status {
+    /// Looks.
+    fn of(jail: String) -> Result<Self> {
+        let mut status = Self {
+            init: None,
+            steps: Vec::new(),
+            sessions: Vec::new(),
+            jail,
+        };
+        let mut machine = Machine::new(&status.jail);
+        if let Life::Up(init) = Life::of(&status.jail)? {
+            machine.view = Some(init.view()?);
+            status.init = Some(init.pid.as_raw_nonzero().get());
+            status.sessions = sessions(init.pid);
+        }
+        if let Some(record) = Record::read(&status.jail)? {
+            let plan = Plan::new(&record);
+            for steps in [&plan.outer, &plan.inner] {
+                status
+                    .steps
+                    .extend(engine::observe(steps, &mut machine).into_iter().map(
+                        |(step, seen)| {
+                            (
+                                step.act
+                                    .to_string()
+                                    .lines()
+                                    .next()
+                                    .unwrap_or_default()
+                                    .to_owned(),
+                                seen,
+                            )
+                        },
+                    ));
+            }
+        }
+        Ok(status)
+    }
+
+    /// Whether it is up with everything that belongs to it.
+    fn is_complete(&self) -> bool {
+        self.init.is_some()
+            && !self.steps.is_empty()
+            && self.steps.iter().all(|(_, seen)| *seen == Seen::Done)
+    }
+
+    /// For people.
+    fn text(&self) -> String {
+        use std::fmt::Write as _;
+        let mut text = match self.init {
+            Some(pid) => format!("{}: up, init is {pid}\n", self.jail),
+            None => format!("{}: not up\n", self.jail),
+        };
+        for (step, seen) in &self.steps {
+            match seen {
+                Seen::Done => writeln!(text, "ok  {step}"),
+                Seen::Absent => writeln!(text, "--  {step}"),
+                Seen::Other(there) => writeln!(text, "!!  {step}  # there is {there}"),
+            }
+            .ok();
+        }
+        for session in &self.sessions {
+            let Session { pid, uid, .. } = session;
+            let (terminal, age, command) = (session.terminal(), session.age(), session.command());
+            writeln!(
+                text,
+                "session {pid}  uid {uid}  {terminal}  {age} s  {command}"
+            )
+            .ok();
+        }
+        text
+    }
+
+    /// For programs.
+    fn json(&self) -> String {
+        let steps: Vec<String> = self
+            .steps
+            .iter()
+            .map(|(step, seen)| {
+                format!(
+                    "{{\"step\":{},\"done\":{}}}",
+                    quoted(step),
+                    *seen == Seen::Done
+                )
+            })
+            .collect();
+        let session = |session: &Session| {
+            format!(
+                "{{\"pid\":{},\"uid\":{},\"terminal\":{},\"seconds\":{},\"command\":{}}}",
+                session.pid,
+                session.uid,
+                quoted(&session.terminal()),
+                session.age(),
+                quoted(&session.command())
+            )
+        };
+        let sessions: Vec<String> = self.sessions.iter().map(session).collect();
+        format!(
+            "{{\"jail\":{},\"up\":{},\"init\":{},\"steps\":[{}],\"sessions\":[{}]}}\n",
+            quoted(&self.jail),
+            self.is_complete(),
+            self.init.map_or("null".into(), |pid| pid.to_string()),
+            steps.join(","),
+            sessions.join(",")
+        )
+    }
+}
+
+impl Session {
+    /// Its terminal, as ps(1) names it.
+    fn terminal(&self) -> String {
+        let number = u64::from(self.terminal.unsigned_abs());
+        // proc_pid_stat(5): the minor number is in bits 31 to 20 and 7 to 0, the major one in bits 15 to 8.
+        let (major, minor) = (number >> 8 & 0xff, number >> 12 & 0xf_ff00 | number & 0xff);
+        match major {
+            0 => "no terminal".into(),
+            136..=143 => format!("pts/{}", (major - 136) << 20 | minor),
+            _ => format!("{major}:{minor}"),
+        }
+    }
+
+    /// For how many seconds it has been there.
+    fn age(&self) -> u64 {
+        /// Ticks of /proc in a second: `USER_HZ`, which is 100 everywhere.
+        const TICKS: u64 = 100;
+        let uptime = file::read(std::path::Path::new("/proc/uptime")).unwrap_or_default();
+        let now: u64 = std::str::from_utf8(&uptime)
+            .ok()
+            .and_then(|text| text.split('.').next()?.parse().ok())
+            .unwrap_or_default();
+        now.saturating_sub(self.started / TICKS)
+    }
+
+    /// The words it was started with. Its user chose them: nothing in them reaches a terminal as anything but text.
+    fn command(&self) -> String {
+        let words = String::from_utf8_lossy(&self.command).replace('\0', " ");
+        words
+            .trim_end()
+            .chars()
+            .map(|c| if c.is_control() { '?' } else { c })
+            .collect()
+    }
+}
+
+/// A JSON string (RFC 8259, section 7).
+fn quoted(text: &str) -> String {
+    use std::fmt::Write as _;
+    let mut json = String::from('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => json.extend(['\\', c]),
+            c if c.is_control() => write!(json, "\\u{:04x}", u32::from(c)).unwrap_or_default(),
+            c => json.push(c),
+        }
+    }
+    json.push('"');
+    json
+}

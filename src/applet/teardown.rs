@@ -1,0 +1,67 @@
+//! `kak teardown`: the end of a jail.
+
+use lexopt::Arg::{Long, Short};
+
+use super::{Applet, Call, complain, print, unexpected};
+use crate::config::{self, DEFAULT_JAIL};
+use crate::error::{Error, Result};
+use crate::jail::{keeper, session};
+
+/// `kak teardown`.
+pub const APPLET: Applet = Applet {
+    name: "teardown",
+    links: &["kak-teardown"],
+    help: "\
+usage: kak teardown [-n JAIL] [-v]
+
+End a jail's sessions and take back everything that setup made.
+
+The last step is undone first. What was there before setup stays, and so does a
+directory that somebody has put something into. An error does not end it: the
+rest is still done, and everything that went wrong is told. That there is no
+jail is no error.
+
+  -n, --name JAIL  the jail's name [USER]
+  -v, --verbose    say what is taken back
+      --help       show this
+
+Exit status: 0 done, 1 something is left, 2 wrong usage.
+",
+    run,
+};
+
+/// Does it.
+fn run(call: Call) -> Result<u8> {
+    let mut parser = lexopt::Parser::from_args(call.args);
+    let (mut name, mut verbose) = (DEFAULT_JAIL.to_owned(), false);
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Short('n') | Long("name") => name = config::jail_name(&parser.value()?)?,
+            Short('v') | Long("verbose") => verbose = true,
+            other => return Err(unexpected(other)),
+        }
+    }
+    if session::is_inside() {
+        return Err(Error::text(
+            "teardown",
+            "this is the inside of a jail; it is ended outside of it",
+        ));
+    }
+    keeper::apart(|| {
+        let result = keeper::take_down(&name, &mut |mark, step| {
+            if verbose {
+                print(&format!(
+                    "{mark} {}\n",
+                    step.act.to_string().lines().next().unwrap_or_default()
+                ));
+            }
+        });
+        result.map_or_else(
+            |error| {
+                complain(&error.lines("kak: teardown"));
+                error.code()
+            },
+            |()| 0,
+        )
+    })
+}

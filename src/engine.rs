@@ -1,0 +1,124 @@
+//! The loops over a list of steps: what `setup`, `teardown`, `status`, `--dry-run` and `--explain` have in common is the
+//! list, and all that they differ in is here.
+
+use crate::error::{Error, Result};
+use crate::plan::Plan;
+use crate::record::Record;
+use crate::step::{Machine, Seen, Step, quote};
+
+/// What became of a step, for whoever wants to tell.
+pub type Tell<'a> = &'a mut dyn FnMut(char, &Step);
+
+/// Makes every step that is not there, in order: `=` was there, `+` was made. What stands in the way, or does not work,
+/// ends it; then what *this* call made is taken back, last first.
+pub fn setup(steps: &[Step], machine: &mut Machine, tell: Tell<'_>) -> Result<()> {
+    let mut made: Vec<&Step> = Vec::new();
+    for step in steps {
+        let result = match step.act.observe(machine) {
+            Ok(Seen::Done) => {
+                tell('=', step);
+                continue;
+            }
+            Ok(Seen::Absent) => step.act.apply(machine),
+            Ok(Seen::Other(there)) => Err(Error::text(
+                step.act.to_string(),
+                format!("there is {there}"),
+            )),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = result {
+            let mut errors = vec![error];
+            errors.extend(
+                made.iter()
+                    .rev()
+                    .filter_map(|step| step.act.undo(machine).err()),
+            );
+            return Error::all(errors);
+        }
+        tell('+', step);
+        made.push(step);
+    }
+    Ok(())
+}
+
+/// Takes back every step that is there, last first, but those that `keep` names: `-` was taken back. An error is
+/// remembered and the rest still done. What stands in a step's place is left as it is and told.
+pub fn teardown(
+    steps: &[Step],
+    machine: &mut Machine,
+    keep: impl Fn(&str) -> bool,
+    tell: Tell<'_>,
+) -> Result<()> {
+    let mut errors = Vec::new();
+    for step in steps
+        .iter()
+        .rev()
+        .filter(|step| !keep(&step.act.to_string()))
+    {
+        match step.act.observe(machine) {
+            Ok(Seen::Done) => match step.act.undo(machine) {
+                Ok(()) => tell('-', step),
+                Err(error) => errors.push(error),
+            },
+            Ok(Seen::Absent) => {}
+            Ok(Seen::Other(there)) => {
+                errors.push(Error::text(
+                    step.act.to_string(),
+                    format!("there is {there}; it is left"),
+                ));
+            }
+            Err(error) => errors.push(error),
+        }
+    }
+    Error::all(errors)
+}
+
+/// Looks at every step, for `status` and `--dry-run`. What cannot be looked at is not there.
+pub fn observe<'a>(steps: &'a [Step], machine: &mut Machine) -> Vec<(&'a Step, Seen)> {
+    let seen = |step: &Step, machine: &mut Machine| {
+        step.act
+            .observe(machine)
+            .unwrap_or_else(|error| Seen::Other(error.to_string()))
+    };
+    steps
+        .iter()
+        .map(|step| (step, seen(step, machine)))
+        .collect()
+}
+
+/// The plan as a script for sh and the ordinary tools. The last command of its inner part is kak's own init: that a
+/// process holds a lock of the kernel's is nothing that a shell can say.
+pub fn explain(record: &Record, plan: &Plan) -> String {
+    use std::fmt::Write as _;
+    let jail = &record.config.jail;
+    let lock = quote(crate::record::dir(jail).join("lock"));
+    let mut text = format!(
+        "#!/bin/sh\n# Makes the jail {jail} with ordinary tools. 'kak teardown -n {jail}' takes it back.\nset -e\n"
+    );
+    for note in &plan.notes {
+        writeln!(text, "# note: {note}").ok();
+    }
+    for step in &plan.outer {
+        writeln!(text, "\n# {}\n{}", step.why, step.act).ok();
+    }
+    write!(
+        text,
+        "\n# The rest is done in the jail: in its network, and in PID and mount namespaces of its own.\n\
+         nsenter --net=/run/netns/{jail} unshare --pid --mount --fork --kill-child --propagation unchanged \\\n\
+         \x20   sh -e 3<>{lock} >/dev/null <<'JAIL' &\n"
+    )
+    .ok();
+    for step in &plan.inner {
+        writeln!(text, "\n# {}\n{}", step.why, step.act).ok();
+    }
+    write!(
+        text,
+        "\n# PID 1 of the jail: takes the lock that says so, and reaps\n\
+         exec kak init 3\n\
+         JAIL\n\n\
+         # until it is up\n\
+         until kak status -n {jail} >/dev/null; do kill -0 $!; sleep 0.1; done\n"
+    )
+    .ok();
+    text
+}

@@ -1,0 +1,277 @@
+//! A jail that lives: who its init is, how it is found, looked at and ended.
+//!
+//! Theory of operation. A jail is up as long as its *init*, PID 1 of its PID namespace, lives. Init takes a POSIX write
+//! lock on `/run/kak/JAIL/lock`, and how much of the file is locked says how far it is ([`Life`]). The kernel tells
+//! everybody who may open that file which process holds the lock, in the asker's own PID namespace, and drops the lock
+//! the instant that process is gone: no pid file can be stale, no name can be imitated, nothing has to be cleaned up.
+//!
+//! 1. Who changes what a jail stands on holds [`Lock`], and is a process that no terminal can stop ([`keeper::apart`]).
+//! 2. The [`keeper`] makes the outer steps, starts [`init`], and is the parent with which it dies.
+//! 3. A [`session`] joins init's namespaces with one setns and leaves a [`monitor`] there as the parent of its shell.
+//! 4. Init is asked to end by signals that only somebody outside can send it.
+
+pub mod entrypoint;
+pub mod init;
+pub mod keeper;
+pub mod monitor;
+pub mod session;
+pub mod terminal;
+
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use crate::error::{Error, Result, What as _};
+use crate::procfs;
+use crate::record;
+use crate::step::{View, file};
+use crate::sys::{self, Holder};
+
+/// How long the processes of a jail have to end by themselves. Docker kills a container 10 s after it asked.
+pub const GRACE: Duration = Duration::from_secs(5);
+
+/// How much of the lock file init has locked when its root is not ready.
+const STARTING: u8 = 1;
+/// ... when the jail can be joined.
+const UP: u8 = 2;
+/// ... when the jail goes down.
+const ENDING: u8 = 3;
+
+/// The process that a jail lives by.
+pub struct Init {
+    /// In our PID namespace.
+    pub pid: Pid,
+    /// Pins it: a descriptor never leads to another process.
+    pub fd: OwnedFd,
+}
+
+/// How far a jail is.
+pub enum Life {
+    /// There is no init.
+    Down,
+    /// It is still putting the root together.
+    Starting(Init),
+    /// It can be joined.
+    Up(Init),
+    /// It is about to go.
+    Ending(Init),
+}
+
+impl Life {
+    /// Asks the kernel's lock table about a jail.
+    pub fn of(jail: &str) -> Result<Self> {
+        let path = record::dir(jail).join("lock");
+        let what = || format!("lslocks {}", path.display());
+        let lock = match rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
+            Ok(lock) => lock,
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(Self::Down),
+            Err(errno) => return Err(errno).what(what),
+        };
+        loop {
+            let (holder, _) = sys::lock_holder(lock.as_fd()).what(what)?;
+            let pid = match holder {
+                Holder::None => return Ok(Self::Down),
+                Holder::Hidden => {
+                    return Err(Error::text(
+                        what(),
+                        "the jail's init is not visible from this PID namespace",
+                    ));
+                }
+                Holder::Process(pid) => pid,
+            };
+            let fd = match pidfd_open(pid, PidfdFlags::empty()) {
+                Ok(fd) => fd,
+                Err(Errno::SRCH) => continue,
+                Err(errno) => {
+                    return Err(errno).what(|| format!("pidfd_open {}", pid.as_raw_nonzero()));
+                }
+            };
+            // The number may have gone to another process between the two calls. The lock cannot have.
+            let (again, length) = sys::lock_holder(lock.as_fd()).what(what)?;
+            if again == Holder::Process(pid) {
+                let init = Init { pid, fd };
+                return Ok(match length {
+                    0..=STARTING => Self::Starting(init),
+                    UP => Self::Up(init),
+                    _ => Self::Ending(init),
+                });
+            }
+        }
+    }
+}
+
+impl Init {
+    /// The jail's mounts, as init sees them.
+    pub fn view(&self) -> Result<View> {
+        let path = format!("/proc/{}/mountinfo", self.pid.as_raw_nonzero());
+        let mounts = procfs::mounts(&file::read(Path::new(&path))?);
+        Ok(View {
+            mounts,
+            root: PathBuf::from("/"),
+        })
+    }
+
+    /// Sends it a signal.
+    fn signal(&self, signal: Signal) {
+        // The one error is that it is gone, which is as well.
+        pidfd_send_signal(&self.fd, signal).ok();
+    }
+
+    /// Asks it to end as soon as no session is left.
+    pub fn end_when_idle(&self) {
+        self.signal(Signal::USR1);
+    }
+
+    /// Whether it ends within this time.
+    pub fn wait(&self, limit: Duration) -> bool {
+        wait_readable(self.fd.as_fd(), limit)
+    }
+
+    /// Ends it: asked first, so that sessions are told to hang up, then forced. Returns when it is gone.
+    fn end(&self) -> Result<()> {
+        self.signal(Signal::TERM);
+        if !self.wait(GRACE + Duration::from_secs(1)) {
+            self.signal(Signal::KILL);
+            if !self.wait(Duration::from_secs(2)) {
+                return Err(Error::cure(
+                    format!("kill -KILL {}", self.pid.as_raw_nonzero()),
+                    "the jail's init does not go",
+                    "a process of the jail has a parent outside that does not reap it: end that one",
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Ends whatever lives of a jail.
+pub fn end(jail: &str) -> Result<()> {
+    match Life::of(jail)? {
+        Life::Down => Ok(()),
+        Life::Starting(init) | Life::Up(init) | Life::Ending(init) => init.end(),
+    }
+}
+
+/// Waits until a descriptor can be read.
+pub fn wait_readable(fd: BorrowedFd<'_>, limit: Duration) -> bool {
+    let deadline = Instant::now() + limit;
+    let mut fds = [PollFd::new(&fd, PollFlags::IN)];
+    loop {
+        let rest = deadline.saturating_duration_since(Instant::now());
+        match poll(&mut fds, Some(&timespec(rest))) {
+            Err(Errno::INTR) => {}
+            result => return result.is_ok_and(|ready| ready > 0),
+        }
+    }
+}
+
+/// A duration as poll wants it.
+pub fn timespec(duration: Duration) -> Timespec {
+    Timespec {
+        tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: duration.subsec_nanos().into(),
+    }
+}
+
+/// The right to change what jails stand on: an flock on the directory of all of them, since two jails that come up at
+/// once would otherwise choose the same subnet. The kernel lets it go with its holder.
+pub struct Lock(OwnedFd);
+
+impl Lock {
+    /// Waits for it.
+    pub fn take() -> Result<Self> {
+        let dir = Path::new(record::DIR);
+        let what = || format!("mkdir -p {}", dir.display());
+        loop {
+            // Nobody else may so much as open it: even who can only read could hold the lock.
+            for (dir, mode) in [(Path::new("/run"), 0o755), (dir, 0o700)] {
+                match rustix::fs::mkdir(dir, Mode::from_raw_mode(mode)) {
+                    Ok(()) | Err(Errno::EXIST) => {}
+                    Err(errno) => return Err(errno).what(what),
+                }
+            }
+            file::check_ours(dir)?;
+            let what = || format!("flock {}", dir.display());
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let Ok(fd) = rustix::fs::open(dir, flags, Mode::empty()) else {
+                continue;
+            };
+            while let Err(errno) = rustix::fs::flock(&fd, FlockOperation::LockExclusive) {
+                if errno != Errno::INTR {
+                    return Err(errno).what(what);
+                }
+            }
+            // Who held it before may have been the last, and have taken the directory with him.
+            let (here, there) = (rustix::fs::fstat(&fd).what(what)?, rustix::fs::stat(dir));
+            if there.is_ok_and(|there| (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)) {
+                return Ok(Self(fd));
+            }
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Only goes if no jail has state left.
+        rustix::fs::rmdir(record::DIR).ok();
+        rustix::fs::flock(&self.0, FlockOperation::Unlock).ok();
+    }
+}
+
+/// One nssh and what it started.
+pub struct Session {
+    /// Its shell.
+    pub pid: i32,
+    /// The user it runs as.
+    pub uid: u32,
+    /// Its terminal, as a device number; 0 for none.
+    pub terminal: i32,
+    /// When its shell started, in ticks since boot.
+    pub started: u64,
+    /// The words it was started with.
+    pub command: Vec<u8>,
+}
+
+/// The name that a monitor gives itself, by which sessions are counted and shown. Nothing of weight hangs on it: who
+/// imitates it shows up as a session.
+pub const MONITOR: &str = "kak-session";
+
+/// The sessions of a jail: what the children of init that are monitors have as children.
+pub fn sessions(init: Pid) -> Vec<Session> {
+    let init = init.as_raw_nonzero().get();
+    let processes = processes();
+    let monitor = |pid: i32| {
+        processes.iter().any(|(other, stat)| {
+            *other == pid && stat.parent == init && stat.name == MONITOR.as_bytes()
+        })
+    };
+    let session = |(pid, stat): &(i32, procfs::Stat)| {
+        monitor(stat.parent).then(|| Session {
+            pid: *pid,
+            uid: rustix::fs::stat(format!("/proc/{pid}")).map_or(0, |stat| stat.st_uid),
+            terminal: stat.terminal,
+            started: stat.started,
+            command: file::read(Path::new(&format!("/proc/{pid}/cmdline"))).unwrap_or_default(),
+        })
+    };
+    processes.iter().filter_map(session).collect()
+}
+
+/// All processes that /proc shows.
+fn processes() -> Vec<(i32, procfs::Stat)> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let names = rustix::fs::open("/proc", flags, Mode::empty())
+        .and_then(|fd| rustix::fs::Dir::read_from(&fd));
+    let Ok(names) = names else { return Vec::new() };
+    let process = |entry: rustix::io::Result<rustix::fs::DirEntry>| {
+        let pid: i32 = entry.ok()?.file_name().to_str().ok()?.parse().ok()?;
+        let stat = file::read(Path::new(&format!("/proc/{pid}/stat"))).ok()?;
+        Some((pid, procfs::stat(&stat)?))
+    };
+    names.filter_map(process).collect()
+}

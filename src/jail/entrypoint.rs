@@ -1,0 +1,150 @@
+//! kak as PID 1 of a container: brings the jail up, runs a first session on the container's terminal, reaps what the
+//! container leaves behind, and ends the jail in time when the engine asks. Unlike any other keeper it outlives its
+//! jail: `docker exec` goes on working, and the next nssh brings a new one up.
+
+use std::os::fd::AsFd as _;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::FileType;
+use rustix::process::{Pid, Signal, WaitOptions, wait};
+
+use super::keeper::{self, Teller, Wanted};
+use super::session::{self, Program};
+use super::{Init, Life, init};
+use crate::applet::complain;
+use crate::error::{Error, Result, What as _};
+use crate::sys::{self, Action, SignalSet};
+
+/// The life of PID 1: with a first session, if there is a command or somebody to talk to. The status is the
+/// container's.
+pub fn run(wanted: &Wanted, command: Option<Program>, teller: &mut Teller<'_>) -> Result<u8> {
+    // An engine, or the program that executed us, may have left these otherwise.
+    sys::set_disposition(Signal::CHILD, Action::Default);
+    let mask = sys::set_signal_mask(&SignalSet::all_but_faults());
+    let jail = wanted.config.jail.as_str();
+    keeper::bring_up(wanted, teller)?;
+    let first = match command {
+        None if is_nobody_there() => None,
+        command => Some(start(jail, command, &mask)?),
+    };
+    rustix::thread::set_name(c"kak-keeper").ok();
+    keeper::be_deaf().what(|| "exec </dev/null >/dev/null")?;
+    let signals = sys::signalfd(&SignalSet::all_but_faults()).what(|| "signalfd")?;
+    let mut container = Container {
+        jail,
+        first,
+        status: None,
+        others: None,
+    };
+    loop {
+        let mut fds = vec![PollFd::new(&signals, PollFlags::IN)];
+        if let Some(others) = &container.others {
+            fds.push(PollFd::new(&others.fd, PollFlags::IN));
+        }
+        poll(&mut fds, None).ok();
+        drop(fds);
+        while let Some(signal) = sys::read_signal(signals.as_fd()) {
+            if keeper::ends(signal.number) {
+                return container.end(u8::try_from(128 + signal.number).unwrap_or(143));
+            }
+        }
+        container.reap();
+        if let Some(status) = container.is_over()? {
+            return container.end(status);
+        }
+    }
+}
+
+/// What PID 1 waits for.
+struct Container<'a> {
+    /// The jail.
+    jail: &'a str,
+    /// The first session's nssh, while it lives.
+    first: Option<Pid>,
+    /// What the first session ended with.
+    status: Option<u8>,
+    /// The init whose other sessions are still open after that.
+    others: Option<Init>,
+}
+
+impl Container<'_> {
+    /// Reaps every child that is dead.
+    fn reap(&mut self) {
+        while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG | WaitOptions::UNTRACED) {
+            if Some(pid) != self.first {
+                continue;
+            }
+            if status.stopped() {
+                // There is no shell outside that could continue it.
+                rustix::process::kill_process_group(pid, Signal::CONT).ok();
+            } else {
+                self.first = None;
+                self.status = Some(keeper::status_number(status));
+            }
+        }
+    }
+
+    /// The container's status, once the first session and all others have ended.
+    fn is_over(&mut self) -> Result<Option<u8>> {
+        let Some(status) = self.status else {
+            return Ok(None);
+        };
+        if let Some(others) = &self.others {
+            return Ok(others.wait(std::time::Duration::ZERO).then_some(status));
+        }
+        let Life::Up(init) = Life::of(self.jail)? else {
+            return Ok(Some(status));
+        };
+        let open = super::sessions(init.pid).len();
+        if open == 0 {
+            return Ok(Some(status));
+        }
+        complain(&format!(
+            "kak: setup: {open} other session{} still open\n",
+            if open == 1 { " is" } else { "s are" }
+        ));
+        init.end_when_idle();
+        self.others = Some(init);
+        Ok(None)
+    }
+
+    /// Ends the jail and takes everything back.
+    fn end(&self, status: u8) -> Result<u8> {
+        // From here on the kernel reaps: a zombie of ours could be what the jail's end waits for.
+        sys::set_disposition(Signal::CHILD, Action::Ignore);
+        init::reap();
+        keeper::take_down(self.jail, &mut keeper::quietly)?;
+        Ok(status)
+    }
+}
+
+/// Whether standard input is nobody: closed, or /dev/null, as `docker run -d` has it.
+fn is_nobody_there() -> bool {
+    let null = rustix::fs::makedev(1, 3);
+    rustix::fs::fstat(rustix::stdio::stdin()).map_or(true, |stat| {
+        FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == null
+    })
+}
+
+/// Starts the first session: an nssh of its own, in the foreground of the container's terminal if there is one.
+fn start(jail: &str, command: Option<Program>, mask: &SignalSet) -> Result<Pid> {
+    let program = command.unwrap_or(Program::Shell {
+        login: false,
+        args: Vec::new(),
+    });
+    if let Some(child) = sys::fork().what(|| "fork")? {
+        return Ok(child);
+    }
+    // A process group of its own: what is typed at the terminal is not for PID 1.
+    rustix::process::setpgid(None, None).ok();
+    rustix::termios::tcsetpgrp(rustix::stdio::stdin(), rustix::process::getpid()).ok();
+    sys::set_signal_mask(mask);
+    let status = session::run(jail, &program).map_or_else(
+        |error: Error| {
+            complain(&error.lines("kak: nssh"));
+            125
+        },
+        |end| end.follow("kak: nssh"),
+    );
+    sys::exit_now(status)
+}

@@ -1,0 +1,171 @@
+//! PID 1 of a jail: puts the root together, takes the lock that says so, then reaps and waits to be told to end. It is
+//! never a user's command, has no terminal, no pipe, and no descriptor but the lock and its signals.
+
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::time::Instant;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::net::SendFlags;
+use rustix::process::{Signal, WaitOptions, wait};
+use rustix::thread::LinkNameSpaceType;
+
+use super::{ENDING, GRACE, STARTING, UP};
+use crate::error::{Error, Result, What as _};
+use crate::plan::Plan;
+use crate::record::{self, Record};
+use crate::step::Machine;
+use crate::sys::{self, SignalSet};
+
+/// What init needs from the keeper that starts it.
+pub struct Start<'a> {
+    /// The jail.
+    pub record: &'a Record,
+    /// Its plan.
+    pub plan: &'a Plan,
+    /// Its network namespace.
+    pub netns: OwnedFd,
+    /// Where to say that the jail is up (an empty error) or why it is not.
+    pub report: OwnedFd,
+    /// The keeper, to see whether it lives.
+    pub keeper: OwnedFd,
+}
+
+/// The life of init, in a process that is PID 1 of new PID and mount namespaces. Signals are blocked already.
+pub fn run(start: Start<'_>) -> ! {
+    let Start {
+        record,
+        plan,
+        netns,
+        report,
+        keeper,
+    } = start;
+    let result = alone(&keeper)
+        .and_then(|()| enter(&netns))
+        .map(|()| sys::keep_only(report))
+        .and_then(|report| Ok((report.what(|| "dup2")?, build(record, plan))));
+    let (report, lock) = match result {
+        Ok((report, lock)) => (report, lock),
+        // There is no way left to say why; the keeper sees that we are gone.
+        Err(_) => sys::exit_now(1),
+    };
+    let text = lock.as_ref().err().map(Error::packed).unwrap_or_default();
+    rustix::net::send(&report, text.as_bytes(), SendFlags::NOSIGNAL).ok();
+    drop(report);
+    match lock {
+        Ok(lock) => serve(&lock),
+        Err(_) => sys::exit_now(1),
+    }
+}
+
+/// Dies with the keeper, whichever of the two was faster.
+fn alone(keeper: &OwnedFd) -> Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .what(|| "prctl PR_SET_PDEATHSIG")?;
+    // getppid() would say 0 either way: the parent is in another PID namespace.
+    if super::wait_readable(keeper.as_fd(), std::time::Duration::ZERO) {
+        return Err(Error::text("init", "the keeper is gone"));
+    }
+    Ok(())
+}
+
+/// Joins the jail's network and leaves everything that belongs to the caller.
+fn enter(netns: &OwnedFd) -> Result<()> {
+    rustix::thread::move_into_link_name_space(netns.as_fd(), Some(LinkNameSpaceType::Network))
+        .what(|| "nsenter --net")?;
+    leave()
+}
+
+/// Leaves the caller's session, terminal, pipes and umask.
+fn leave() -> Result<()> {
+    // Fails for a session leader, which then has nothing to leave.
+    rustix::process::setsid().ok();
+    rustix::process::umask(Mode::from_raw_mode(0o022));
+    super::keeper::silence().what(|| "exec <>/dev/null")
+}
+
+/// Takes the lock, makes the mounts, and takes the lock's second byte when the jail can be joined.
+fn build(record: &Record, plan: &Plan) -> Result<OwnedFd> {
+    let path = record::dir(&record.config.jail).join("lock");
+    let what = || format!("lockf {}", path.display());
+    let lock = rustix::fs::open(&path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).what(what)?;
+    sys::lock_bytes(lock.as_fd(), STARTING).what(what)?;
+    let mut machine = Machine::new(&record.config.jail);
+    for step in &plan.inner {
+        step.act.apply(&mut machine)?;
+    }
+    ready(lock.as_fd()).what(what)?;
+    Ok(lock)
+}
+
+/// Says that the jail can be joined.
+fn ready(lock: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    rustix::thread::set_name(c"kak-init")?;
+    // Nobody in the jail looks into the process that came from outside.
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
+    sys::lock_bytes(lock, UP)
+}
+
+/// The life of an init that a script has started as PID 1 of a jail that it has put together: `lock` is the open lock
+/// file.
+pub fn adopt(lock: &OwnedFd) -> Result<u8> {
+    if rustix::process::getpid() != rustix::process::Pid::INIT {
+        return Err(Error::text(
+            "init",
+            "is for PID 1 of a jail that a script of `kak setup --explain` makes",
+        ));
+    }
+    sys::set_signal_mask(&SignalSet::all_but_faults());
+    leave()?;
+    ready(lock.as_fd()).what(|| "lockf")?;
+    serve(lock)
+}
+
+/// Reaps, and ends when somebody outside says so: SIGTERM now, SIGUSR1 as soon as no session is left.
+fn serve(lock: &OwnedFd) -> ! {
+    let Ok(signals) = sys::signalfd(&SignalSet::all_but_faults()) else {
+        sys::exit_now(1)
+    };
+    let mut deadline: Option<Instant> = None;
+    let mut when_idle = false;
+    loop {
+        let limit = deadline
+            .map(|deadline| super::timespec(deadline.saturating_duration_since(Instant::now())));
+        // Interrupted or not, what there is to do is looked at below.
+        poll(&mut [PollFd::new(&signals, PollFlags::IN)], limit.as_ref()).ok();
+        let mut now = false;
+        while let Some(signal) = sys::read_signal(signals.as_fd()) {
+            // A sender in the jail has a number here. Only those outside have none.
+            let outside = signal.sender == 0;
+            now |= outside && signal.number == Signal::TERM.as_raw();
+            when_idle |= outside && signal.number == Signal::USR1.as_raw();
+        }
+        let empty = !reap();
+        if when_idle && deadline.is_none() {
+            now |= empty || super::sessions(rustix::process::Pid::INIT).is_empty();
+        }
+        if now && deadline.is_none() {
+            deadline = Some(Instant::now() + GRACE);
+            sys::lock_bytes(lock.as_fd(), ENDING).ok();
+            // Monitors turn this into a hang-up of their shells, which SIGTERM alone does not move.
+            sys::kill_all(Signal::TERM);
+            sys::kill_all(Signal::CONT);
+        }
+        if deadline.is_some_and(|deadline| empty || Instant::now() >= deadline) {
+            // The kernel kills what is left.
+            sys::exit_now(0);
+        }
+    }
+}
+
+/// Reaps every child that is dead: signals merge, so there may be many. Whether any is left.
+pub fn reap() -> bool {
+    loop {
+        match wait(WaitOptions::NOHANG) {
+            Ok(Some(_)) | Err(Errno::INTR) => {}
+            Ok(None) => return true,
+            Err(_) => return false,
+        }
+    }
+}

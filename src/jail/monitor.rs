@@ -1,0 +1,243 @@
+//! The parent of a session's shell, inside the jail: a child of init that tells nssh outside what becomes of the shell,
+//! and the shell when nssh is gone. It holds no terminal and no pipe, and ends with its shell.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::Path;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags};
+use rustix::process::{Pid, Signal, WaitOptions};
+
+use super::session::Shell;
+use crate::sys::{self, Action, SignalSet};
+
+/// What a monitor tells.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum News {
+    /// The shell stopped by this signal.
+    Stopped(i32),
+    /// It ended with this status.
+    Exit(u8),
+    /// It was killed by this signal.
+    Killed(i32),
+    /// It could not be run, for this errno.
+    NotRun(i32),
+}
+
+impl News {
+    /// How long a message is.
+    pub const SIZE: usize = 5;
+
+    /// The message.
+    fn bytes(self) -> [u8; Self::SIZE] {
+        let (kind, value) = match self {
+            Self::Stopped(number) => (b'S', number),
+            Self::Exit(status) => (b'E', status.into()),
+            Self::Killed(number) => (b'K', number),
+            Self::NotRun(errno) => (b'X', errno),
+        };
+        let [a, b, c, d] = value.to_ne_bytes();
+        [kind, a, b, c, d]
+    }
+
+    /// A message's meaning.
+    pub fn parse([kind, a, b, c, d]: [u8; Self::SIZE]) -> Option<Self> {
+        let value = i32::from_ne_bytes([a, b, c, d]);
+        Some(match kind {
+            b'S' => Self::Stopped(value),
+            b'E' => Self::Exit(u8::try_from(value).ok()?),
+            b'K' => Self::Killed(value),
+            b'X' => Self::NotRun(value),
+            _ => return None,
+        })
+    }
+}
+
+/// What a monitor is told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Order {
+    /// nssh was continued, so shall the shell be.
+    Continue,
+    /// The terminal is gone.
+    HangUp,
+    /// Somebody sent nssh this signal.
+    Signal(i32),
+}
+
+impl Order {
+    /// The message.
+    pub fn bytes(self) -> [u8; 4] {
+        match self {
+            Self::Continue => 0,
+            Self::HangUp => -1,
+            Self::Signal(number) => number,
+        }
+        .to_ne_bytes()
+    }
+
+    /// A message's meaning.
+    fn parse(bytes: [u8; 4]) -> Self {
+        match i32::from_ne_bytes(bytes) {
+            0 => Self::Continue,
+            -1 => Self::HangUp,
+            number => Self::Signal(number),
+        }
+    }
+}
+
+/// The life of a monitor.
+pub fn run(socket: &OwnedFd, shell: &Shell) -> ! {
+    rustix::thread::set_name(c"kak-session").ok();
+    sys::set_disposition(Signal::CHILD, Action::Default);
+    let child = match sys::fork() {
+        Ok(Some(child)) => child,
+        Ok(None) => become_shell(socket, shell),
+        Err(errno) => {
+            tell(socket, News::NotRun(errno.raw_os_error()));
+            sys::exit_now(1)
+        }
+    };
+    sys::set_signal_mask(&SignalSet::all_but_faults());
+    let Ok(signals) = sys::signalfd(&SignalSet::all_but_faults()) else {
+        sys::exit_now(1)
+    };
+    // Whoever reads what the shell writes gets his end of file from the shell.
+    sys::close_standard();
+    let mut listening = true;
+    loop {
+        let mut fds = vec![PollFd::new(&signals, PollFlags::IN)];
+        if listening {
+            fds.push(PollFd::new(socket, PollFlags::IN));
+        }
+        poll(&mut fds, None).ok();
+        drop(fds);
+        while let Some(signal) = sys::read_signal(signals.as_fd()) {
+            // Init's way of saying that the jail ends, or the terminal's that it is gone.
+            if [Signal::TERM, Signal::HUP]
+                .iter()
+                .any(|other| other.as_raw() == signal.number)
+            {
+                hang_up(child);
+            }
+        }
+        look(socket, child);
+        while listening && let Some(order) = hear(socket) {
+            match order {
+                Some(Order::Continue) => to_group(child, Signal::CONT),
+                Some(Order::Signal(number)) => drop(sys::kill_number(child, number)),
+                Some(Order::HangUp) => hang_up(child),
+                // nssh was killed.
+                None => {
+                    hang_up(child);
+                    listening = false;
+                }
+            }
+        }
+    }
+}
+
+/// The next order; `Some(None)` if nobody is there any more.
+#[expect(clippy::option_option, reason = "nothing yet, and nothing ever again")]
+fn hear(socket: &OwnedFd) -> Option<Option<Order>> {
+    let mut bytes = [0; 4];
+    match rustix::net::recv(socket, &mut bytes, RecvFlags::DONTWAIT) {
+        Ok((4, _)) => Some(Some(Order::parse(bytes))),
+        Err(Errno::AGAIN | Errno::INTR) => None,
+        _ => Some(None),
+    }
+}
+
+/// Tells what became of the shell; its end is ours.
+fn look(socket: &OwnedFd, child: Pid) {
+    while let Ok(Some((_, status))) =
+        rustix::process::waitpid(Some(child), WaitOptions::NOHANG | WaitOptions::UNTRACED)
+    {
+        let news = match (
+            status.stopping_signal(),
+            status.exit_status(),
+            status.terminating_signal(),
+        ) {
+            (Some(number), _, _) => News::Stopped(number),
+            (_, Some(status), _) => News::Exit(u8::try_from(status).unwrap_or(1)),
+            (_, _, Some(number)) => News::Killed(number),
+            _ => return,
+        };
+        tell(socket, news);
+        if !matches!(news, News::Stopped(_)) {
+            sys::exit_now(0);
+        }
+    }
+}
+
+/// Sends news; that nobody listens any more is no error.
+fn tell(socket: &OwnedFd, news: News) {
+    rustix::net::send(socket, &news.bytes(), SendFlags::NOSIGNAL).ok();
+}
+
+/// Tells the shell, and what runs with it, that its terminal is gone.
+fn hang_up(child: Pid) {
+    to_group(child, Signal::HUP);
+    to_group(child, Signal::CONT);
+}
+
+/// Sends a signal to the shell's process group where it has one of its own, else to the shell: a group from outside is
+/// the caller's.
+fn to_group(child: Pid, signal: Signal) {
+    if rustix::process::getpgid(Some(child)) == Ok(child) {
+        rustix::process::kill_process_group(child, signal).ok();
+    } else {
+        rustix::process::kill_process(child, signal).ok();
+    }
+}
+
+/// Turns into the shell, or says why not.
+fn become_shell(socket: &OwnedFd, shell: &Shell) -> ! {
+    // If the monitor is killed, nobody else would tell it to hang up.
+    rustix::process::set_parent_process_death_signal(Some(Signal::HUP)).ok();
+    for dir in &shell.dirs {
+        if is_here(dir) {
+            break;
+        }
+    }
+    for (signal, disposition) in &shell.dispositions {
+        sys::restore_disposition(*signal, disposition);
+    }
+    sys::set_signal_mask(&shell.mask);
+    let mut worst = Errno::NOENT;
+    for path in &shell.paths {
+        match sys::execve(path, &shell.argv, &shell.env) {
+            Errno::NOENT | Errno::NOTDIR => {}
+            errno => worst = errno,
+        }
+    }
+    tell(socket, News::NotRun(worst.raw_os_error()));
+    sys::exit_now(if worst == Errno::NOENT { 127 } else { 126 })
+}
+
+/// Whether this directory of the jail is where we are now. One that is not reached from the jail's root is none.
+fn is_here(dir: &Path) -> bool {
+    rustix::process::chdir(dir).is_ok()
+        && rustix::process::getcwd(Vec::new()).is_ok_and(|here| here.as_bytes().starts_with(b"/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_come_back() {
+        for news in [
+            News::Stopped(20),
+            News::Exit(255),
+            News::Killed(9),
+            News::NotRun(2),
+        ] {
+            assert_eq!(News::parse(news.bytes()), Some(news));
+        }
+        assert_eq!(News::parse([0; News::SIZE]), None);
+        for order in [Order::Continue, Order::HangUp, Order::Signal(15)] {
+            assert_eq!(Order::parse(order.bytes()), order);
+        }
+    }
+}

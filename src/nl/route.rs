@@ -1,0 +1,341 @@
+//! rtnetlink: links, addresses and routes (linux/rtnetlink.h, linux/if_link.h, linux/if_addr.h). One function is one
+//! request, and sends what `ip` sends for the same.
+
+use std::net::Ipv4Addr;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
+
+use rustix::io::Errno;
+
+use super::message::{Attrs, Message};
+use super::{Row, Socket, flags};
+use crate::error::Why;
+
+/// `RTM_*`.
+mod rtm {
+    /// `RTM_NEWLINK`.
+    pub(super) const NEWLINK: u16 = 16;
+    /// `RTM_DELLINK`.
+    pub(super) const DELLINK: u16 = 17;
+    /// `RTM_GETLINK`.
+    pub(super) const GETLINK: u16 = 18;
+    /// `RTM_NEWADDR`.
+    pub(super) const NEWADDR: u16 = 20;
+    /// `RTM_GETADDR`.
+    pub(super) const GETADDR: u16 = 22;
+    /// `RTM_NEWROUTE`.
+    pub(super) const NEWROUTE: u16 = 24;
+    /// `RTM_GETROUTE`.
+    pub(super) const GETROUTE: u16 = 26;
+}
+
+/// `IFLA_*`, linux/if_link.h.
+mod ifla {
+    use crate::nl::message::{Attr, Nest, attr};
+    /// `IFLA_IFNAME`.
+    pub(super) const IFNAME: Attr<str> = attr(3);
+    /// `IFLA_MTU`.
+    pub(super) const MTU: Attr<u32> = attr(4);
+    /// `IFLA_LINKINFO`.
+    pub(super) const LINKINFO: Attr<Nest> = attr(18);
+    /// `IFLA_IFALIAS`.
+    pub(super) const IFALIAS: Attr<str> = attr(20);
+    /// `IFLA_NET_NS_FD`.
+    pub(super) const NET_NS_FD: Attr<u32> = attr(28);
+    /// `IFLA_EXT_MASK`.
+    pub(super) const EXT_MASK: Attr<u32> = attr(29);
+    /// `IFLA_INFO_KIND`.
+    pub(super) const INFO_KIND: Attr<str> = attr(1);
+    /// `IFLA_INFO_DATA`.
+    pub(super) const INFO_DATA: Attr<Nest> = attr(2);
+    /// `VETH_INFO_PEER`, linux/veth.h: a `struct ifinfomsg` and attributes of a link.
+    pub(super) const VETH_PEER: Attr<Nest> = attr(1);
+}
+
+/// `IFA_*`, linux/if_addr.h.
+mod ifa {
+    use crate::nl::message::{Attr, attr};
+    use std::net::Ipv4Addr;
+    /// `IFA_ADDRESS`.
+    pub(super) const ADDRESS: Attr<Ipv4Addr> = attr(1);
+    /// `IFA_LOCAL`.
+    pub(super) const LOCAL: Attr<Ipv4Addr> = attr(2);
+}
+
+/// `RTA_*`, linux/rtnetlink.h.
+mod rta {
+    use crate::nl::message::{Attr, attr};
+    use std::net::Ipv4Addr;
+    /// `RTA_DST`.
+    pub(super) const DST: Attr<Ipv4Addr> = attr(1);
+    /// `RTA_OIF`.
+    pub(super) const OIF: Attr<u32> = attr(4);
+    /// `RTA_GATEWAY`.
+    pub(super) const GATEWAY: Attr<Ipv4Addr> = attr(5);
+    /// `RTA_PRIORITY`.
+    pub(super) const PRIORITY: Attr<u32> = attr(6);
+    /// `RTA_MULTIPATH`.
+    pub(super) const MULTIPATH: Attr<[u8]> = attr(9);
+    /// `RTA_TABLE`.
+    pub(super) const TABLE: Attr<u32> = attr(15);
+}
+
+/// `AF_INET`.
+const INET: u8 = 2;
+/// `RT_TABLE_MAIN`.
+pub const RT_TABLE_MAIN: u32 = 254;
+/// `RTN_UNICAST`.
+pub const RTN_UNICAST: u8 = 1;
+/// `RTPROT_BOOT`: what `ip route add` writes down.
+const RTPROT_BOOT: u8 = 3;
+/// `IFF_UP`.
+const UP: u32 = 1;
+/// `RTEXT_FILTER_SKIP_STATS`: leaves out what nobody here reads.
+const SKIP_STATS: u32 = 1 << 3;
+
+/// `struct ifinfomsg`: family, type, index, flags, change mask.
+fn ifinfo(index: u32, flags: u32, change: u32) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    let words = [0, index, flags, change];
+    for (to, from) in bytes
+        .iter_mut()
+        .zip(words.iter().flat_map(|word| word.to_ne_bytes()))
+    {
+        *to = from;
+    }
+    bytes
+}
+
+/// A link.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Link {
+    /// Its number in its namespace.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// Its largest packet, in bytes.
+    pub mtu: u32,
+    /// Whether it is set up.
+    pub up: bool,
+    /// What somebody wrote on it.
+    pub alias: Option<String>,
+}
+
+impl Link {
+    /// Reads an `RTM_NEWLINK`.
+    fn read(row: &Row) -> Option<Self> {
+        let word = |at: usize| {
+            Some(u32::from_ne_bytes(
+                row.body.get(at..at + 4)?.try_into().ok()?,
+            ))
+        };
+        let attrs = Attrs(row.body.get(16..)?);
+        (row.kind == rtm::NEWLINK).then_some(())?;
+        Some(Self {
+            index: word(4)?,
+            name: attrs.get(ifla::IFNAME)?,
+            mtu: attrs.get(ifla::MTU).unwrap_or_default(),
+            up: word(8)? & UP != 0,
+            alias: attrs.get(ifla::IFALIAS),
+        })
+    }
+}
+
+/// All links.
+pub fn links(socket: &mut Socket) -> Result<Vec<Link>, Why> {
+    let message = Message::new(rtm::GETLINK, 0, &ifinfo(0, 0, 0)).put(ifla::EXT_MASK, &SKIP_STATS);
+    Ok(socket
+        .dump(&message)?
+        .iter()
+        .filter_map(Link::read)
+        .collect())
+}
+
+/// The link of a name, if there is one.
+pub fn link(socket: &mut Socket, name: &str) -> Result<Option<Link>, Why> {
+    let message = Message::new(rtm::GETLINK, 0, &ifinfo(0, 0, 0))
+        .put(ifla::EXT_MASK, &SKIP_STATS)
+        .put(ifla::IFNAME, name);
+    match socket.get(&message) {
+        Err(Why::Kernel(Errno::NODEV, _)) => Ok(None),
+        other => Ok(other?.as_ref().and_then(Link::read)),
+    }
+}
+
+/// A pair of links.
+pub struct Veth<'a> {
+    /// The name of the one that stays.
+    pub name: &'a str,
+    /// What is written on it.
+    pub alias: &'a str,
+    /// The name of the other.
+    pub peer: &'a str,
+    /// The network namespace in which the other begins its life.
+    pub peer_ns: BorrowedFd<'a>,
+    /// The largest packet of both.
+    pub mtu: u32,
+}
+
+/// Makes the pair in one request, neither end ever being anywhere else. The kernel does not take an alias with it, so
+/// that is a second one; if it fails the pair is taken back.
+pub fn add_veth(socket: &mut Socket, veth: &Veth<'_>) -> Result<(), Why> {
+    let namespace = u32::try_from(veth.peer_ns.as_raw_fd()).map_err(|_| Errno::BADF)?;
+    let none = ifinfo(0, 0, 0);
+    let message = Message::new(rtm::NEWLINK, flags::CREATE | flags::EXCL, &none)
+        .put(ifla::IFNAME, veth.name)
+        .put(ifla::MTU, &veth.mtu)
+        .nest(ifla::LINKINFO, |m| {
+            m.put(ifla::INFO_KIND, "veth").nest(ifla::INFO_DATA, |m| {
+                m.nest(ifla::VETH_PEER, |m| {
+                    m.raw(&none)
+                        .put(ifla::IFNAME, veth.peer)
+                        .put(ifla::MTU, &veth.mtu)
+                        .put(ifla::NET_NS_FD, &namespace)
+                })
+            })
+        });
+    socket.request(&message)?;
+    let alias = Message::new(rtm::NEWLINK, 0, &none)
+        .put(ifla::IFNAME, veth.name)
+        .put(ifla::IFALIAS, veth.alias);
+    socket.request(&alias).inspect_err(|_| {
+        let message = Message::new(rtm::DELLINK, 0, &none).put(ifla::IFNAME, veth.name);
+        socket.request(&message).ok();
+    })
+}
+
+/// `ip link set dev X up`.
+pub fn set_up(socket: &mut Socket, index: u32) -> Result<(), Why> {
+    socket.request(&Message::new(rtm::NEWLINK, 0, &ifinfo(index, UP, UP)))
+}
+
+/// `ip link delete dev X`. A pair goes with either of its ends, before this returns.
+pub fn delete_link(socket: &mut Socket, index: u32) -> Result<(), Why> {
+    socket.request(&Message::new(rtm::DELLINK, 0, &ifinfo(index, 0, 0)))
+}
+
+/// An IPv4 address of a link.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Address {
+    /// The link.
+    pub index: u32,
+    /// The address.
+    pub address: Ipv4Addr,
+    /// How many bits of it are the network's.
+    pub prefix: u8,
+}
+
+/// `struct ifaddrmsg`: family, prefix, flags, scope, index.
+fn ifaddr(prefix: u8, index: u32) -> [u8; 8] {
+    let [a, b, c, d] = index.to_ne_bytes();
+    [INET, prefix, 0, 0, a, b, c, d]
+}
+
+/// All IPv4 addresses.
+pub fn addresses(socket: &mut Socket) -> Result<Vec<Address>, Why> {
+    let read = |row: Row| {
+        let attrs = Attrs(row.body.get(8..)?);
+        Some(Address {
+            index: u32::from_ne_bytes(row.body.get(4..8)?.try_into().ok()?),
+            address: attrs.get(ifa::LOCAL).or_else(|| attrs.get(ifa::ADDRESS))?,
+            prefix: *row.body.get(1)?,
+        })
+    };
+    let message = Message::new(rtm::GETADDR, 0, &ifaddr(0, 0));
+    Ok(socket
+        .dump(&message)?
+        .into_iter()
+        .filter_map(read)
+        .collect())
+}
+
+/// `ip addr add A/P dev X`.
+pub fn add_address(
+    socket: &mut Socket,
+    index: u32,
+    address: Ipv4Addr,
+    prefix: u8,
+) -> Result<(), Why> {
+    let message = Message::new(
+        rtm::NEWADDR,
+        flags::CREATE | flags::EXCL,
+        &ifaddr(prefix, index),
+    )
+    .put(ifa::LOCAL, &address)
+    .put(ifa::ADDRESS, &address);
+    socket.request(&message)
+}
+
+/// An IPv4 route.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Route {
+    /// Where it leads.
+    pub destination: Ipv4Addr,
+    /// How many bits of that count; 0 for the default route.
+    pub prefix: u8,
+    /// The next hop.
+    pub gateway: Option<Ipv4Addr>,
+    /// The link that it leaves by; of several, the first.
+    pub oif: Option<u32>,
+    /// Of two routes to the same place, the smaller one counts.
+    pub metric: u32,
+    /// Its table.
+    pub table: u32,
+    /// `RTN_*`: unicast, unreachable, ...
+    pub kind: u8,
+}
+
+/// `struct rtmsg`: family, destination and source prefix, tos, table, protocol, scope, type, flags.
+fn rtmsg(table: u8, protocol: u8, kind: u8) -> [u8; 12] {
+    [INET, 0, 0, 0, table, protocol, 0, kind, 0, 0, 0, 0]
+}
+
+/// All IPv4 routes, of all tables.
+pub fn routes(socket: &mut Socket) -> Result<Vec<Route>, Why> {
+    let read = |row: Row| {
+        let attrs = Attrs(row.body.get(12..)?);
+        // struct rtnexthop: length u16, flags u8, hops u8, index i32.
+        let first_hop = |hops: &[u8]| Some(u32::from_ne_bytes(hops.get(4..8)?.try_into().ok()?));
+        Some(Route {
+            destination: attrs.get(rta::DST).unwrap_or(Ipv4Addr::UNSPECIFIED),
+            prefix: *row.body.get(1)?,
+            gateway: attrs.get(rta::GATEWAY),
+            oif: attrs
+                .get(rta::OIF)
+                .or_else(|| attrs.get(rta::MULTIPATH).and_then(first_hop)),
+            metric: attrs.get(rta::PRIORITY).unwrap_or_default(),
+            table: attrs
+                .get(rta::TABLE)
+                .unwrap_or_else(|| row.body.get(4).copied().unwrap_or_default().into()),
+            kind: *row.body.get(7)?,
+        })
+    };
+    let message = Message::new(rtm::GETROUTE, 0, &rtmsg(0, 0, 0));
+    Ok(socket
+        .dump(&message)?
+        .into_iter()
+        .filter_map(read)
+        .collect())
+}
+
+/// `ip route add default via A dev X`.
+pub fn add_default_route(socket: &mut Socket, via: Ipv4Addr, index: u32) -> Result<(), Why> {
+    let table = u8::try_from(RT_TABLE_MAIN).unwrap_or_default();
+    let fixed = rtmsg(table, RTPROT_BOOT, RTN_UNICAST);
+    let message = Message::new(rtm::NEWROUTE, flags::CREATE | flags::EXCL, &fixed)
+        .put(rta::GATEWAY, &via)
+        .put(rta::OIF, &index);
+    socket.request(&message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_bytes(kind: u16, body: Vec<u8>) {
+            Link::read(&Row { kind, body });
+        }
+    }
+}

@@ -1,0 +1,428 @@
+//! THE LISTS: everything kak does to a machine to make a jail of it, in order, each with its reason.
+//!
+//! Theory of operation. There are two lists. The *outer* steps change what lasts: files, directories, the network
+//! namespace, links, addresses, the firewall. `setup` goes through them from the first to the last, `teardown` from the
+//! last to the first. The *inner* steps are mounts; the jail's init makes them in its own mount namespace, so that
+//! nothing outside ever sees one of them and they go when init goes, however it goes.
+//!
+//! 1. The record is written before anything is changed, so that whatever happens next can be taken back.
+//! 2. The jail's own directories and its mount points are made under its root.
+//! 3. The network namespace is made, and a link into it; forwarding and translation come after the link has its
+//!    address, so that no packet leaves under an address that nobody could answer to.
+//! 4. Files that others look at (/etc/shells) come last: nobody is sent to a jail that is not there.
+//! 5. Init cuts propagation before its first mount, binds the outer top level, lays its own /proc and /sys over it, then
+//!    covers what the jail shall not see, and pivots when all is in place.
+//!
+//! Order is the only dependency. The lists are a pure function of the record.
+
+use std::path::{Component, Path, PathBuf};
+
+use crate::config::{Config, OWN};
+use crate::facts::{ETHERNET_MTU, Entry, Kind, link_name};
+use crate::netns;
+use crate::record::{self, Record};
+use crate::step::file::{Dir, File, Line, Symlink};
+use crate::step::link::{Address, DefaultRoute, Place, Up, Veth};
+use crate::step::mount::{Bind, Cover, Fresh, Pivot, Resolvers, Root, Slave};
+use crate::step::nat::Nat;
+use crate::step::netns::{NetNs, RunDir};
+use crate::step::sysctl::Sysctl;
+use crate::step::{Side, Step};
+
+/// The path under which nssh is a login shell.
+const NSSH: &str = "/bin/nssh";
+
+/// The jail's side of the link.
+const JAIL_LINK: &str = "eth0";
+
+/// The switch that lets a machine pass packets on.
+pub const FORWARDING: Sysctl = Sysctl {
+    key: "net/ipv4/ip_forward",
+};
+
+/// How many of the outer steps are kak's own state, in `/run/kak/JAIL`.
+pub const STATE: usize = 4;
+
+/// What is to be done, and what cannot be.
+pub struct Plan {
+    /// The steps that last, made by the keeper.
+    pub outer: Vec<Step>,
+    /// The mounts, made by init.
+    pub inner: Vec<Step>,
+    /// What this machine does not allow and the jail does without.
+    pub notes: Vec<String>,
+}
+
+impl Plan {
+    /// The plan of a record.
+    pub fn new(record: &Record) -> Self {
+        let (outer, notes) = outer(record);
+        Self {
+            outer,
+            inner: inner(record),
+            notes,
+        }
+    }
+
+    /// kak's own state of a jail: the first [`STATE`] steps of every plan.
+    pub fn state(jail: &str, record: Vec<u8>) -> Vec<Step> {
+        let state = record::dir(jail);
+        let file = |name, text| File {
+            path: state.join(name),
+            mode: 0o600,
+            text,
+            ours: true,
+        };
+        vec![
+            Step::new(
+                "what kak knows of this jail is for root alone",
+                Dir {
+                    path: state.clone(),
+                    mode: 0o700,
+                },
+            ),
+            Step::new(
+                "the facts that this plan is made of: teardown and status work on them",
+                file("record", record),
+            ),
+            Step::new(
+                "the kernel's lock table on this file will say which process is init",
+                file("lock", Vec::new()),
+            ),
+            Step::new(
+                "what the jail's keeper has to say when nobody listens",
+                file("log", Vec::new()),
+            ),
+        ]
+    }
+}
+
+/// Whether a path of the jail is in a directory of its own, where kak may make things: hidden, or unknown outside.
+pub fn is_own(config: &Config, entries: &[Entry], path: &Path) -> bool {
+    let Some(top) = path.components().nth(1).map(Component::as_os_str) else {
+        return false;
+    };
+    OWN.iter().any(|(own, _)| top == *own)
+        || config.hide.iter().any(|hidden| top == hidden)
+        || !(top == "proc" || top == "sys" || entries.iter().any(|entry| top == entry.name))
+}
+
+/// The steps that last.
+fn outer(record: &Record) -> (Vec<Step>, Vec<String>) {
+    let Record { config, facts, .. } = record;
+    let jail = config.jail.as_str();
+    let root = &config.root;
+    let mut notes = Vec::new();
+    let dir = |path: PathBuf| Dir { path, mode: 0o755 };
+
+    let mut steps = Plan::state(jail, record.text());
+    for ancestor in root
+        .ancestors()
+        .skip(1)
+        .filter(|path| path.parent().is_some())
+        .collect::<Vec<_>>()
+        .into_iter()
+        .rev()
+    {
+        steps.push(Step::new(
+            "the way to the jail's root",
+            dir(ancestor.into()),
+        ));
+    }
+    steps.push(Step::new(
+        "everything that the jail sees is put together here",
+        dir(root.clone()),
+    ));
+    for (own, mode) in OWN {
+        let path = root.join(own);
+        steps.push(Step::new(
+            "hidden: the jail has one of its own",
+            Dir { path, mode },
+        ));
+    }
+    for hidden in &config.hide {
+        steps.push(Step::new(
+            "hidden: the jail has one of its own",
+            dir(root.join(hidden)),
+        ));
+    }
+    for kernel in ["proc", "sys"] {
+        steps.push(Step::new(
+            "the kernel will be seen here",
+            dir(root.join(kernel)),
+        ));
+    }
+    for entry in &facts.entries {
+        let path = root.join(&entry.name);
+        steps.push(match &entry.kind {
+            Kind::Dir => Step::new("the outer directory will be seen here", dir(path)),
+            Kind::File => Step::new("the outer file will be seen here", File::mount_point(path)),
+            Kind::Link(target) => Step::new(
+                "a link outside is the same link inside",
+                Symlink {
+                    path,
+                    target: target.clone(),
+                },
+            ),
+        });
+    }
+    for (bind, is_dir) in config
+        .binds
+        .iter()
+        .zip(&facts.bound_dirs)
+        .filter(|(bind, _)| is_own(config, &facts.entries, &bind.target))
+    {
+        let target = inside(root, &bind.target);
+        let between: Vec<&Path> = target
+            .ancestors()
+            .skip(1)
+            .take_while(|path| *path != root)
+            .collect();
+        for between in between
+            .into_iter()
+            .rev()
+            .skip_while(|path| OWN.iter().any(|(own, _)| *path == root.join(own)))
+        {
+            steps.push(Step::new("the way to what is bound", dir(between.into())));
+        }
+        let why = "what is bound will be seen here";
+        steps.push(if *is_dir {
+            Step::new(why, dir(target))
+        } else {
+            Step::new(why, File::mount_point(target))
+        });
+    }
+
+    if facts.etc_writable {
+        let own = Path::new("/etc/netns").join(jail);
+        steps.push(Step::new(
+            "where `ip netns` also looks for a namespace's own files",
+            dir("/etc/netns".into()),
+        ));
+        steps.push(Step::new(
+            "the files that this jail has of its own",
+            dir(own.clone()),
+        ));
+        let text = facts.resolvers.clone();
+        let file = File {
+            path: own.join("resolv.conf"),
+            mode: 0o644,
+            text,
+            ours: false,
+        };
+        steps.push(Step::new(
+            "the jail's resolvers; a file that is there already is used as it is",
+            file,
+        ));
+        if !facts.has_resolv {
+            let path = "/etc/resolv.conf".into();
+            steps.push(Step::new(
+                "there is none, and a mount needs a place",
+                File::mount_point(path),
+            ));
+        }
+    } else {
+        notes.push("/etc is read-only: the jail uses the outer resolv.conf, and nssh is not put into /etc/shells".into());
+    }
+
+    steps.push(Step::new(
+        "where network namespaces have their names",
+        RunDir,
+    ));
+    steps.push(Step::new(
+        "a network of the jail's own",
+        NetNs { name: jail.into() },
+    ));
+    network(record, &mut steps, &mut notes);
+
+    if facts.etc_writable {
+        let shells = Line {
+            path: "/etc/shells".into(),
+            line: NSSH.into(),
+            unterminated: facts.shells_unterminated,
+        };
+        steps.push(Step::new("nssh may be a login shell", shells));
+    }
+    (steps, notes)
+}
+
+/// The steps of the network.
+fn network(record: &Record, steps: &mut Vec<Step>, notes: &mut Vec<String>) {
+    let Record { config, facts, .. } = record;
+    let name = link_name(&config.jail);
+    let place = |side, link: &str| Place {
+        side,
+        netns: config.jail.clone(),
+        link: link.into(),
+    };
+    let (outer, inner) = (place(Side::Outer, &name), place(Side::Jail, JAIL_LINK));
+    let (subnet, gateway) = (facts.subnet, facts.subnet.host(1));
+    let address = |place: &Place, n| Address {
+        place: place.clone(),
+        address: subnet.host(n),
+        prefix: subnet.prefix,
+    };
+
+    steps.push(Step::new(
+        "the jail can talk to itself",
+        Up(place(Side::Jail, "lo")),
+    ));
+    steps.push(Step::new(
+        "a cable: one end stays here, the other is plugged into the jail",
+        Veth {
+            name: name.clone(),
+            alias: format!("kak:{}", config.jail),
+            peer: JAIL_LINK.into(),
+            netns: config.jail.clone(),
+            mtu: facts
+                .uplink
+                .as_ref()
+                .map_or(ETHERNET_MTU, |uplink| uplink.mtu),
+        },
+    ));
+    steps.push(Step::new(
+        "this end's address, the jail's gateway",
+        address(&outer, 1),
+    ));
+    steps.push(Step::new("this end is plugged in", Up(outer)));
+    steps.push(Step::new("the jail's address", address(&inner, 2)));
+    steps.push(Step::new("the jail's end is plugged in", Up(inner.clone())));
+    steps.push(Step::new(
+        "everything else is reached through this machine",
+        DefaultRoute {
+            place: inner,
+            via: gateway,
+        },
+    ));
+    if config.nat {
+        steps.push(Step::new(
+            "the machine passes the jail's packets on",
+            FORWARDING,
+        ));
+        steps.push(Step::new(
+            "and lends them its address on the way out",
+            Nat {
+                table: name.clone(),
+                subnet,
+                link: name,
+            },
+        ));
+    }
+    if facts.uplink.is_none() {
+        notes.push(
+            "no default route: the jail reaches this machine only, until there is one".into(),
+        );
+    }
+}
+
+/// The mounts.
+fn inner(record: &Record) -> Vec<Step> {
+    let Record { config, facts, .. } = record;
+    let root = &config.root;
+    let bind = |source: PathBuf| Bind {
+        target: source.clone(),
+        source,
+        root: root.clone(),
+        read_only: false,
+    };
+    let cover = |target: PathBuf| Cover {
+        root: root.clone(),
+        target,
+        link: None,
+    };
+
+    let mut steps = vec![
+        Step::new(
+            "nothing that is mounted or unmounted from here on is seen outside",
+            Slave,
+        ),
+        Step::new(
+            "the jail's root has to be a mount",
+            Root { path: root.clone() },
+        ),
+    ];
+    for entry in facts
+        .entries
+        .iter()
+        .filter(|entry| !matches!(entry.kind, Kind::Link(_)))
+    {
+        steps.push(Step::new(
+            "as it is outside, with all that is mounted in it",
+            bind(Path::new("/").join(&entry.name)),
+        ));
+    }
+    steps.push(Step::new(
+        "the jail's own processes",
+        Fresh {
+            kind: "proc",
+            root: root.clone(),
+            target: "/proc",
+            read_only: false,
+        },
+    ));
+    steps.push(Step::new(
+        "the jail's own network devices",
+        Fresh {
+            kind: "sysfs",
+            root: root.clone(),
+            target: "/sys",
+            read_only: facts.sys_read_only,
+        },
+    ));
+    for path in &facts.submounts {
+        steps.push(Step::new(
+            "what was mounted there outside, masks too, is inside",
+            bind(path.clone()),
+        ));
+    }
+    for wanted in &config.binds {
+        let (source, target) = (wanted.source.clone(), wanted.target.clone());
+        let step = Bind {
+            source,
+            target,
+            root: root.clone(),
+            read_only: wanted.read_only,
+        };
+        steps.push(Step::new("asked for", step));
+    }
+    if facts.etc_writable {
+        let source = Path::new("/etc/netns")
+            .join(&config.jail)
+            .join("resolv.conf");
+        steps.push(Step::new(
+            "the jail's resolvers",
+            Resolvers {
+                source,
+                root: root.clone(),
+            },
+        ));
+    }
+    steps.push(Step::new(
+        "the names of other networks are not the jail's",
+        cover(netns::DIR.into()),
+    ));
+    steps.push(Step::new(
+        "nor is what kak knows; only the real shell is told",
+        Cover {
+            root: root.clone(),
+            target: record::DIR.into(),
+            link: Some(("shell", facts.shell.clone())),
+        },
+    ));
+    if !is_own(config, &facts.entries, root) {
+        steps.push(Step::new(
+            "nor is the place where its root was put together",
+            cover(root.clone()),
+        ));
+    }
+    steps.push(Step::new(
+        "the jail's root becomes the root, and the outer one is let go",
+        Pivot { root: root.clone() },
+    ));
+    steps
+}
+
+/// A path of the jail, below its root.
+fn inside(root: &Path, path: &Path) -> PathBuf {
+    root.join(path.strip_prefix("/").unwrap_or(path))
+}

@@ -1,0 +1,237 @@
+//! Parsers of what the kernel tells in /proc: pure, total, fed with bytes. They know nothing of jails.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::{Path, PathBuf};
+
+/// One line of /proc/PID/mountinfo (proc_pid_mountinfo(5)).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Mount {
+    /// What of its file system is mounted.
+    pub root: PathBuf,
+    /// Where, as the process sees it.
+    pub point: PathBuf,
+    /// Whether the mount itself is read-only.
+    pub read_only: bool,
+    /// Whether it is in a peer group.
+    pub shared: bool,
+    /// The file system's type.
+    pub kind: String,
+    /// What it was mounted from.
+    pub source: OsString,
+}
+
+/// The mounts that a mountinfo lists, in its order: what was mounted last on a place comes last. A line that is not
+/// one is left out.
+pub fn mounts(text: &[u8]) -> Vec<Mount> {
+    text.split(|byte| *byte == b'\n')
+        .filter_map(mount)
+        .collect()
+}
+
+/// Parses a line of mountinfo.
+fn mount(line: &[u8]) -> Option<Mount> {
+    let mut fields = line.split(|byte| *byte == b' ');
+    let root = fields.nth(3)?;
+    let point = fields.next()?;
+    let options = fields.next()?;
+    let mut shared = false;
+    loop {
+        match fields.next()? {
+            b"-" => break,
+            tag => shared |= tag.starts_with(b"shared:"),
+        }
+    }
+    let kind = String::from_utf8_lossy(fields.next()?).into_owned();
+    let source = unescape(fields.next()?);
+    let read_only = options
+        .split(|byte| *byte == b',')
+        .any(|option| option == b"ro");
+    Some(Mount {
+        root: unescape(root).into(),
+        point: unescape(point).into(),
+        read_only,
+        shared,
+        kind,
+        source,
+    })
+}
+
+/// Takes back the kernel's escapes: a backslash and three octal digits for each blank, tab, newline and backslash.
+pub fn unescape(text: &[u8]) -> OsString {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((first, tail)) = rest.split_first() {
+        rest = tail;
+        let octal = match tail {
+            [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', ..] if *first == b'\\' => {
+                Some((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'))
+            }
+            _ => None,
+        };
+        bytes.push(octal.unwrap_or(*first));
+        if octal.is_some() {
+            rest = tail.get(3..).unwrap_or_default();
+        }
+    }
+    OsString::from_vec(bytes)
+}
+
+/// Puts the escapes in that [`unescape`] takes back.
+pub fn escape(bytes: &[u8]) -> Vec<u8> {
+    let mut text = Vec::with_capacity(bytes.len());
+    for byte in bytes {
+        match byte {
+            b' ' | b'\t' | b'\n' | b'\\' => text.extend(format!("\\{byte:03o}").bytes()),
+            _ => text.push(*byte),
+        }
+    }
+    text
+}
+
+/// The uppermost mounts below a directory: those on which no other of them stands.
+pub fn uppermost_below<'a>(mounts: &'a [Mount], dir: &Path) -> Vec<&'a Path> {
+    let mut found: Vec<&Path> = Vec::new();
+    let below = mounts
+        .iter()
+        .map(|mount| mount.point.as_path())
+        .filter(|point| *point != dir && point.starts_with(dir));
+    for point in below {
+        if !found.iter().any(|upper| point.starts_with(upper)) {
+            // The kernel lists mounts in the order of their making, which is not always from the top down.
+            found.retain(|lower| !lower.starts_with(point));
+            found.push(point);
+        }
+    }
+    found
+}
+
+/// What /proc/PID/stat says of a process (proc_pid_stat(5)).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Stat {
+    /// What it calls itself.
+    pub name: Vec<u8>,
+    /// Its parent.
+    pub parent: i32,
+    /// Its controlling terminal's device number, 0 for none.
+    pub terminal: i32,
+    /// When it started, in ticks since boot.
+    pub started: u64,
+}
+
+/// Parses /proc/PID/stat. The name in parentheses may contain anything, parentheses too.
+pub fn stat(text: &[u8]) -> Option<Stat> {
+    let start = text.iter().position(|byte| *byte == b'(')?;
+    let end = text.iter().rposition(|byte| *byte == b')')?;
+    let name = text.get(start + 1..end)?.to_vec();
+    let rest = std::str::from_utf8(text.get(end + 1..)?).ok()?;
+    let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+    let field = |n: usize| fields.get(n);
+    Some(Stat {
+        name,
+        parent: field(1)?.parse().ok()?,
+        terminal: field(4)?.parse().ok()?,
+        started: field(19)?.parse().ok()?,
+    })
+}
+
+/// One line of /etc/passwd (passwd(5)).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Passwd {
+    /// The user's name.
+    pub name: OsString,
+    /// The home directory.
+    pub home: PathBuf,
+}
+
+/// The first line of a passwd file that has this user id.
+pub fn passwd(text: &[u8], uid: u32) -> Option<Passwd> {
+    text.split(|byte| *byte == b'\n').find_map(|line| {
+        let mut fields = line.split(|byte| *byte == b':');
+        let name = fields.next()?;
+        let id: u32 = std::str::from_utf8(fields.nth(1)?).ok()?.parse().ok()?;
+        let home = fields.nth(2)?;
+        (id == uid).then(|| Passwd {
+            name: OsString::from_vec(name.to_vec()),
+            home: OsString::from_vec(home.to_vec()).into(),
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_line_of_mountinfo() {
+        let text = b"36 35 98:0 /mnt1 /mnt/a\\040b rw,noatime master:1 shared:7 - ext3 /dev/root rw\nrubbish\n\n";
+        let mounts = mounts(text);
+        assert_eq!(mounts.len(), 1);
+        let mount = &mounts[0];
+        assert_eq!(mount.point, Path::new("/mnt/a b"));
+        assert!(mount.shared && !mount.read_only);
+        assert_eq!(
+            (mount.kind.as_str(), mount.root.to_str()),
+            ("ext3", Some("/mnt1"))
+        );
+    }
+
+    #[test]
+    fn uppermost() {
+        let line = |point: &str| format!("1 1 0:1 / {point} rw - tmpfs x rw\n");
+        let text: String = [
+            "/sys",
+            "/sys/fs/a/b",
+            "/sys/fs/a",
+            "/sys/fs/a/c",
+            "/sysx",
+            "/sys/k",
+        ]
+        .map(line)
+        .concat();
+        let mounts = mounts(text.as_bytes());
+        assert_eq!(
+            uppermost_below(&mounts, Path::new("/sys")),
+            [Path::new("/sys/fs/a"), Path::new("/sys/k")]
+        );
+    }
+
+    #[test]
+    fn a_process_may_call_itself_what_it_likes() {
+        let text = b"7 (a) 1 (b) R 42 7 7 34816 7 0 0 0 0 0 0 0 0 0 20 0 1 0 991 0";
+        assert_eq!(
+            stat(text),
+            Some(Stat {
+                name,
+                parent: 42,
+                terminal: 34816,
+                started: 991
+            })
+        );
+    }
+
+    #[test]
+    fn users() {
+        let text =
+            b"# x\n+\nroot:x:0:0:root:/root:/bin/nssh\nalice:x:1000:1000::/home/alice:/bin/sh";
+        assert_eq!(passwd(text, 1000).unwrap().home, Path::new("/home/alice"));
+        assert_eq!(passwd(text, 0).unwrap().name, "root");
+        assert_eq!(passwd(text, 1), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes(text: Vec<u8>) {
+            mounts(&text);
+            stat(&text);
+            passwd(&text, 0);
+            unescape(&text);
+        }
+
+        #[test]
+        fn escapes_come_back(text: Vec<u8>) {
+            prop_assert_eq!(unescape(&escape(&text)).into_vec(), text);
+        }
+    }
+}

@@ -1,0 +1,370 @@
+//! The record of a jail: `/run/kak/JAIL/record`, the facts that its plan was made of as `key value` lines. It is the
+//! only memory there is: teardown and status work on the plan that was made, not on the one that today's machine would
+//! give. Who is alive is not in it; that the kernel knows ([`crate::jail`]).
+
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Path, PathBuf};
+
+use crate::config::{self, Bind, Config, Subnet};
+use crate::error::{Error, Result, What as _};
+use crate::facts::{Entry, Facts, Kind, Uplink};
+use crate::plan::{self, Plan};
+use crate::procfs::{escape, unescape};
+use crate::step::{Machine, Seen, file};
+
+/// Where all jails have their state.
+pub const DIR: &str = "/run/kak";
+
+/// Everything that a plan is made of.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Record {
+    /// The options.
+    pub config: Config,
+    /// What the machine looked like.
+    pub facts: Facts,
+    /// The steps, as text, that were there before: teardown leaves them.
+    pub found: BTreeSet<String>,
+}
+
+impl Record {
+    /// A new record: the options, the machine as it is, and what is there already.
+    pub fn new(config: Config) -> Result<Self> {
+        let facts = Facts::gather(&config)?;
+        let mut record = Self {
+            config,
+            facts,
+            found: BTreeSet::new(),
+        };
+        let mut machine = Machine::new(&record.config.jail);
+        for step in Plan::new(&record).outer {
+            // What cannot be looked at yet cannot have been there.
+            if step
+                .act
+                .observe(&mut machine)
+                .is_ok_and(|seen| seen == Seen::Done)
+            {
+                record.found.insert(step.act.to_string());
+            }
+        }
+        // What another jail made is as much this one's as that one's: the last of them takes it back.
+        for other in others(&record.config.jail) {
+            for step in Plan::new(&other).outer {
+                let text = step.act.to_string();
+                if !other.found.contains(&text) {
+                    record.found.remove(&text);
+                }
+            }
+        }
+        Ok(record)
+    }
+
+    /// The steps of other jails that stand on the same things, as text.
+    pub fn shared(&self) -> BTreeSet<String> {
+        others(&self.config.jail)
+            .iter()
+            .flat_map(|other| Plan::new(other).outer)
+            .map(|step| step.act.to_string())
+            .collect()
+    }
+
+    /// Counts the switches of the kernel as found: they were those of another life of the machine, and this one's are
+    /// not the jail's.
+    pub fn forget_kernel(&mut self) {
+        self.found.insert(plan::FORWARDING.to_string());
+    }
+
+    /// Reads a jail's record; none where it has none.
+    pub fn read(jail: &str) -> Result<Option<Self>> {
+        let path = dir(jail).join("record");
+        let text = file::read(&path)?;
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let record = Self::parse(&text).filter(|record| record.config.jail == jail);
+        record.map(Some).ok_or_else(|| {
+            Error::cure(
+                format!("cat {}", path.display()),
+                "is not a record that this kak understands",
+                format!(
+                    "rm -r {}; what that jail left has to be removed by hand",
+                    dir(jail).display()
+                ),
+            )
+        })
+    }
+
+    /// The record's text.
+    pub fn text(&self) -> Vec<u8> {
+        let mut text = Vec::new();
+        let mut line = |key: &str, values: &[&[u8]]| {
+            text.extend(key.bytes());
+            for value in values {
+                text.push(b' ');
+                text.extend(escape(value));
+            }
+            text.push(b'\n');
+        };
+        let yes = |is: bool| if is { &b"yes"[..] } else { b"no" };
+        let (config, facts) = (&self.config, &self.facts);
+        line("jail", &[config.jail.as_bytes()]);
+        line("root", &[config.root.as_os_str().as_bytes()]);
+        for hidden in &config.hide {
+            line("hide", &[hidden.as_bytes()]);
+        }
+        for (bind, dir) in config.binds.iter().zip(&facts.bound_dirs) {
+            line("bind", &[bind.to_word().as_bytes(), yes(*dir)]);
+        }
+        if let Some(subnet) = config.subnet {
+            line("want-subnet", &[subnet.to_string().as_bytes()]);
+        }
+        for address in &config.dns {
+            line("dns", &[address.to_string().as_bytes()]);
+        }
+        line("nat", &[yes(config.nat)]);
+        if let Some(shell) = &config.shell {
+            line("want-shell", &[shell.as_os_str().as_bytes()]);
+        }
+        for Entry { name, kind } in &facts.entries {
+            match kind {
+                Kind::Dir => line("dir", &[name.as_bytes()]),
+                Kind::File => line("file", &[name.as_bytes()]),
+                Kind::Link(target) => line("link", &[name.as_bytes(), target.as_bytes()]),
+            }
+        }
+        for path in &facts.submounts {
+            line("submount", &[path.as_os_str().as_bytes()]);
+        }
+        line("sys-read-only", &[yes(facts.sys_read_only)]);
+        line("etc-writable", &[yes(facts.etc_writable)]);
+        line("has-resolv", &[yes(facts.has_resolv)]);
+        line("resolvers", &[&facts.resolvers]);
+        line("shells-unterminated", &[yes(facts.shells_unterminated)]);
+        line("shell", &[facts.shell.as_os_str().as_bytes()]);
+        line("subnet", &[facts.subnet.to_string().as_bytes()]);
+        if let Some(uplink) = &facts.uplink {
+            line(
+                "uplink",
+                &[uplink.name.as_bytes(), uplink.mtu.to_string().as_bytes()],
+            );
+        }
+        line("cookie", &[facts.cookie.to_string().as_bytes()]);
+        for found in &self.found {
+            line("found", &[found.as_bytes()]);
+        }
+        text
+    }
+
+    /// Parses a record's text; none where anything about it is wrong.
+    fn parse(text: &[u8]) -> Option<Self> {
+        let mut jail = None;
+        let mut root = None;
+        let (mut hide, mut binds, mut dns, mut entries) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut bound_dirs, mut submounts, mut found) = (Vec::new(), Vec::new(), BTreeSet::new());
+        let (mut want_subnet, mut want_shell, mut uplink) = (None, None, None);
+        let (mut nat, mut sys_read_only, mut etc_writable, mut has_resolv) =
+            (None, None, None, None);
+        let (mut resolvers, mut unterminated, mut shell, mut subnet, mut cookie) =
+            (None, None, None, None, None);
+        for line in text.strip_suffix(b"\n")?.split(|byte| *byte == b'\n') {
+            let mut words = line.split(|byte| *byte == b' ').map(unescape);
+            let key = words.next()?;
+            let value = words.next()?;
+            let more = words.next();
+            let path = || config::absolute("record", &value).ok();
+            match (key.to_str()?, &more) {
+                ("jail", None) => jail = config::jail_name(&value).ok(),
+                ("root", None) => root = config::root(&value).ok(),
+                ("hide", None) => hide.push(config::hide(&value).ok()?),
+                ("bind", Some(dir)) => {
+                    binds.push(Bind::parse(&value).ok()?);
+                    bound_dirs.push(yes(dir)?);
+                }
+                ("want-subnet", None) => want_subnet = Some(Subnet::parse(&value).ok()?),
+                ("dns", None) => dns.push(value.to_str()?.parse().ok()?),
+                ("nat", None) => nat = yes(&value),
+                ("want-shell", None) => want_shell = Some(path()?),
+                ("dir", None) => entries.push(entry(value, Kind::Dir)?),
+                ("file", None) => entries.push(entry(value, Kind::File)?),
+                ("link", Some(target)) => entries.push(entry(value, Kind::Link(target.clone()))?),
+                ("submount", None) => submounts.push(path()?),
+                ("sys-read-only", None) => sys_read_only = yes(&value),
+                ("etc-writable", None) => etc_writable = yes(&value),
+                ("has-resolv", None) => has_resolv = yes(&value),
+                ("resolvers", None) => resolvers = Some(value.into_vec()),
+                ("shells-unterminated", None) => unterminated = yes(&value),
+                ("shell", None) => shell = path(),
+                ("subnet", None) => subnet = Subnet::parse(&value).ok(),
+                ("uplink", Some(mtu)) => {
+                    let (name, mtu) = (value.into_string().ok()?, mtu.to_str()?.parse().ok()?);
+                    uplink = Some(Uplink { name, mtu });
+                }
+                ("cookie", None) => cookie = value.to_str()?.parse().ok(),
+                ("found", None) => {
+                    found.insert(value.into_string().ok()?);
+                }
+                _ => return None,
+            }
+        }
+        let config = Config {
+            jail: jail?,
+            root: root?,
+            hide,
+            binds,
+            subnet: want_subnet,
+            dns,
+            nat: nat?,
+            shell: want_shell,
+        };
+        let facts = Facts {
+            entries,
+            bound_dirs,
+            submounts,
+            sys_read_only: sys_read_only?,
+            etc_writable: etc_writable?,
+            has_resolv: has_resolv?,
+            resolvers: resolvers?,
+            shells_unterminated: unterminated?,
+            shell: shell?,
+            subnet: subnet?,
+            uplink,
+            cookie: cookie?,
+        };
+        Some(Self {
+            config,
+            facts,
+            found,
+        })
+    }
+}
+
+/// A jail's state directory.
+pub fn dir(jail: &str) -> PathBuf {
+    Path::new(DIR).join(jail)
+}
+
+/// The records of the other jails. One that cannot be read counts for nothing here: its own commands tell.
+fn others(jail: &str) -> Vec<Record> {
+    jails()
+        .unwrap_or_default()
+        .iter()
+        .filter(|name| *name != jail)
+        .filter_map(|name| Record::read(name).ok()?)
+        .collect()
+}
+
+/// The names of all jails that have state here.
+pub fn jails() -> Result<Vec<String>> {
+    let names = rustix::fs::open(
+        DIR,
+        rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC,
+        rustix::fs::Mode::empty(),
+    )
+    .and_then(|fd| rustix::fs::Dir::read_from(&fd))
+    .what(|| format!("ls {DIR}"))?;
+    let name = |entry: rustix::io::Result<rustix::fs::DirEntry>| {
+        config::jail_name(OsStr::from_bytes(entry.ok()?.file_name().to_bytes())).ok()
+    };
+    Ok(names.filter_map(name).collect())
+}
+
+/// `yes` or `no`.
+fn yes(word: &OsStr) -> Option<bool> {
+    match word.to_str()? {
+        "yes" => Some(true),
+        "no" => Some(false),
+        _ => None,
+    }
+}
+
+/// A name at the top level; one that leads elsewhere is refused.
+fn entry(name: OsString, kind: Kind) -> Option<Entry> {
+    let single =
+        !name.is_empty() && !name.as_bytes().contains(&b'/') && name != "." && name != "..";
+    single.then_some(Entry { name, kind })
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A record with something of everything.
+    pub fn sample() -> Record {
+        let word = |text: &str| OsString::from(text);
+        let mut config = Config::new("USER");
+        config.hide.push(word("srv"));
+        config
+            .binds
+            .push(Bind::parse(OsStr::new("/data dir:/opt/data:ro")).unwrap());
+        config.dns.push("192.0.2.53".parse().unwrap());
+        let entry = |name: &str, kind| Entry {
+            name: word(name),
+            kind,
+        };
+        Record {
+            config,
+            facts: Facts {
+                entries: vec![
+                    entry(".dockerenv", Kind::File),
+                    entry("bin", Kind::Link(word("usr/bin"))),
+                    entry("dev", Kind::Dir),
+                    entry("etc", Kind::Dir),
+                    entry("run", Kind::Dir),
+                    entry("usr", Kind::Dir),
+                ],
+                bound_dirs: vec![true],
+                submounts: vec!["/sys/fs/cgroup".into()],
+                sys_read_only: false,
+                etc_writable: true,
+                has_resolv: true,
+                resolvers: b"nameserver 192.0.2.53\n".to_vec(),
+                shells_unterminated: false,
+                shell: "/bin/bash".into(),
+                subnet: Subnet::parse(OsStr::new("10.0.0.0/24")).unwrap(),
+                uplink: Some(Uplink {
+                    name: "eth0".into(),
+                    mtu: 1400,
+                }),
+                cookie: 7,
+            },
+            found: BTreeSet::from(["mkdir -p -m 755 /mnt".to_owned(), "two\nlines".to_owned()]),
+        }
+    }
+
+    #[test]
+    fn a_record_comes_back() {
+        let record = sample();
+        assert_eq!(Record::parse(&record.text()), Some(record));
+    }
+
+    #[test]
+    fn a_hostile_record_is_none() {
+        let text = String::from_utf8(sample().text()).unwrap();
+        for (good, bad) in [
+            ("jail USER", "jail ../x"),
+            ("root /mnt/user", "root /"),
+            ("dir etc", "dir ../etc"),
+            ("cookie 7", "cookie x"),
+            ("nat yes", "nat perhaps"),
+            ("nat yes\n", ""),
+            ("nat yes", "news yes"),
+        ] {
+            assert!(text.contains(good));
+            assert_eq!(
+                Record::parse(text.replace(good, bad).as_bytes()),
+                None,
+                "{bad}"
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes(text: Vec<u8>) {
+            Record::parse(&text);
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! The step: one reversible change to a machine, and what steps need to see and change it.
+//!
+//! What a step is *for* belongs to the plan ([`crate::plan`]); what it *does* is here, once, as three verbs and the
+//! shell command that does the same. A new kind of change is one more type below and one more line in the plan.
+
+pub mod file;
+pub mod link;
+pub mod mount;
+pub mod nat;
+pub mod netns;
+pub mod sysctl;
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Result, What as _};
+use crate::nl;
+use crate::procfs;
+
+/// What is there of a step's change.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Seen {
+    /// Nothing of it; also where what it would stand on is missing.
+    Absent,
+    /// All of it.
+    Done,
+    /// Something else stands in its place; the text says what.
+    Other(String),
+}
+
+impl Seen {
+    /// Done or absent.
+    pub fn done(done: bool) -> Self {
+        if done { Self::Done } else { Self::Absent }
+    }
+}
+
+/// One reversible change. `Display` is the shell command that does the same.
+pub trait Action: fmt::Display {
+    /// Looks whether it is there. Never an error because something else is missing.
+    fn observe(&self, machine: &mut Machine) -> Result<Seen>;
+
+    /// Makes it.
+    fn apply(&self, machine: &mut Machine) -> Result<()>;
+
+    /// Takes it back. Where nothing is written here, the kernel takes it back together with what it stands on: an
+    /// address with its link, a mount with its namespace.
+    fn undo(&self, _machine: &mut Machine) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// A change and the reason for it.
+pub struct Step {
+    /// Why it is made, for people.
+    pub why: &'static str,
+    /// The change.
+    pub act: Box<dyn Action>,
+}
+
+impl Step {
+    /// A step of a plan.
+    pub fn new(why: &'static str, act: impl Action + 'static) -> Self {
+        Self {
+            why,
+            act: Box::new(act),
+        }
+    }
+}
+
+/// What steps work with: sockets into the outer and the jail's network namespace, opened when first needed and never
+/// moved, and the jail's mounts as they are seen from where kak stands.
+pub struct Machine {
+    /// The jail's network namespace, by name.
+    netns: String,
+    /// rtnetlink, outside.
+    outer: Option<nl::Socket>,
+    /// rtnetlink, in the jail.
+    inner: Option<nl::Socket>,
+    /// nf_tables, outside.
+    netfilter: Option<nl::Socket>,
+    /// The mounts of the jail, where there is one.
+    pub view: Option<View>,
+}
+
+/// The mounts of a jail.
+pub struct View {
+    /// Its mountinfo.
+    pub mounts: Vec<procfs::Mount>,
+    /// How that mountinfo calls the jail's root: `/` once the jail is up.
+    pub root: PathBuf,
+}
+
+impl View {
+    /// The topmost mount at a place of the jail.
+    pub fn at(&self, path: &Path) -> Option<&procfs::Mount> {
+        let point = self.root.join(path.strip_prefix("/").unwrap_or(path));
+        self.mounts.iter().rev().find(|mount| mount.point == point)
+    }
+}
+
+/// Which network namespace a step is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Side {
+    /// The outer one.
+    Outer,
+    /// The jail's.
+    Jail,
+}
+
+impl Machine {
+    /// A machine whose jail has (or will have) this network namespace.
+    pub fn new(netns: &str) -> Self {
+        Self {
+            netns: netns.into(),
+            outer: None,
+            inner: None,
+            netfilter: None,
+            view: None,
+        }
+    }
+
+    /// The rtnetlink socket of a side; none while the jail's namespace does not exist.
+    pub fn route(&mut self, side: Side) -> Result<Option<&mut nl::Socket>> {
+        let slot = match side {
+            Side::Outer => &mut self.outer,
+            Side::Jail => &mut self.inner,
+        };
+        if slot.is_none() {
+            let socket = match side {
+                Side::Outer => nl::Socket::route().what(|| "socket AF_NETLINK NETLINK_ROUTE")?,
+                Side::Jail => {
+                    if crate::netns::state(OsStr::new(&self.netns))?
+                        != crate::netns::State::Namespace
+                    {
+                        return Ok(None);
+                    }
+                    let namespace = crate::netns::open(OsStr::new(&self.netns))?;
+                    nl::Socket::route_in(std::os::fd::AsFd::as_fd(&namespace))
+                        .what(|| format!("ip netns exec {}", self.netns))?
+                }
+            };
+            *slot = Some(socket);
+        }
+        Ok(slot.as_mut())
+    }
+
+    /// The nf_tables socket, outside.
+    pub fn netfilter(&mut self) -> Result<&mut nl::Socket> {
+        if self.netfilter.is_none() {
+            self.netfilter =
+                Some(nl::Socket::netfilter().what(|| "nft: socket AF_NETLINK NETLINK_NETFILTER")?);
+        }
+        self.netfilter
+            .as_mut()
+            .ok_or_else(|| crate::error::Error::text("nft", "no socket"))
+    }
+
+    /// Forgets the socket in the jail's namespace, which is about to go.
+    pub fn leave_jail(&mut self) {
+        self.inner = None;
+    }
+}
+
+/// A path or another word as a shell wants it.
+pub fn quote(word: impl AsRef<OsStr>) -> String {
+    let text = word.as_ref().to_string_lossy();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:,=@%".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        return text.into_owned();
+    }
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quoted_for_a_shell() {
+        assert_eq!(quote("/mnt/user"), "/mnt/user");
+        assert_eq!(quote("a b"), "'a b'");
+        assert_eq!(quote("it's"), "'it'\\''s'");
+        assert_eq!(quote(""), "''");
+    }
+}

@@ -1,0 +1,347 @@
+//! What lasts in a file system: directories, links, files of our own, and one line in a file of somebody else's.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{self, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::{Action, Machine, Seen, quote};
+use crate::error::{Error, Result, What as _};
+
+/// A directory. Taken back only if it is empty: what people put there is theirs.
+pub struct Dir {
+    /// Where.
+    pub path: PathBuf,
+    /// Its permissions.
+    pub mode: u32,
+}
+
+impl fmt::Display for Dir {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "mkdir -p -m {:o} {}", self.mode, quote(&self.path))
+    }
+}
+
+impl Action for Dir {
+    fn observe(&self, _: &mut Machine) -> Result<Seen> {
+        let Some(stat) = lstat(&self.path)? else {
+            return Ok(Seen::Absent);
+        };
+        if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+            return Ok(Seen::Other("not a directory".into()));
+        }
+        // Only a mode that lets everybody write is part of what the directory is for.
+        Ok(Seen::done(
+            self.mode & 0o002 == 0 || stat.st_mode & 0o7777 == self.mode,
+        ))
+    }
+
+    fn apply(&self, _: &mut Machine) -> Result<()> {
+        match fs::mkdir(&self.path, Mode::from_raw_mode(self.mode)) {
+            Err(Errno::EXIST) => {}
+            other => other.what(|| self.to_string())?,
+        }
+        // Whatever umask the caller has.
+        fs::chmod(&self.path, Mode::from_raw_mode(self.mode)).what(|| self.to_string())
+    }
+
+    fn undo(&self, _: &mut Machine) -> Result<()> {
+        match fs::rmdir(&self.path) {
+            Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOENT) => Ok(()),
+            other => other.what(|| format!("rmdir {}", quote(&self.path))),
+        }
+    }
+}
+
+/// A symbolic link.
+pub struct Symlink {
+    /// Where.
+    pub path: PathBuf,
+    /// Where to.
+    pub target: OsString,
+}
+
+impl fmt::Display for Symlink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ln -sn {} {}", quote(&self.target), quote(&self.path))
+    }
+}
+
+impl Action for Symlink {
+    fn observe(&self, _: &mut Machine) -> Result<Seen> {
+        match fs::readlink(&self.path, Vec::new()) {
+            Ok(target) if target.as_bytes() == self.target.as_encoded_bytes() => Ok(Seen::Done),
+            Ok(target) => Ok(Seen::Other(format!(
+                "a link to {}",
+                target.to_string_lossy()
+            ))),
+            Err(Errno::INVAL) => Ok(Seen::Other("not a symbolic link".into())),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(Seen::Absent),
+            Err(errno) => Err(errno).what(|| format!("readlink {}", quote(&self.path))),
+        }
+    }
+
+    fn apply(&self, _: &mut Machine) -> Result<()> {
+        fs::symlink(&self.target, &self.path).what(|| self.to_string())
+    }
+
+    fn undo(&self, _: &mut Machine) -> Result<()> {
+        remove(&self.path)
+    }
+}
+
+/// A file of our own.
+pub struct File {
+    /// Where.
+    pub path: PathBuf,
+    /// Its permissions.
+    pub mode: u32,
+    /// What is in it.
+    pub text: Vec<u8>,
+    /// Whether it is taken back whatever somebody wrote into it meanwhile.
+    pub ours: bool,
+}
+
+impl File {
+    /// An empty file, over which something will be mounted.
+    pub fn mount_point(path: PathBuf) -> Self {
+        Self {
+            path,
+            mode: 0o644,
+            text: Vec::new(),
+            ours: false,
+        }
+    }
+}
+
+impl fmt::Display for File {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = quote(&self.path);
+        if self.text.is_empty() {
+            write!(f, "touch {path} && chmod {:o} {path}", self.mode)
+        } else {
+            let text = String::from_utf8_lossy(&self.text);
+            let text = text.strip_suffix('\n').unwrap_or(&text);
+            write!(
+                f,
+                "cat >{path} <<'KAK' && chmod {:o} {path}\n{text}\nKAK",
+                self.mode
+            )
+        }
+    }
+}
+
+impl Action for File {
+    fn observe(&self, _: &mut Machine) -> Result<Seen> {
+        match lstat(&self.path)? {
+            None => Ok(Seen::Absent),
+            Some(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => {
+                Ok(Seen::Done)
+            }
+            Some(_) => Ok(Seen::Other("not a regular file".into())),
+        }
+    }
+
+    fn apply(&self, _: &mut Machine) -> Result<()> {
+        replace(&self.path, &self.text, Mode::from_raw_mode(self.mode)).what(|| self.to_string())
+    }
+
+    fn undo(&self, _: &mut Machine) -> Result<()> {
+        if self.ours || read(&self.path)? == self.text {
+            remove(&self.path)?;
+        }
+        Ok(())
+    }
+}
+
+/// One line in a file that is somebody else's.
+pub struct Line {
+    /// The file.
+    pub path: PathBuf,
+    /// The line, without its newline.
+    pub line: String,
+    /// Whether the file's last line lacked its newline, so that taking ours back takes that away again.
+    pub unterminated: bool,
+}
+
+impl Line {
+    /// What apply adds at the end of the file.
+    fn added(&self) -> Vec<u8> {
+        format!(
+            "{}{}\n",
+            if self.unterminated { "\n" } else { "" },
+            self.line
+        )
+        .into_bytes()
+    }
+
+    /// The file's text without the line.
+    fn without(&self, text: &[u8]) -> Vec<u8> {
+        if self.unterminated
+            && let Some(before) = text.strip_suffix(self.added().as_slice())
+        {
+            return before.to_vec();
+        }
+        text.split_inclusive(|byte| *byte == b'\n')
+            .filter(|line| line.strip_suffix(b"\n").unwrap_or(line) != self.line.as_bytes())
+            .collect::<Vec<_>>()
+            .concat()
+    }
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (start, line, path) = (
+            if self.unterminated { "\\n" } else { "" },
+            &self.line,
+            quote(&self.path),
+        );
+        write!(f, "printf '{start}{line}\\n' >>{path}")
+    }
+}
+
+impl Action for Line {
+    fn observe(&self, _: &mut Machine) -> Result<Seen> {
+        let text = read(&self.path)?;
+        Ok(Seen::done(
+            text.split(|byte| *byte == b'\n')
+                .any(|line| line == self.line.as_bytes()),
+        ))
+    }
+
+    fn apply(&self, _: &mut Machine) -> Result<()> {
+        // One write in append mode: a line that somebody else adds at the same time is not lost.
+        let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(0o644);
+        let file = fs::open(&self.path, flags, mode).what(|| self.to_string())?;
+        write_all(&file, &self.added()).what(|| self.to_string())
+    }
+
+    fn undo(&self, _: &mut Machine) -> Result<()> {
+        let what = || format!("sed -i '\\,^{},d' {}", self.line, quote(&self.path));
+        let rest = self.without(&read(&self.path)?);
+        if rest.is_empty() {
+            return remove(&self.path);
+        }
+        let stat = fs::stat(&self.path).what(what)?;
+        replace(
+            &self.path,
+            &rest,
+            Mode::from_raw_mode(stat.st_mode & 0o7777),
+        )
+        .what(what)
+    }
+}
+
+/// lstat(2), where a missing file or parent is no error.
+pub fn lstat(path: &Path) -> Result<Option<fs::Stat>> {
+    match fs::lstat(path) {
+        Ok(stat) => Ok(Some(stat)),
+        Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+        Err(errno) => Err(errno).what(|| format!("stat {}", quote(path))),
+    }
+}
+
+/// A file's bytes; none where there is no file.
+pub fn read(path: &Path) -> Result<Vec<u8>> {
+    let what = || format!("cat {}", quote(path));
+    let file = match fs::open(
+        path,
+        OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK,
+        Mode::empty(),
+    ) {
+        Ok(file) => file,
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(Vec::new()),
+        Err(errno) => return Err(errno).what(what),
+    };
+    let mut text = Vec::with_capacity(4096);
+    while rustix::io::read(&file, rustix::buffer::spare_capacity(&mut text)).what(what)? > 0 {
+        text.reserve(4096);
+    }
+    Ok(text)
+}
+
+/// Gives a file this content: whole or not at all where it can be renamed into place, in place where it is a mount
+/// point (rename(2): EBUSY).
+fn replace(path: &Path, text: &[u8], mode: Mode) -> rustix::io::Result<()> {
+    let mut new = path.as_os_str().to_owned();
+    new.push(".kak-new");
+    let flags =
+        OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let written = fs::open(&new, flags, Mode::from_raw_mode(0o600)).and_then(|file| {
+        write_all(&file, text)?;
+        fs::fchmod(&file, mode)
+    });
+    let renamed = written.and_then(|()| fs::rename(&new, path));
+    if renamed.is_err() {
+        fs::unlink(&new).ok();
+    }
+    if renamed != Err(Errno::BUSY) {
+        return renamed;
+    }
+    let file = fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+    write_all(&file, text)?;
+    fs::ftruncate(&file, u64::try_from(text.len()).unwrap_or(u64::MAX))
+}
+
+/// Writes all of it.
+fn write_all(file: &OwnedFd, mut text: &[u8]) -> rustix::io::Result<()> {
+    while !text.is_empty() {
+        let written = rustix::io::write(file, text)?;
+        text = text.get(written..).unwrap_or_default();
+    }
+    Ok(())
+}
+
+/// unlink(2), where a missing file is no error.
+fn remove(path: &Path) -> Result<()> {
+    match fs::unlink(path) {
+        Err(Errno::NOENT) => Ok(()),
+        other => other.what(|| format!("rm {}", quote(path))),
+    }
+}
+
+/// That a directory is nobody else's: a real directory that belongs to us.
+pub fn check_ours(path: &Path) -> Result<()> {
+    let Some(stat) = lstat(path)? else {
+        return Ok(());
+    };
+    if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+        return Err(Error::text(quote(path), "is there and is not a directory"));
+    }
+    if stat.st_uid != rustix::process::geteuid().as_raw() {
+        return Err(Error::text(
+            quote(path),
+            format!("belongs to user {}, not to us", stat.st_uid),
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_goes_as_it_came() {
+        let line = |unterminated| Line {
+            path: "/etc/shells".into(),
+            line: "/bin/nssh".into(),
+            unterminated,
+        };
+        for (unterminated, before) in [(false, "/bin/sh\n"), (true, "/bin/sh"), (false, "")] {
+            let mut text = before.as_bytes().to_vec();
+            text.extend(line(unterminated).added());
+            assert_eq!(line(unterminated).without(&text), before.as_bytes());
+        }
+        let later = b"/bin/sh\n/bin/nssh\n/bin/zsh\n";
+        assert_eq!(line(true).without(later), b"/bin/sh\n/bin/zsh\n");
+        assert_eq!(
+            line(false).without(b"/bin/nssh2\n# /bin/nssh\n"),
+            b"/bin/nssh2\n# /bin/nssh\n"
+        );
+    }
+}

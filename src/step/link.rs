@@ -1,0 +1,234 @@
+//! Links, their addresses and the way out, by rtnetlink.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::os::fd::AsFd as _;
+
+use super::{Action, Machine, Seen, Side};
+use crate::error::{Error, Result, What as _, Why};
+use crate::netns;
+use crate::nl::{self, route};
+
+/// A link's place: its name, the side it is on, and the jail's namespace, for the text.
+#[derive(Clone)]
+pub struct Place {
+    /// On which side.
+    pub side: Side,
+    /// The jail's network namespace.
+    pub netns: String,
+    /// The link's name.
+    pub link: String,
+}
+
+impl Place {
+    /// `ip`, or `ip -n JAIL`.
+    fn ip(&self) -> String {
+        match self.side {
+            Side::Outer => "ip".into(),
+            Side::Jail => format!("ip -n {}", self.netns),
+        }
+    }
+
+    /// The socket of its side and the link, where both are there.
+    fn find<'a>(
+        &self,
+        machine: &'a mut Machine,
+        what: &str,
+    ) -> Result<Option<(&'a mut nl::Socket, route::Link)>> {
+        let Some(socket) = machine.route(self.side)? else {
+            return Ok(None);
+        };
+        let link = route::link(socket, &self.link).what(|| what)?;
+        Ok(link.map(|link| (socket, link)))
+    }
+
+    /// Does something to the link; an error if it is not there.
+    fn change(
+        &self,
+        machine: &mut Machine,
+        what: &str,
+        change: impl FnOnce(&mut nl::Socket, u32) -> Result<(), Why>,
+    ) -> Result<()> {
+        let Some((socket, link)) = self.find(machine, what)? else {
+            return Err(Error::text(what, format!("there is no link {}", self.link)));
+        };
+        change(socket, link.index).what(|| what)
+    }
+}
+
+/// A link that is up.
+pub struct Up(pub Place);
+
+impl fmt::Display for Up {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} link set {} up", self.0.ip(), self.0.link)
+    }
+}
+
+impl Action for Up {
+    fn observe(&self, machine: &mut Machine) -> Result<Seen> {
+        let link = self.0.find(machine, &self.to_string())?;
+        Ok(Seen::done(link.is_some_and(|(_, link)| link.up)))
+    }
+
+    fn apply(&self, machine: &mut Machine) -> Result<()> {
+        self.0.change(machine, &self.to_string(), route::set_up)
+    }
+}
+
+/// A pair of links: one stays outside, the other begins its life in the jail.
+pub struct Veth {
+    /// The outer one's name.
+    pub name: String,
+    /// The outer one's alias, by which it is known to be ours.
+    pub alias: String,
+    /// The jail's one's name.
+    pub peer: String,
+    /// The jail's network namespace.
+    pub netns: String,
+    /// The largest packet of both: what the uplink can carry.
+    pub mtu: u32,
+}
+
+impl fmt::Display for Veth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            name,
+            alias,
+            peer,
+            netns,
+            mtu,
+        } = self;
+        write!(
+            f,
+            "ip link add {name} mtu {mtu} type veth peer name {peer} mtu {mtu} netns {netns} \
+             && ip link set {name} alias {alias}"
+        )
+    }
+}
+
+impl Action for Veth {
+    fn observe(&self, machine: &mut Machine) -> Result<Seen> {
+        let Some(socket) = machine.route(Side::Outer)? else {
+            return Ok(Seen::Absent);
+        };
+        let link =
+            route::link(socket, &self.name).what(|| format!("ip link show {}", self.name))?;
+        Ok(match link {
+            None => Seen::Absent,
+            Some(link) if link.alias.as_deref() == Some(self.alias.as_str()) => Seen::Done,
+            Some(_) => Seen::Other(format!("a link {} that is not kak's", self.name)),
+        })
+    }
+
+    fn apply(&self, machine: &mut Machine) -> Result<()> {
+        let namespace = netns::open(OsStr::new(&self.netns))?;
+        let Some(socket) = machine.route(Side::Outer)? else {
+            return Ok(());
+        };
+        let veth = route::Veth {
+            name: &self.name,
+            alias: &self.alias,
+            peer: &self.peer,
+            peer_ns: namespace.as_fd(),
+            mtu: self.mtu,
+        };
+        route::add_veth(socket, &veth).what(|| self.to_string())
+    }
+
+    /// One end takes the other with it, at once. Left to the namespace's end, both would go some time later, and the
+    /// name would still be taken when the next jail wants it.
+    fn undo(&self, machine: &mut Machine) -> Result<()> {
+        let what = format!("ip link delete {}", self.name);
+        let place = Place {
+            side: Side::Outer,
+            netns: String::new(),
+            link: self.name.clone(),
+        };
+        place.change(machine, &what, route::delete_link)
+    }
+}
+
+/// An address of a link.
+pub struct Address {
+    /// The link.
+    pub place: Place,
+    /// The address.
+    pub address: Ipv4Addr,
+    /// How many bits of it are the network's.
+    pub prefix: u8,
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} addr add {}/{} dev {}",
+            self.place.ip(),
+            self.address,
+            self.prefix,
+            self.place.link
+        )
+    }
+}
+
+impl Action for Address {
+    fn observe(&self, machine: &mut Machine) -> Result<Seen> {
+        let what = self.to_string();
+        let Some((socket, link)) = self.place.find(machine, &what)? else {
+            return Ok(Seen::Absent);
+        };
+        let addresses = route::addresses(socket).what(|| what)?;
+        Ok(Seen::done(addresses.iter().any(|there| {
+            (there.index, there.address, there.prefix) == (link.index, self.address, self.prefix)
+        })))
+    }
+
+    fn apply(&self, machine: &mut Machine) -> Result<()> {
+        self.place
+            .change(machine, &self.to_string(), |socket, index| {
+                route::add_address(socket, index, self.address, self.prefix)
+            })
+    }
+}
+
+/// The jail's way out.
+pub struct DefaultRoute {
+    /// The link it leaves by.
+    pub place: Place,
+    /// The next hop.
+    pub via: Ipv4Addr,
+}
+
+impl fmt::Display for DefaultRoute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} route add default via {} dev {}",
+            self.place.ip(),
+            self.via,
+            self.place.link
+        )
+    }
+}
+
+impl Action for DefaultRoute {
+    fn observe(&self, machine: &mut Machine) -> Result<Seen> {
+        let what = self.to_string();
+        let Some((socket, link)) = self.place.find(machine, &what)? else {
+            return Ok(Seen::Absent);
+        };
+        let routes = route::routes(socket).what(|| what)?;
+        Ok(Seen::done(routes.iter().any(|route| {
+            route.prefix == 0 && route.gateway == Some(self.via) && route.oif == Some(link.index)
+        })))
+    }
+
+    fn apply(&self, machine: &mut Machine) -> Result<()> {
+        self.place
+            .change(machine, &self.to_string(), |socket, index| {
+                route::add_default_route(socket, self.via, index)
+            })
+    }
+}

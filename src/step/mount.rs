@@ -1,0 +1,369 @@
+//! The mounts of a jail. They are made by its init in its own mount namespace and go with it, so nothing here is ever
+//! taken back; looking at them means reading the mountinfo of that namespace ([`super::View`]).
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+use rustix::mount::{self, MountFlags, MountPropagationFlags, UnmountFlags};
+
+use super::{Action, Machine, Seen, quote};
+use crate::error::{Error, Result, What as _};
+use crate::sys;
+
+/// The flags of a file system that only tells about the kernel.
+const PLAIN: MountFlags = MountFlags::NOSUID
+    .union(MountFlags::NODEV)
+    .union(MountFlags::NOEXEC);
+
+/// Cuts the way by which an unmount in here would unmount outside; what is mounted outside later still arrives.
+pub struct Slave;
+
+impl fmt::Display for Slave {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("mount --make-rslave /")
+    }
+}
+
+impl Action for Slave {
+    fn observe(&self, machine: &mut Machine) -> Result<Seen> {
+        Ok(Seen::done(machine.view.is_some()))
+    }
+
+    fn apply(&self, _: &mut Machine) -> Result<()> {
+        mount::mount_change(
+            "/",
+            MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC,
+        )
+        .what(|| self.to_string())
+    }
+}
+
+/// Something outside, seen inside.
+pub struct Bind {
+    /// What.
+    pub source: PathBuf,
+    /// The jail's root, while it is put together.
+    pub root: PathBuf,
+    /// Where in the jail.
+    pub target: PathBuf,
+    /// Whether the jail may only read it.
+    pub read_only: bool,
+}
+
+impl Bind {
+    /// Where while the root is put together.
+    fn place(&self) -> PathBuf {
+        inside(&self.root, &self.target)
+    }
+}
+
+impl fmt::Display for Bind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let place = self.place();
+        write!(f, "mount --rbind {} {}", quote(&self.source), quote(&place))?;
+        if self.read_only {
+            let place = quote(&place);
+            write!(
+                f,
+                " && findmnt -nRo TARGET {place} | xargs -d '\\n' -n1 mount -o remount,bind,ro"
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl Action for Bind {
+    fn observe(&self, machine: &mut Machine) -> Result<Seen> {
+        let mount = machine.view.as_ref().and_then(|view| view.at(&self.target));
+        Ok(Seen::done(
+            mount.is_some_and(|mount| mount.read_only || !self.read_only),
+        ))
+    }
+
+    fn apply(&self, _: &mut Machine) -> Result<()> {
+        mount::mount_bind_recursive(&self.source, self.place()).what(|| self.to_string())?;
+        if self.read_only {
+            sys::make_read_only(&self.place()).what(|| self.to_string())?;
+        }
+        Ok(())
+    }
+}
+
+/// The jail's root, as a mount that can become the root.
+pub struct Root {
+    /// Where it is put together.
+    pub path: PathBuf,
+}
+
+impl fmt::Display for Root {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = quote(&self.path);
+        write!(
+            f,
+            "mount --rbind {path} {path} && mount --make-private {path}"
+        )
+    }
+}
+
+impl Action for Root {
+    fn observe(&self, machine: &mut Machine) -> Result<Seen> {
+        Ok(Seen::done(
+            machine
+                .view
+                .as_ref()
+                .is_some_and(|view| view.at(Path::new("/")).is_some()),
+        ))
+    }
+
+    fn apply(&self, _: &mut Machine) -> Result<()> {
+        mount::mount_bind_recursive(&self.path, &self.path).what(|| self.to_string())?;
+        mount::mount_change(&self.path, MountPropagationFlags::PRIVATE).what(|| self.to_string())
+    }
+}
+
+/// A file system that tells about the namespaces of who mounts it: proc, or sysfs.
+pub struct Fresh {
+    /// `proc` or `sysfs`.
+    pub kind: &'static str,
+    /// The jail's root, while it is put together.
+    pub root: PathBuf,
+    /// Where in the jail.
+    pub target: &'static str,
+    /// Whether the outer one is read-only, as this one then has to be.
+    pub read_only: bool,
+}
+
+impl fmt::Display for Fresh {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ro = if self.read_only { ",ro" } else { "" };
+        let place = inside(&self.root, Path::new(self.target));
+        write!(
+            f,
+            "mount -t {0} -o nosuid,nodev,noexec{ro} {0} {1}",
+            self.kind,
+            quote(place)
+        )
+    }
+}
+
+impl Action for Fresh {
+    fn observe(&self, machine: &mut Machine) -> Result<Seen> {
+        let mount = machine
+            .view
+            .as_ref()
+            .and_then(|view| view.at(Path::new(self.target)));
+        Ok(match mount {
+            Some(mount) if mount.kind == self.kind => {
+                Seen::done(mount.read_only || !self.read_only)
+            }
+            Some(mount) => Seen::Other(format!("a {} where {} should be", mount.kind, self.kind)),
+            None => Seen::Absent,
+        })
+    }
+
+    fn apply(&self, _: &mut Machine) -> Result<()> {
+        let flags = if self.read_only {
+            PLAIN | MountFlags::RDONLY
+        } else {
+            PLAIN
+        };
+        let place = inside(&self.root, Path::new(self.target));
+        match mount::mount(self.kind, place, self.kind, flags, None) {
+            Err(Errno::PERM) => Err(Error::cure(
+                self.to_string(),
+                "Operation not permitted",
+                "needs CAP_SYS_ADMIN; in a user namespace the kernel also wants a /proc and a /sys with nothing \
+                 mounted over any part of them (mount_namespaces(7))",
+            )),
+            other => other.what(|| self.to_string()),
+        }
+    }
+}
+
+/// An empty, read-only place over something that the jail shall not see.
+pub struct Cover {
+    /// The jail's root, while it is put together.
+    pub root: PathBuf,
+    /// What is covered.
+    pub target: PathBuf,
+    /// A symbolic link that is left in it: its name, and where to.
+    pub link: Option<(&'static str, PathBuf)>,
+}
+
+impl Cover {
+    /// What the kernel shows as the mount's source; by it a cover is known.
+    const SOURCE: &'static str = "kak";
+}
+
+impl fmt::Display for Cover {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let place = inside(&self.root, &self.target);
+        let options = "nosuid,nodev,noexec";
+        let source = Self::SOURCE;
+        match &self.link {
+            None => write!(
+                f,
+                "mount -t tmpfs -o ro,{options},size=4k,mode=755 {source} {}",
+                quote(&place)
+            ),
+            Some((name, target)) => {
+                let link = quote(place.join(name));
+                let place = quote(&place);
+                write!(
+                    f,
+                    "mount -t tmpfs -o {options},size=4k,mode=755 {source} {place} && ln -s {} {link} \
+                     && mount -o remount,ro,{options} {place}",
+                    quote(target)
+                )
+            }
+        }
+    }
+}
+
+impl Action for Cover {
+    fn observe(&self, machine: &mut Machine) -> Result<Seen> {
+        let mount = machine.view.as_ref().and_then(|view| view.at(&self.target));
+        Ok(Seen::done(mount.is_some_and(|mount| {
+            mount.kind == "tmpfs" && mount.source == Self::SOURCE
+        })))
+    }
+
+    fn apply(&self, _: &mut Machine) -> Result<()> {
+        let place = inside(&self.root, &self.target);
+        let what = || self.to_string();
+        let read_only = MountFlags::RDONLY;
+        let flags = if self.link.is_none() {
+            PLAIN | read_only
+        } else {
+            PLAIN
+        };
+        mount::mount(
+            Self::SOURCE,
+            &place,
+            "tmpfs",
+            flags,
+            Some(c"size=4k,mode=755"),
+        )
+        .what(what)?;
+        if let Some((name, target)) = &self.link {
+            rustix::fs::symlink(target, place.join(name)).what(what)?;
+            mount::mount_remount(&place, PLAIN | read_only, c"").what(what)?;
+        }
+        Ok(())
+    }
+}
+
+/// The jail's resolvers, over whatever /etc/resolv.conf ends at in the jail.
+pub struct Resolvers {
+    /// The file that has them.
+    pub source: PathBuf,
+    /// The jail's root, while it is put together.
+    pub root: PathBuf,
+}
+
+impl Resolvers {
+    /// The place as the jail knows it.
+    const PLACE: &'static str = "etc/resolv.conf";
+}
+
+impl fmt::Display for Resolvers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "mount --bind {} {}",
+            quote(&self.source),
+            quote(self.root.join(Self::PLACE))
+        )
+    }
+}
+
+impl Action for Resolvers {
+    fn observe(&self, machine: &mut Machine) -> Result<Seen> {
+        // /etc may be a file system of its own, so that the kernel names the source by a part of its path only.
+        let tail: PathBuf = self.source.components().skip(2).collect();
+        let mounts = machine
+            .view
+            .as_ref()
+            .map(|view| view.mounts.as_slice())
+            .unwrap_or_default();
+        Ok(Seen::done(
+            mounts.iter().any(|mount| mount.root.ends_with(&tail)),
+        ))
+    }
+
+    fn apply(&self, _: &mut Machine) -> Result<()> {
+        let what = || self.to_string();
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let root = rustix::fs::open(&self.root, flags, Mode::empty()).what(what)?;
+        // mount(2) would follow an absolute link out of the root that is being put together.
+        let open =
+            |flags, resolve| rustix::fs::openat2(&root, Self::PLACE, flags, Mode::empty(), resolve);
+        let place = match open(flags, ResolveFlags::IN_ROOT) {
+            // The link dangles: the mount goes on the link itself.
+            Err(Errno::NOENT) => open(flags | OFlags::NOFOLLOW, ResolveFlags::IN_ROOT),
+            other => other,
+        };
+        let place = format!(
+            "/proc/self/fd/{}",
+            std::os::fd::AsRawFd::as_raw_fd(&place.what(what)?)
+        );
+        mount::mount_bind(&self.source, place).what(what)
+    }
+}
+
+/// Makes the jail's root the root of its mount namespace, and lets go of the outer one.
+pub struct Pivot {
+    /// The jail's root.
+    pub root: PathBuf,
+}
+
+impl fmt::Display for Pivot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "cd {} && pivot_root . . && umount -n -l . && cd /",
+            quote(&self.root)
+        )
+    }
+}
+
+impl Action for Pivot {
+    fn observe(&self, machine: &mut Machine) -> Result<Seen> {
+        // In the file system that it is from, the root's own path is the end of the jail's root's.
+        let top = machine
+            .view
+            .as_ref()
+            .filter(|view| view.root == Path::new("/"))
+            .and_then(|view| view.at(Path::new("/")));
+        Ok(Seen::done(top.is_some_and(|top| {
+            top.root
+                .strip_prefix("/")
+                .is_ok_and(|root| self.root.ends_with(root))
+        })))
+    }
+
+    fn apply(&self, _: &mut Machine) -> Result<()> {
+        let what = || self.to_string();
+        rustix::process::chdir(&self.root).what(what)?;
+        match rustix::process::pivot_root(".", ".") {
+            // The root is the kernel's first one, which cannot be put anywhere (pivot_root(2)).
+            Err(Errno::INVAL) => {
+                mount::mount_move(".", "/").what(what)?;
+                rustix::process::chroot(".").what(what)?;
+            }
+            other => {
+                other.what(what)?;
+                // The old root now lies on top of the new one, where "." finds it.
+                mount::unmount(".", UnmountFlags::DETACH).what(what)?;
+            }
+        }
+        rustix::process::chdir("/").what(what)
+    }
+}
+
+/// A path of the jail, below its root.
+fn inside(root: &Path, path: &Path) -> PathBuf {
+    root.join(path.strip_prefix("/").unwrap_or(path))
+}

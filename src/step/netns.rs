@@ -1,0 +1,74 @@
+//! The named network namespace, and the directory that namespaces have their names in.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::path::Path;
+
+use super::{Action, Machine, Seen};
+use crate::error::Result;
+use crate::netns;
+
+/// The run directory, with propagation of its own so that a name made in one mount namespace is one in all.
+pub struct RunDir;
+
+impl fmt::Display for RunDir {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let dir = netns::DIR;
+        write!(
+            f,
+            "mkdir -p {dir} && mount --bind {dir} {dir} && mount --make-private {dir} && mount --make-shared {dir}"
+        )
+    }
+}
+
+impl Action for RunDir {
+    fn observe(&self, _: &mut Machine) -> Result<Seen> {
+        let mounts = crate::procfs::mounts(&super::file::read(Path::new("/proc/self/mountinfo"))?);
+        Ok(Seen::done(mounts.iter().any(|mount| {
+            mount.point == Path::new(netns::DIR) && mount.shared
+        })))
+    }
+
+    fn apply(&self, _: &mut Machine) -> Result<()> {
+        netns::prepare_dir()
+    }
+
+    fn undo(&self, _: &mut Machine) -> Result<()> {
+        netns::remove_dir_if_ours()
+    }
+}
+
+/// A named network namespace.
+pub struct NetNs {
+    /// Its name.
+    pub name: String,
+}
+
+impl fmt::Display for NetNs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ip netns add {}", self.name)
+    }
+}
+
+impl Action for NetNs {
+    fn observe(&self, _: &mut Machine) -> Result<Seen> {
+        Ok(match netns::state(OsStr::new(&self.name))? {
+            netns::State::Namespace => Seen::Done,
+            // A file that lost its namespace with an earlier life of the machine is replaced.
+            netns::State::Ghost | netns::State::Absent => Seen::Absent,
+            netns::State::Foreign => {
+                Seen::Other("something that is not a network namespace".into())
+            }
+        })
+    }
+
+    fn apply(&self, _: &mut Machine) -> Result<()> {
+        netns::create(OsStr::new(&self.name))
+    }
+
+    fn undo(&self, machine: &mut Machine) -> Result<()> {
+        // A socket of ours in it would keep it alive.
+        machine.leave_jail();
+        netns::delete(OsStr::new(&self.name))
+    }
+}
