@@ -1,1 +1,34 @@
-//! One test binary.
+//! The program as its users meet it, each test on a machine of its own (see [`sandbox`]).
+#![allow(unreachable_pub, reason = "a test binary exports nothing")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test runs programs and waits between two looks at a condition; the program does neither"
+)]
+#![allow(
+    clippy::zombie_processes,
+    reason = "the sandbox's first process reaps, and its end ends all"
+)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that meets the unexpected has failed"
+)]
+
+/// Fresh namespaces and a root of its own for each test, and what a test asks such a machine.
+#[macro_use]
+mod sandbox;
+
+/// Wrong usage and machines that lack something: the message, the exit status, and nothing left behind.
+mod bad;
+/// Names, links, help: how the binary is called.
+mod cli;
+/// What the inside of a jail looks like, and that it is the inside.
+mod jail;
+/// Setup, setup again, drift, crash, teardown.
+mod life;
+/// Packets: jail, veth, NAT, upstream.
+mod network;
+/// Sessions: arguments, statuses, signals, descriptors.
+mod nssh;
+/// Every step against the shell command that it prints, both ways.
+mod truth;

@@ -1,0 +1,155 @@
+//! Wrong usage and machines that lack something: the message, the exit status, and nothing left behind.
+
+use crate::sandbox::*;
+
+/// Runs a command that must fail with this status and these words on standard error, and change nothing.
+#[track_caller]
+fn refused(argv: &[&str], code: i32, words: &[&str]) {
+    let before = dump();
+    let mut ended = program(argv).code(code);
+    for word in words {
+        ended = ended.says(word);
+    }
+    assert!(ended.stderr.starts_with("kak: "), "{ended}");
+    assert!(ended.stdout.is_empty() || code == 1, "{ended}");
+    assert_same(&format!("{argv:?}"), &before, &dump());
+    until("nobody is left", || processes().is_empty());
+}
+
+/// Without these capabilities, also after exec.
+fn without(capability: &str) -> String {
+    format!("setpriv --bounding-set -{capability} --inh-caps -{capability}")
+}
+
+sandboxed! {
+    fn a_jail_has_a_name_that_can_be_a_file() {
+        let long = "x".repeat(33);
+        for name in ["../x", "", &long, "-x", ".", "..", ".x", "a/b", "a b", "a\nb", "ä"] {
+            for applet in ["setup", "teardown", "status", "nssh"] {
+                refused(&["kak", applet, &format!("--name={name}")], 2, &["name"]);
+            }
+        }
+        // The longest one that is allowed.
+        sh(&format!("kak setup -n {0}; kak teardown -n {0}", "x".repeat(32)));
+    }
+
+    fn the_root_is_a_directory_of_its_own() {
+        sh("echo file >/var/file");
+        refused(&["kak", "setup", "--root", "/"], 2, &["--root"]);
+        refused(&["kak", "setup", "--root", "relative"], 2, &["--root"]);
+        refused(&["kak", "setup", "--root", ""], 2, &["--root"]);
+        refused(&["kak", "setup", "--root", "/var/file"], 1, &["/var/file"]);
+        refused(&["kak", "setup", "--root", "/var/file/below"], 1, &["/var/file"]);
+        refused(&["kak", "setup", "--root", "/dev/null"], 1, &["/dev/null"]);
+        sh("kak setup --root /var/elsewhere; nssh -c true; kak teardown; test ! -e /var/elsewhere");
+    }
+
+    fn a_subnet_is_a_free_network() {
+        for subnet in ["10.0.0.0", "10.0.0/24", "300.0.0.0/24", "10.0.0.0/33", "10.0.0.0/x", "", "fe80::/64", "10.0.0.7/24"] {
+            refused(&["kak", "setup", "--subnet", subnet], 2, &["--subnet"]);
+        }
+        for subnet in ["10.0.0.0/31", "10.0.0.0/32"] {
+            refused(&["kak", "setup", "--subnet", subnet], 2, &["too small"]);
+        }
+        sh("ip link add v0 type veth peer name v1; ip link set v0 up; ip link set v1 up; ip addr add 10.9.0.1/24 dev v0");
+        refused(&["kak", "setup", "--subnet", "10.9.0.0/24"], 1, &["10.9.0"]);
+        refused(&["kak", "setup", "--subnet", "10.8.0.0/15"], 1, &["10.9.0"]);
+        sh("kak setup --subnet 10.0.0.0/30; nssh -c true");
+    }
+
+    fn what_is_bound_or_hidden_exists() {
+        refused(&["kak", "setup", "--bind", "/no/such/place"], 1, &["/no/such/place"]);
+        refused(&["kak", "setup", "--bind", "/no/such/place:/opt/x:ro"], 1, &["/no/such/place"]);
+        refused(&["kak", "setup", "--hide", "nosuch"], 1, &["nosuch"]);
+        for hide in ["a/b", "/", "..", "proc", ""] {
+            refused(&["kak", "setup", "--hide", hide], 2, &["--hide"]);
+        }
+        for bind in ["relative", "/etc:relative", "/etc:/opt/../..", "/etc:/", ""] {
+            refused(&["kak", "setup", "--bind", bind], 2, &["--bind"]);
+        }
+    }
+
+    fn options_are_known_and_complete() {
+        refused(&["kak", "setup", "--nonsense"], 2, &["--nonsense"]);
+        refused(&["kak", "setup", "-Z"], 2, &["-Z"]);
+        refused(&["kak", "setup", "word"], 2, &["word"]);
+        refused(&["kak", "setup", "--name"], 2, &["--name"]);
+        refused(&["kak", "setup", "--dns", "nonsense"], 2, &["nonsense"]);
+        refused(&["kak", "teardown", "word"], 2, &["word"]);
+        refused(&["kak", "status", "word"], 2, &["word"]);
+        refused(&["kak", "kill"], 2, &[]);
+        refused(&["kak", "kill", "word"], 2, &["word"]);
+    }
+
+    fn the_shell_exists() {
+        refused(&["kak", "setup", "--shell", "/no/such/shell"], 1, &["/no/such/shell"]);
+        refused(&["kak", "setup", "--shell", "relative"], 2, &["--shell"]);
+        refused(&["kak", "setup", "--shell", "/bin/nssh"], 1, &["/bin/nssh"]);
+    }
+
+    fn a_missing_capability_is_named() {
+        for (capability, name) in [("sys_admin", "CAP_SYS_ADMIN"), ("net_admin", "CAP_NET_ADMIN")] {
+            let command = format!("{} kak setup", without(capability));
+            let argv: Vec<&str> = command.split(' ').collect();
+            let before = dump();
+            let ended = program(&argv).code(1).says(name);
+            assert!(ended.stderr.lines().count() <= 2, "one message and its cure: {ended}");
+            assert_same(&command, &before, &dump());
+        }
+    }
+
+    fn a_run_that_is_read_only_is_named() {
+        sh("mount -t tmpfs -o ro ro /run");
+        refused(&["kak", "setup"], 1, &["/run", "read-only"]);
+    }
+
+    fn an_etc_that_is_read_only_is_named() {
+        sh("mount --rbind /etc /etc; mount -o remount,bind,ro /etc");
+        refused(&["kak", "setup"], 1, &["/etc", "read-only"]);
+    }
+
+    fn a_mnt_that_is_read_only_is_named_and_not_needed() {
+        sh("mount -t tmpfs -o ro ro /mnt");
+        refused(&["kak", "setup"], 1, &["/mnt/user", "read-only"]);
+        sh("kak setup --root /var/elsewhere; nssh -c true");
+    }
+
+    fn a_foreign_thing_of_our_name_is_left_alone() {
+        uplink::plug();
+        sh("ip link add kak-USER type veth peer name other");
+        refused(&["kak", "setup"], 1, &["kak-USER"]);
+        sh("ip link del kak-USER; mkdir -p /run/netns; echo text >/run/netns/USER");
+        refused(&["kak", "setup"], 1, &["/run/netns/USER"]);
+    }
+
+    fn a_setup_that_fails_half_way_takes_back_what_it_made() {
+        uplink::plug();
+        // The last thing that is made needs a directory; here is a file.
+        sh("mkdir -p /mnt/user; echo in the way >/mnt/user/tmp");
+        refused(&["kak", "setup"], 1, &["/mnt/user/tmp"]);
+    }
+
+    fn a_kernel_without_nat_is_named_and_not_needed() {
+        uplink::plug();
+        // A kernel that has no nf_tables refuses its netlink protocol.
+        sh("kak setup >/tmp/log & wait; strace -f -qq -e trace=socket -o /tmp/trace kak teardown; kak teardown");
+        let kernel = "strace -f -qq -o /dev/null -e trace=socket -e inject=socket:error=EPROTONOSUPPORT:when=";
+        let before = dump();
+        let nth = (1..12)
+            .find(|nth| {
+                let ended = run(&format!("{kernel}{nth} kak setup"));
+                let found = ended.stderr.contains("nf_tables");
+                run("kak teardown");
+                assert_same("refused or not, taken back", &before, &dump());
+                if found {
+                    ended.code(1).says("--no-nat");
+                }
+                found
+            })
+            .expect("no socket whose absence is told as a missing nf_tables");
+        assert!(nth > 0);
+        sh("kak setup --no-nat");
+        assert_eq!(sh("nft list ruleset"), "");
+        sh("nssh -c true");
+    }
+}

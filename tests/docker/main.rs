@@ -1,0 +1,22 @@
+//! The image and real containers: `cargo test --test docker`. Needs a Docker engine that may run privileged containers.
+#![allow(unreachable_pub, reason = "a test binary exports nothing")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test runs programs and waits between two looks at a condition; the program does neither"
+)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that meets the unexpected has failed"
+)]
+
+/// What the image needs, which is nothing.
+mod alone;
+/// What `docker exec C /bin/nssh` sees, and what `docker exec C /bin/bash` sees.
+mod inside;
+/// Run, stop, start, commit: the entrypoint.
+mod life;
+/// Images and containers that remove themselves.
+mod rig;
+/// Through a terminal.
+mod terminal;

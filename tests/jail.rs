@@ -1,0 +1,304 @@
+//! What the inside of a jail looks like, and that it is the inside (spec/jail.md, J1 to J29).
+
+use std::process::{Command, Stdio};
+
+use crate::sandbox::*;
+
+/// Runs a script by the jail's shell; what it prints.
+#[track_caller]
+fn inside(script: &str) -> String {
+    program(&["nssh", "-c", script])
+        .code(0)
+        .text()
+        .trim()
+        .to_owned()
+}
+
+/// Waits until `status` lists so many sessions.
+#[track_caller]
+fn sessions(count: usize) {
+    until("the sessions are listed", || {
+        json("kak status --json")["sessions"]
+            .as_array()
+            .is_some_and(|all| all.len() == count)
+    });
+}
+
+/// Starts a session that stays.
+fn session() -> std::process::Child {
+    Command::new("nssh")
+        .args(["-c", "sleep 1000"])
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+sandboxed! {
+    fn it_has_a_process_table_of_its_own() {
+        sh("sleep 1000 & kak setup");
+        for kind in ["pid", "mnt", "net"] {
+            let link = format!("readlink /proc/self/ns/{kind}");
+            assert_ne!(inside(&link), sh(&link), "{kind}");
+        }
+        assert_eq!(sh(&format!("readlink /proc/{}/exe", init("USER"))), sh("readlink -f /bin/kak"));
+        // All that /proc shows is of the jail, its init first; what runs out here is not there.
+        let names = inside("cat /proc/[0-9]*/comm");
+        assert!(!names.contains("sleep"), "{names}");
+        assert_eq!(inside("cd /proc; echo [0-9]* | cut -d ' ' -f 1"), "1");
+        assert_eq!(inside("echo /proc/[0-9]* | wc -w"), inside(&format!("grep -l '^NSpid:.*{}' /proc/[0-9]*/status | wc -l", "")));
+        let all: i64 = inside("echo /proc/[0-9]* | wc -w").parse().unwrap();
+        assert!(all < 8, "{all} processes in an empty jail: {names}");
+        assert_eq!(inside("cd /proc/self && cat comm"), "cat");
+        assert_eq!(inside("findmnt -n -o FSTYPE,OPTIONS /proc"), "proc   rw,nosuid,nodev,noexec,relatime");
+    }
+
+    fn a_shell_is_never_pid_1() {
+        sh("kak setup");
+        assert_ne!(inside("echo $$"), "1");
+        // So a signal reaches it.
+        program(&["nssh", "-c", "kill -TERM $$; sleep 5"]).signal(15);
+    }
+
+    fn sysfs_is_of_its_network() {
+        sh("kak setup");
+        assert_eq!(inside("ls /sys/class/net"), "eth0\nlo");
+        let options = inside("findmnt -n -o OPTIONS /sys | tail -n 1");
+        for option in ["nosuid", "nodev", "noexec"] {
+            assert!(options.contains(option), "{options}");
+        }
+    }
+
+    fn sysfs_is_read_only_where_the_outer_one_is() {
+        sh("mount -o remount,bind,ro /sys; kak setup");
+        let options = inside("findmnt -n -o OPTIONS /sys | tail -n 1");
+        assert!(options.split(',').any(|option| option == "ro"), "{options}");
+    }
+
+    fn what_is_mounted_below_proc_and_sys_is_carried_over() {
+        sh("mount -t tmpfs -o ro,size=4k carried /sys/kernel/mm
+            mount --bind /dev/null /proc/kcore
+            mount --bind /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys
+            mount -t tmpfs -o ro,size=4k masked /proc/irq");
+        let list = "for dir in /proc /sys; do findmnt -rn -R -o TARGET,FSTYPE,OPTIONS $dir | sed 1d; done";
+        let outer = sh(list);
+        assert!(outer.lines().count() >= 4, "{outer}");
+        sh("kak setup");
+        assert_eq!(inside(list), outer);
+        assert_eq!(inside("ls -A /proc/irq; stat -c %t:%T /proc/kcore"), "1:3");
+        program(&["nssh", "-c", "echo x >/proc/sys/kernel/hostname"]).says("Read-only");
+        assert_eq!(inside("ls /sys/fs/cgroup"), sh("ls /sys/fs/cgroup"));
+    }
+
+    fn a_merged_usr_stays_merged() {
+        sh("kak setup");
+        let links = "find / -maxdepth 1 -type l -printf '%p %l\\n' | sort";
+        assert_eq!(inside(links), sh(links));
+    }
+
+    fn every_top_level_entry_is_there() {
+        sh("mkdir '/a b' /.dot /empty; echo one >'/a b/one'; echo two >/file; echo three >'/new
+line'");
+        sh("kak setup");
+        assert_eq!(inside("cat '/a b/one' /file '/new\nline'; ls -d /.dot /empty /.dockerenv"), "one\ntwo\nthree\n/.dockerenv\n/.dot\n/empty");
+        assert_eq!(inside("ls -A / | sort"), sh("ls -A / | sort"));
+    }
+
+    fn volumes_and_dockers_files_are_there() {
+        sh("mkdir /var/vol; mount -t tmpfs vol /var/vol; mkdir /var/vol/sub; mount -t tmpfs sub /var/vol/sub; echo deep >/var/vol/sub/file");
+        sh("kak setup");
+        assert_eq!(inside("cat /var/vol/sub/file"), "deep");
+        for name in ["resolv.conf", "hosts", "hostname"] {
+            assert_eq!(inside(&format!("cat /etc/{name}")), sh(&format!("cat /etc/{name}")), "{name}");
+        }
+    }
+
+    fn its_tmp_opt_and_mnt_are_its_own() {
+        sh("touch /tmp/outer /opt/outer /mnt/outer; kak setup");
+        for (dir, mode) in [("/tmp", "1777 0 0"), ("/opt", "755 0 0"), ("/mnt", "755 0 0")] {
+            assert_eq!(inside(&format!("stat -c '%a %u %g' {dir}; ls -A {dir}")), mode, "{dir}");
+            inside(&format!("touch {dir}/inner"));
+            assert_eq!(sh(&format!("ls -A {dir} | grep -c inner || true")), "0", "{dir}");
+        }
+    }
+
+    fn the_control_plane_is_hidden() {
+        sh("kak netns add other; kak setup; kak setup -n TWO");
+        assert_eq!(inside("ls -A /run/netns"), "");
+        assert_eq!(inside("ls -A /run/kak"), "shell");
+        assert_eq!(inside("ls -A /mnt"), "");
+        for dir in ["/run/netns", "/run/kak"] {
+            program(&["nssh", "-c", &format!("touch {dir}/x")]).says("Read-only");
+        }
+        assert!(!inside("cat /proc/self/mountinfo").contains("/mnt/user /mnt/user"));
+        // Only the jail's own process opens of a namespace lead anywhere.
+        assert_eq!(inside("grep -c nsfs /proc/self/mountinfo || true"), "0");
+    }
+
+    fn devices_come_with_their_mounts() {
+        sh("kak setup");
+        assert_eq!(inside("stat -c %a /dev/shm; touch /dev/shm/x; test -c /dev/console; findmnt -n -o FSTYPE /dev/mqueue"), "1777\nmqueue");
+        assert_eq!(inside("findmnt -rn -R -o TARGET,FSTYPE,OPTIONS /dev"), sh("findmnt -rn -R -o TARGET,FSTYPE,OPTIONS /dev"));
+        // The terminal that a session inherits has its name inside, and new ones can be made.
+        let tty = sh("script -qec 'tty; nssh -c tty' /dev/null </dev/null");
+        let names: Vec<&str> = tty.lines().map(str::trim).collect();
+        assert!(names.len() == 2 && names[0] == names[1] && names[0].starts_with("/dev/pts/"), "{tty}");
+        assert!(inside("script -qec tty /dev/null </dev/null").starts_with("/dev/pts/"));
+    }
+
+    fn its_root_is_a_mount_and_the_end() {
+        sh("touch /opt/outer; kak setup");
+        assert_eq!(inside("findmnt -n -o TARGET /"), "/");
+        inside("unshare -U true");
+        assert_eq!(inside("nsenter -t 1 -m ls -A /opt"), "");
+        let walk = "mkdir \"/tmp/hole\"; chroot \"/tmp/hole\" or die; chdir \"..\" for 1..40; chroot \".\" or die; print grep { -e } \"/opt/outer\", \"/etc/passwd\"";
+        assert_eq!(inside(&format!("perl -e '{walk}'")), "/etc/passwd");
+        assert_eq!(inside("ls -A /opt /proc/1/root/opt | tr -d '\\n'"), "/opt:/proc/1/root/opt:");
+    }
+
+    fn sixteen_first_shells_make_one_jail() {
+        let sixteen: Vec<_> = (0..16)
+            .map(|_| {
+                Command::new("nssh").args(["-c", "readlink /proc/self/ns/pid"])
+                    .stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+            })
+            .collect();
+        let outputs: Vec<_> = sixteen.into_iter().map(|child| child.wait_with_output().unwrap()).collect();
+        for output in &outputs {
+            assert!(output.status.success(), "{output:?}");
+            assert_eq!(output.stdout, outputs[0].stdout);
+        }
+        assert_eq!(sh("findmnt -rn -o TARGET -t nsfs"), "/run/netns/USER");
+        let theirs = String::from_utf8_lossy(&outputs[0].stdout).trim().to_owned();
+        assert_eq!(sh(&format!("readlink /proc/{}/ns/pid", init("USER"))), theirs);
+        // Exactly one process whose parent is out here is in a PID namespace of its own.
+        let mine = sh("readlink /proc/self/ns/pid");
+        let strangers = sh("for p in /proc/[0-9]*; do readlink $p/ns/pid || true; done | sort -u");
+        assert_eq!(strangers.lines().filter(|ns| *ns != mine).collect::<Vec<_>>(), [theirs.as_str()]);
+    }
+
+    fn no_session_can_hold_up_its_end() {
+        for signal in ["STOP", "KILL"] {
+            sh("kak setup");
+            let pid = init("USER");
+            let mut nssh = session();
+            sessions(1);
+            sh(&format!("kill -{signal} {}", nssh.id()));
+            sh(&format!("kill -KILL {pid}"));
+            until("init is gone", || !alive(pid));
+            until("its mounts and namespaces are gone", || run("kak status").status.code() == Some(3));
+            nssh.kill().unwrap();
+            nssh.wait().unwrap();
+            sh("kak teardown");
+        }
+    }
+
+    fn a_killed_nssh_takes_its_session_along() {
+        sh("kak setup");
+        let mut nssh = session();
+        sessions(1);
+        nssh.kill().unwrap();
+        nssh.wait().unwrap();
+        sessions(0);
+        assert!(!inside("cat /proc/[0-9]*/comm").contains("sleep"));
+    }
+
+    fn out_here_is_at_most_one_mount_more() {
+        uplink::plug();
+        let before = mounts("/proc/self/mountinfo");
+        sh("kak setup");
+        let _session = session();
+        sessions(1);
+        let mut after = mounts("/proc/self/mountinfo");
+        after.retain(|line| !before.contains(line));
+        assert!(after.len() <= 1, "{after:?}");
+        assert!(after.iter().all(|line| line.contains(" /run/netns/USER ") && line.contains(" nsfs ")), "{after:?}");
+    }
+
+    fn shared_mounts_out_here_survive() {
+        sh("mkdir /var/vol; mount -t tmpfs vol /var/vol; mkdir /var/vol/sub; mount -t tmpfs sub /var/vol/sub
+            mount --make-rshared /");
+        let before = mounts("/proc/self/mountinfo");
+        sh("kak setup");
+        inside("umount -R /var/vol; mount -t tmpfs mine /etc");
+        let mut after = mounts("/proc/self/mountinfo");
+        after.retain(|line| !line.contains(" nsfs "));
+        assert_eq!(before, after);
+        sh("kak teardown");
+        assert_eq!(before, mounts("/proc/self/mountinfo"));
+    }
+
+    fn a_session_has_no_descriptor_too_many() {
+        sh("kak setup");
+        let list = "ls /proc/self/fd | tr '\\n' ' '";
+        assert_eq!(sh(&format!("exec 3</ 9</opt 8</dev/null; nssh -c \"{list}\"")), "0 1 2 3");
+        // init and keeper hold no terminal, no pipe and no directory of ours.
+        for pid in [init("USER").to_string(), process_field(init("USER"), "PPid").unwrap()] {
+            let fds = sh(&format!("readlink /proc/{pid}/fd/0 /proc/{pid}/fd/1 /proc/{pid}/fd/2"));
+            assert_eq!(fds, "/dev/null\n/dev/null\n/dev/null");
+            assert_eq!(sh(&format!("readlink /proc/{pid}/fd/* | grep -cE '^/(opt|dev/pts|$)|^pipe' || true")), "0");
+            assert_eq!(sh(&format!("cut -d ' ' -f 7 /proc/{pid}/stat")), "0", "a controlling terminal");
+        }
+    }
+
+    fn a_directory_on_standard_input_is_no_way_out() {
+        sh("touch /opt/outer; kak setup");
+        let ended = run("nssh -c 'cd /proc/self/fd/0 && ls; ls /proc/self/fd/0/' </opt");
+        assert!(!ended.text().contains("outer"), "{ended}");
+    }
+
+    fn nssh_inside_is_the_real_shell() {
+        sh("kak setup");
+        assert_eq!(inside("nssh -c 'readlink /proc/self/ns/pid'"), inside("readlink /proc/self/ns/pid"));
+        assert_eq!(inside("/bin/nssh -c 'readlink /proc/$$/exe'"), sh("readlink -f /bin/bash"));
+        assert_eq!(inside("nssh -c 'exit 7' || echo $?"), "7");
+        assert_eq!(inside("exec -a -nssh nssh -c 'shopt -q login_shell && echo $0'"), "-nssh");
+        assert_eq!(inside("nssh -c 'nssh -c \"nssh -c \\\"echo deep\\\"\"'"), "deep");
+        let ended = program(&["nssh", "-c", "kak setup"]);
+        assert!(ended.status.code() == Some(1) && ended.stderr.contains("jail"), "{ended}");
+    }
+
+    fn its_shell_variable_names_the_real_shell() {
+        sh("kak setup");
+        assert_eq!(inside("echo $SHELL"), "/bin/bash");
+        assert_eq!(sh("SHELL=/bin/nssh nssh -c 'echo $SHELL'"), "/bin/bash");
+        sh("kak teardown; kak setup --shell /bin/sh");
+        assert_eq!(inside("echo $SHELL; readlink /proc/$$/exe"), sh("echo /bin/sh; readlink -f /bin/sh"));
+    }
+
+    fn resolv_conf_is_the_jails_in_every_state() {
+        sh("umount /etc/resolv.conf; mkdir /run/resolver");
+        for state in [
+            "echo nameserver 192.0.2.1 >/etc/resolv.conf",
+            "echo nameserver 192.0.2.1 >/run/resolver/conf; ln -sf ../run/resolver/conf /etc/resolv.conf",
+            "ln -sf ../run/resolver/missing /etc/resolv.conf",
+            "rm -f /etc/resolv.conf",
+        ] {
+            sh(state);
+            let before = dump();
+            sh("kak setup --dns 192.0.2.53");
+            assert_eq!(inside("cat /etc/resolv.conf"), "nameserver 192.0.2.53", "{state}");
+            sh("kak teardown");
+            assert_same(state, &before, &dump());
+        }
+    }
+
+    fn more_can_be_hidden_and_bound() {
+        sh("mkdir /srv /data; echo one >/srv/one; echo two >/data/two; echo three >/var/three
+            kak setup --hide srv --bind /data:/opt/data:ro --bind /var/three:/opt/file --bind /data:/srv/rw");
+        assert_eq!(inside("ls /srv"), "rw");
+        assert_eq!(inside("cat /opt/data/two /opt/file"), "two\nthree");
+        program(&["nssh", "-c", "touch /opt/data/x"]).says("Read-only");
+        inside("touch /srv/rw/x");
+        sh("test -f /data/x");
+    }
+
+    fn orphans_are_reaped() {
+        sh("kak setup");
+        let _session = session();
+        sessions(1);
+        inside("(sleep 0.05 &) ; (true &)");
+        until("no zombie", || inside("grep -l '^State:.Z' /proc/[0-9]*/status | wc -l") == "0");
+        until("no zombie out here", || sh("grep -l '^State:.Z' /proc/[0-9]*/status 2>/dev/null | wc -l") == "0");
+    }
+}

@@ -1,0 +1,158 @@
+//! Packets really pass.
+//!
+//! ```text
+//!   jail                     the machine of the test                       upstream
+//!   +--------------------+   +-------------------------------------+   +-------------------+
+//!   | default via        |   | 10.0.0.1/24                         |   |                   |
+//!   |   10.0.0.1         |   | kak-USER        eth0 203.0.113.2/24 |   | up0               |
+//!   | eth0 10.0.0.2/24 --|---|--'                 '----------------|---|-- 203.0.113.1/24  |
+//!   |                    |   | forwards; masquerades 10.0.0.0/24   |   | knows no 10.0.0.0 |
+//!   +--------------------+   +-------------------------------------+   +-------------------+
+//! ```
+
+use crate::sandbox::*;
+
+/// Under which address the jail's connections arrive upstream.
+fn seen_as() -> String {
+    sh(&format!(
+        "nssh -c 'cat </dev/tcp/{}/{}'",
+        uplink::THEIRS,
+        uplink::PORT
+    ))
+}
+
+sandboxed! {
+    fn a_connection_crosses_nat() {
+        uplink::plug();
+        sh("kak setup");
+        assert_eq!(seen_as(), uplink::OURS);
+        sh(&format!("nssh -c 'ping -c 1 -w 5 {}'", uplink::THEIRS));
+    }
+
+    fn without_nat_no_answer_comes_back() {
+        uplink::plug();
+        sh("kak setup --no-nat");
+        assert!(!sh("nft list ruleset").contains("masquerade"));
+        run(&format!("nssh -c 'ping -c 1 -w 1 {}'", uplink::THEIRS)).code(1);
+        // The cable itself works; upstream only has to know the way.
+        sh(&format!("nsenter --net=/var/upstream ip route add 10.0.0.0/24 via {}", uplink::OURS));
+        sh("echo 1 >/proc/sys/net/ipv4/ip_forward");
+        sh(&format!("nssh -c 'ping -c 1 -w 5 {}'", uplink::THEIRS));
+    }
+
+    fn both_ends_have_the_uplinks_mtu() {
+        uplink::plug();
+        sh("kak setup");
+        let mtu = uplink::MTU.to_string();
+        assert_eq!(sh("nssh -c 'cat /sys/class/net/eth0/mtu'"), mtu);
+        assert_eq!(sh("cat /sys/class/net/kak-USER/mtu"), mtu);
+    }
+
+    fn the_jail_side_is_whole() {
+        uplink::plug();
+        sh("kak setup");
+        let eth0 = &json("ip -n USER -j addr show eth0")[0];
+        assert_eq!(eth0["operstate"], "UP");
+        let address = &eth0["addr_info"][0];
+        assert_eq!((address["local"].as_str(), address["prefixlen"].as_u64()), (Some("10.0.0.2"), Some(24)));
+        let flags = json("ip -n USER -j link show lo")[0]["flags"].to_string();
+        assert!(flags.contains("\"UP\""), "{flags}");
+        let route = &json("ip -n USER -j route show default")[0];
+        assert_eq!((route["gateway"].as_str(), route["dev"].as_str()), (Some("10.0.0.1"), Some("eth0")));
+        // There never was a moment at which the jail's end was out here.
+        assert_eq!(json("ip -j link show kak-USER")[0]["ifalias"], "kak:USER");
+    }
+
+    fn a_subnet_that_is_in_use_is_passed_over() {
+        uplink::plug();
+        // One by an address, one by a route, one inside of a larger route.
+        sh("ip link add v0 type veth peer name v1; ip link set v0 up; ip link set v1 up
+            ip addr add 10.0.0.77/30 dev v0
+            ip route add 10.0.1.0/25 dev v0
+            ip route add 10.0.2.0/23 dev v0");
+        sh("kak setup");
+        assert_eq!(sh("nssh -c 'hostname -I'"), "10.0.4.2");
+        assert_eq!(seen_as(), uplink::OURS);
+    }
+
+    fn a_subnet_can_be_given() {
+        uplink::plug();
+        sh("kak setup --subnet 172.30.7.0/28");
+        let address = json("ip -n USER -j -4 addr show eth0")[0]["addr_info"][0].clone();
+        assert_eq!((address["local"].as_str(), address["prefixlen"].as_u64()), (Some("172.30.7.2"), Some(28)));
+        assert_eq!(seen_as(), uplink::OURS);
+    }
+
+    fn a_long_jail_name_has_a_short_link() {
+        uplink::plug();
+        let name = "a-name-of-thirty-two-characters.";
+        sh(&format!("kak setup -n {name}"));
+        let links = json("ip -j link");
+        let ours = links.as_array().unwrap().iter().find(|link| link["ifalias"] == format!("kak:{name}"));
+        let ifname = ours.unwrap()["ifname"].as_str().unwrap();
+        assert!(ifname.starts_with("kak-") && ifname.len() <= 15, "{ifname}");
+        assert_eq!(sh(&format!("kak nssh -n {name} -- -c 'cat </dev/tcp/{}/{}'", uplink::THEIRS, uplink::PORT)), uplink::OURS);
+        sh(&format!("kak teardown -n {name}"));
+        assert!(!sh("ip link").contains("kak"));
+    }
+
+    fn forwarding_needs_no_writable_proc_sys() {
+        uplink::plug();
+        sh("mount --bind /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys");
+        sh("kak setup");
+        assert_eq!(sh("cat /proc/sys/net/ipv4/ip_forward"), "1");
+        assert_eq!(seen_as(), uplink::OURS);
+        sh("kak teardown");
+        assert_eq!(sh("cat /proc/sys/net/ipv4/ip_forward"), "0");
+    }
+
+    fn several_default_routes_are_no_trouble() {
+        uplink::plug();
+        sh("ip link add v0 type veth peer name v1; ip link set v0 up; ip link set v1 up; ip addr add 192.0.2.2/24 dev v0
+            ip route add default via 192.0.2.1 dev v0 metric 500");
+        sh("kak setup");
+        assert_eq!(seen_as(), uplink::OURS);
+    }
+
+    fn the_jail_has_the_outer_resolvers() {
+        uplink::plug();
+        sh("kak setup");
+        assert_eq!(sh("nssh -c 'cat /etc/resolv.conf'"), sh("cat /etc/resolv.conf"));
+    }
+
+    fn resolvers_can_be_given() {
+        let outer = sh("cat /etc/resolv.conf");
+        sh("kak setup --dns 192.0.2.53 --dns 192.0.2.54");
+        let inner = sh("nssh -c 'grep ^nameserver /etc/resolv.conf'");
+        assert_eq!(inner, "nameserver 192.0.2.53\nnameserver 192.0.2.54");
+        assert_eq!(sh("cat /etc/resolv.conf"), outer);
+    }
+
+    fn resolvers_that_stand_in_etc_netns_are_used_as_they_are() {
+        sh("mkdir -p /etc/netns/USER; echo nameserver 192.0.2.99 >/etc/netns/USER/resolv.conf");
+        let before = dump();
+        sh("kak setup");
+        assert_eq!(sh("nssh -c 'cat /etc/resolv.conf'"), "nameserver 192.0.2.99");
+        sh("kak teardown");
+        assert_same("a resolv.conf of the user's own", &before, &dump());
+    }
+
+    fn the_namespace_is_one_that_ip_knows() {
+        sh("kak setup");
+        assert_eq!(sh("ip netns list"), "USER");
+        assert_eq!(sh("ip netns exec USER readlink /proc/self/ns/net"), sh("nssh -c 'readlink /proc/self/ns/net'"));
+        assert_eq!(sh("ip netns pids USER | sort -n | head -n 1"), init("USER").to_string());
+    }
+
+    fn a_namespace_that_ip_made_is_used() {
+        uplink::plug();
+        sh("ip netns add USER");
+        let before = dump();
+        let there = sh("nsenter --net=/run/netns/USER readlink /proc/self/ns/net");
+        sh("kak setup");
+        assert_eq!(sh("nssh -c 'readlink /proc/self/ns/net'"), there);
+        assert_eq!(seen_as(), uplink::OURS);
+        sh("kak teardown");
+        assert_same("a namespace that is not ours", &before, &dump());
+    }
+}

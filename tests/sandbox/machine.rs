@@ -1,0 +1,278 @@
+//! Asking the machine: commands, JSON, waiting for a condition, and a dump of all that a setup could have changed.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// How a command ended and what it said.
+#[derive(Debug)]
+pub struct Ended {
+    /// For messages.
+    command: String,
+    /// How.
+    pub status: ExitStatus,
+    /// Byte for byte.
+    pub stdout: Vec<u8>,
+    /// As text.
+    pub stderr: String,
+}
+
+impl Ended {
+    /// Standard output as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
+    /// Asserts the exit status.
+    #[track_caller]
+    pub fn code(self, wanted: i32) -> Self {
+        assert_eq!(self.status.code(), Some(wanted), "{self}");
+        self
+    }
+
+    /// Asserts that a signal killed it.
+    #[track_caller]
+    pub fn signal(self, wanted: i32) -> Self {
+        assert_eq!(self.status.signal(), Some(wanted), "{self}");
+        self
+    }
+
+    /// Asserts that standard error has a text in it, whatever the letters' case.
+    #[track_caller]
+    pub fn says(self, wanted: &str) -> Self {
+        let said = self.stderr.to_lowercase();
+        assert!(
+            said.contains(&wanted.to_lowercase()),
+            "no {wanted:?} in {self}"
+        );
+        self
+    }
+}
+
+impl std::fmt::Display for Ended {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            command, status, ..
+        } = self;
+        write!(
+            f,
+            "{command}: {status}\nstdout: {}\nstderr: {}",
+            self.text(),
+            self.stderr
+        )
+    }
+}
+
+/// Runs a command to its end. The standard library gives it an empty signal mask and SIGPIPE's default back.
+pub fn end(command: &mut Command) -> Ended {
+    let text = format!("{command:?}");
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .unwrap_or_else(|why| panic!("{text}: {why}"));
+    Ended {
+        command: text,
+        status: output.status,
+        stdout: output.stdout,
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// Runs a script with `sh`, whatever becomes of it.
+pub fn run(script: &str) -> Ended {
+    end(Command::new("sh").args(["-c", script]))
+}
+
+/// Runs a script with `sh -e`, asserts success and returns what it printed, trimmed.
+#[track_caller]
+pub fn sh(script: &str) -> String {
+    let ended = end(Command::new("sh").args(["-ec", script]));
+    ended.code(0).text().trim().to_owned()
+}
+
+/// Runs one program without a shell between.
+pub fn program(argv: &[&str]) -> Ended {
+    end(Command::new(argv[0]).args(&argv[1..]))
+}
+
+/// What a script printed, read as JSON; nothing printed is an empty list.
+#[track_caller]
+pub fn json(script: &str) -> Value {
+    let text = sh(script);
+    if text.is_empty() {
+        return Value::Array(Vec::new());
+    }
+    serde_json::from_str(&text).unwrap_or_else(|why| panic!("{script}: {why} in {text}"))
+}
+
+/// Waits for a condition, five seconds at most.
+#[track_caller]
+pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(
+            start.elapsed() < Duration::from_secs(5),
+            "after 5 s still not: {what}"
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The PID of a jail's init, as `kak status` has it.
+#[track_caller]
+pub fn init(jail: &str) -> i64 {
+    let status: Value =
+        serde_json::from_str(&run(&format!("kak status -n {jail} --json")).text()).unwrap();
+    status["init"]
+        .as_i64()
+        .unwrap_or_else(|| panic!("no init: {status}"))
+}
+
+/// A field of /proc/PID/status.
+pub fn process_field(pid: i64, field: &str) -> Option<String> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let value = status
+        .lines()
+        .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
+    Some(value.trim().to_owned())
+}
+
+/// Whether a process runs; a zombie does not.
+pub fn alive(pid: i64) -> bool {
+    process_field(pid, "State").is_some_and(|state| !state.starts_with(['Z', 'X']))
+}
+
+/// The processes of this machine beside its first one and the test, as `NAME`, by PID.
+pub fn processes() -> BTreeMap<i64, String> {
+    let mine = i64::from(std::process::id());
+    std::fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|pid| *pid != 1 && *pid != mine && alive(*pid))
+        .filter_map(|pid| Some((pid, process_field(pid, "Name")?)))
+        .collect()
+}
+
+/// All that a setup could have changed, as text: mounts, links, addresses, routes, rules, sysctls and files.
+pub fn dump() -> String {
+    let mut text = String::new();
+    let mut section = |title: &str, body: &str| write!(text, "== {title}\n{body}\n").unwrap();
+    section("mounts", &mounts("/proc/self/mountinfo").join("\n"));
+    for query in ["-d link", "addr", "-4 route", "-6 route", "rule"] {
+        let script = format!("ip -j {query}");
+        section(
+            &script,
+            &serde_json::to_string_pretty(&json(&script)).unwrap(),
+        );
+    }
+    section("nft", &sh("nft -j list ruleset"));
+    let mut settings = String::new();
+    for dir in ["ipv4/conf", "ipv6/conf", "ipv4/ip_forward"] {
+        walk(
+            Path::new("/proc/sys/net").join(dir).as_path(),
+            &mut |path| {
+                if path.is_file() {
+                    let value = std::fs::read_to_string(path).unwrap_or_default();
+                    writeln!(settings, "{}={}", path.display(), value.trim()).unwrap();
+                }
+            },
+        );
+    }
+    section("sysctl", &settings);
+    let mut files = String::new();
+    for dir in ["/etc", "/run", "/mnt", "/opt", "/root"] {
+        walk(Path::new(dir), &mut |path| {
+            writeln!(files, "{}", describe(path)).unwrap();
+        });
+    }
+    section("files", &files);
+    text
+}
+
+/// A mount table, a line per mount, without the numbers that the kernel gives anew each time.
+pub fn mounts(mountinfo: &str) -> Vec<String> {
+    let table = std::fs::read_to_string(mountinfo).unwrap();
+    table
+        .lines()
+        .map(|line| {
+            let words = line.split(' ').enumerate().filter_map(|(n, word)| {
+                let word = match word.split_once([':', '[']) {
+                    _ if n < 3 => return None,
+                    Some(("shared" | "master" | "propagate_from", _)) if n > 5 => {
+                        word.split(':').next()?
+                    }
+                    Some(("net:", _)) => "net",
+                    _ => word,
+                };
+                Some(word)
+            });
+            words.collect::<Vec<_>>().join(" ")
+        })
+        .collect()
+}
+
+/// Calls `visit` with a path and, in order, with everything below it.
+fn walk(path: &Path, visit: &mut dyn FnMut(&Path)) {
+    visit(path);
+    if !path.is_symlink() && path.is_dir() {
+        let mut names: Vec<_> = std::fs::read_dir(path)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
+        names.sort();
+        for path in names {
+            walk(&path, visit);
+        }
+    }
+}
+
+/// A file in one line: path, mode, owner, size, content.
+fn describe(path: &Path) -> String {
+    let about = path.symlink_metadata().unwrap();
+    let mut hash = DefaultHasher::new();
+    if path.is_symlink() {
+        path.read_link().unwrap().hash(&mut hash);
+    } else if about.is_file() {
+        std::fs::read(path).unwrap_or_default().hash(&mut hash);
+    }
+    let size = if about.is_dir() { 0 } else { about.len() };
+    let (mode, uid, gid) = (about.mode(), about.uid(), about.gid());
+    format!(
+        "{} {mode:o} {uid}:{gid} {size} {:016x}",
+        path.display(),
+        hash.finish()
+    )
+}
+
+/// Asserts that two dumps are equal, and shows only the lines that are not.
+#[track_caller]
+pub fn assert_same(what: &str, before: &str, after: &str) {
+    let count = |text: &str| -> BTreeMap<String, i32> {
+        let mut lines = BTreeMap::new();
+        for line in text.lines() {
+            *lines.entry(line.to_owned()).or_default() += 1;
+        }
+        lines
+    };
+    let (old, new) = (count(before), count(after));
+    let only = |some: &BTreeMap<String, i32>, other: &BTreeMap<String, i32>, mark: &str| {
+        some.iter()
+            .filter(|(line, times)| other.get(*line).unwrap_or(&0) < times)
+            .fold(String::new(), |text, (line, _)| {
+                format!("{text}{mark}{line}\n")
+            })
+    };
+    assert!(
+        before == after,
+        "{what}:\n{}{}",
+        only(&old, &new, "- "),
+        only(&new, &old, "+ ")
+    );
+}

@@ -1,0 +1,66 @@
+//! The rest of the world, made of a second network namespace and a veth pair.
+//!
+//! ```text
+//!   the machine of the test                      upstream (/var/upstream)
+//!   +---------------------------+                +---------------------------+
+//!   | default via 203.0.113.1   |   mtu 1400     |                           |
+//!   | eth0 203.0.113.2/24 ------|----------------|------ up0 203.0.113.1/24  |
+//!   |                           |                |   tcp 7000: who are you?  |
+//!   +---------------------------+                +---------------------------+
+//! ```
+//!
+//! Upstream has no route to any other network, so whoever gets an answer speaks under the machine's address.
+
+use std::io::Write as _;
+use std::net::TcpListener;
+
+use super::sh;
+
+/// The machine's address.
+pub const OURS: &str = "203.0.113.2";
+
+/// Upstream's address.
+pub const THEIRS: &str = "203.0.113.1";
+
+/// Tells everybody who connects under which address.
+pub const PORT: u16 = 7000;
+
+/// The MTU of the cable, unlike any default.
+pub const MTU: u16 = 1400;
+
+/// Plugs the machine in: cable, address, default route, and somebody who answers.
+pub fn plug() {
+    sh(&format!(
+        ">/var/upstream
+        unshare --net=/var/upstream true
+        ip link add eth0 mtu {MTU} type veth peer name up0
+        ip link set up0 netns /var/upstream
+        nsenter --net=/var/upstream ip link set lo up
+        nsenter --net=/var/upstream ip addr add {THEIRS}/24 dev up0
+        nsenter --net=/var/upstream ip link set up0 mtu {MTU} up
+        ip addr add {OURS}/24 dev eth0
+        ip link set eth0 up
+        ip route add default via {THEIRS}"
+    ));
+    let (ready, wait) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+        let upstream = std::fs::File::open("/var/upstream").unwrap();
+        move_into_link_name_space(
+            std::os::fd::AsFd::as_fd(&upstream),
+            Some(LinkNameSpaceType::Network),
+        )
+        .unwrap();
+        let listener = TcpListener::bind((THEIRS, PORT)).unwrap();
+        ready.send(()).unwrap();
+        while let Ok((mut stream, peer)) = listener.accept() {
+            writeln!(stream, "{}", peer.ip()).ok();
+        }
+    });
+    wait.recv().unwrap();
+    // Duplicate address detection and the like must be over before a test looks twice at the machine.
+    super::until("eth0 is settled", || {
+        let addresses = sh("ip -o -6 addr show dev eth0");
+        addresses.is_empty() || (addresses.contains("fe80") && !addresses.contains("tentative"))
+    });
+}

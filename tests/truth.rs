@@ -1,0 +1,167 @@
+//! Every step against the shell command that it prints, both ways.
+
+use crate::sandbox::*;
+
+/// One step of the script that `kak setup --explain` prints.
+struct Step {
+    /// Its command.
+    text: String,
+}
+
+/// The steps of the script: a line of why (`# ...`), then the command.
+fn steps(script: &str) -> Vec<Step> {
+    let mut steps: Vec<Step> = Vec::new();
+    let mut why = true;
+    for line in script.lines() {
+        if line.starts_with('#') {
+            why = true;
+        } else if !line.trim().is_empty() {
+            if why {
+                steps.push(Step {
+                    text: String::new(),
+                });
+            }
+            why = false;
+            if let Some(step) = steps.last_mut() {
+                step.text += line;
+                step.text.push('\n');
+            }
+        }
+    }
+    steps
+}
+
+/// The lines of `kak setup --dry-run`: whether it is done, and the first line of its command.
+fn plan() -> Vec<(bool, String)> {
+    sh("kak setup --dry-run")
+        .lines()
+        .map(|line| {
+            let (mark, text) = line.split_once(' ').unwrap();
+            assert!(["+", "="].contains(&mark), "{line}");
+            (mark == "=", text.to_owned())
+        })
+        .collect()
+}
+
+sandboxed! {
+    fn what_sh_does_kak_sees_and_undoes() {
+        uplink::plug();
+        let before = dump();
+        let script = steps(&sh("kak setup --explain"));
+        let planned = plan();
+        assert!(planned.len() > 8, "{planned:?}");
+        for (n, (done, text)) in planned.iter().enumerate() {
+            assert!(!done, "{text}: done before it was");
+            let step = script.iter().find(|step| step.text.lines().next() == Some(text));
+            let Some(step) = step else {
+                panic!("{text}: not in the script");
+            };
+            sh(&format!("set -u\n{}", step.text));
+            let now = plan();
+            assert!(now[n].0, "sh did it and kak does not see it: {}", step.text);
+            for (later, (done, text)) in now.iter().enumerate() {
+                assert_eq!(*done, later <= n, "{text}: after {}", step.text);
+            }
+        }
+        assert!(program(&["kak", "setup", "--dry-run"]).text().lines().all(|line| line.starts_with("= ")));
+        // All but the processes: teardown takes away what sh made.
+        sh("kak teardown");
+        assert_same("sh made it, kak took it away", &before, &dump());
+    }
+
+    fn what_sh_did_kak_does_not_do_again() {
+        uplink::plug();
+        let script = steps(&sh("kak setup --explain"));
+        for (_, text) in plan() {
+            let step = script.iter().find(|step| step.text.lines().next() == Some(&text)).unwrap();
+            sh(&step.text);
+        }
+        let whole = dump();
+        let said = sh("kak setup");
+        assert!(said.lines().all(|line| line.starts_with("= ")), "{said}");
+        assert_same("kak after sh", &whole, &dump());
+        assert_eq!(sh(&format!("nssh -c 'cat </dev/tcp/{}/{}'", uplink::THEIRS, uplink::PORT)), uplink::OURS);
+    }
+
+    fn the_whole_script_makes_a_jail() {
+        uplink::plug();
+        let before = dump();
+        sh("kak setup --explain >/tmp/script");
+        std::process::Command::new("setsid").args(["sh", "-eu", "/tmp/script"]).spawn().unwrap();
+        until("kak calls it complete", || run("kak status").status.code() == Some(0));
+        assert_eq!(json("kak status --json")["up"], true);
+        // It is a jail in every way.
+        assert_eq!(sh("nssh -c 'ls /sys/class/net; ls -A /opt /mnt; stat -c %a /tmp'"), "eth0\nlo\n/mnt:\n\n/opt:\n1777");
+        assert_eq!(sh(&format!("nssh -c 'cat </dev/tcp/{}/{}'", uplink::THEIRS, uplink::PORT)), uplink::OURS);
+        sh("kak teardown; rm -f /tmp/script");
+        assert_same("sh made the jail, kak took it away", &before, &dump());
+        until("nobody is left", || processes().is_empty());
+    }
+
+    fn the_script_makes_the_same_machine_as_setup() {
+        uplink::plug();
+        sh("kak setup --explain >/tmp/script");
+        // Link numbers, hardware addresses and what follows from them are given anew each time.
+        let comparable = || {
+            let dump = dump();
+            let from = dump.find("== nft").unwrap();
+            let inside = sh("nssh -c 'findmnt -rn -o TARGET,FSTYPE,OPTIONS | sort; cat /etc/resolv.conf; ip -4 -o addr | cut -d \" \" -f 2-; ip route'");
+            format!("{}\n{}\n{inside}", sh("ip -4 -o addr; ip route"), &dump[from..])
+        };
+        sh("kak setup");
+        let by_kak = comparable();
+        sh("kak teardown");
+        std::process::Command::new("setsid").args(["sh", "-eu", "/tmp/script"]).spawn().unwrap();
+        until("kak calls it complete", || run("kak status").status.code() == Some(0));
+        assert_same("kak's jail and sh's", &by_kak, &comparable());
+    }
+
+    fn what_kak_does_the_tools_show() {
+        uplink::plug();
+        sh("kak setup");
+        let pid = init("USER");
+        // ip
+        let outer = &json("ip -j -d addr show kak-USER")[0];
+        assert_eq!(outer["linkinfo"]["info_kind"], "veth");
+        assert_eq!((outer["operstate"].as_str(), outer["ifalias"].as_str()), (Some("UP"), Some("kak:USER")));
+        assert_eq!(outer["mtu"], uplink::MTU);
+        let address = &outer["addr_info"][0];
+        assert_eq!((address["local"].as_str(), address["prefixlen"].as_u64()), (Some("10.0.0.1"), Some(24)));
+        assert_eq!(json("ip -n USER -j -d link show eth0")[0]["linkinfo"]["info_kind"], "veth");
+        let names = json("ip -j netns list");
+        assert_eq!(names[0]["name"], "USER");
+        assert_eq!(json("ip -n USER -j route show default")[0]["gateway"], "10.0.0.1");
+        // nft
+        let rules = json("nft -j list ruleset");
+        let rules = rules["nftables"].as_array().unwrap();
+        let tables: Vec<_> = rules.iter().filter_map(|object| object.get("table")).collect();
+        assert_eq!(tables.len(), 1, "{tables:?}");
+        assert_eq!((tables[0]["family"].as_str(), tables[0]["name"].as_str()), (Some("ip"), Some("kak-USER")));
+        let hooks: Vec<_> = rules.iter().filter_map(|object| object.get("chain")?.get("hook")?.as_str()).collect();
+        assert!(hooks.contains(&"postrouting"), "{hooks:?}");
+        let all = serde_json::to_string(&rules).unwrap();
+        assert!(all.contains("masquerade") && all.contains("10.0.0.0"), "{all}");
+        assert!(all.contains("maxseg") || all.contains("tcp option"), "no MSS clamp: {all}");
+        // findmnt, out here and in there
+        let mounts = json("findmnt -J -t nsfs -o TARGET,FSTYPE");
+        let targets: Vec<_> = mounts["filesystems"].as_array().unwrap().iter().map(|mount| mount["target"].as_str().unwrap()).collect();
+        assert!(targets.contains(&"/run/netns/USER"), "{targets:?}");
+        let inner = json(&format!("findmnt -J -l -N {pid} -o TARGET,FSTYPE,OPTIONS"));
+        let inner = inner["filesystems"].as_array().unwrap();
+        let kind = |target: &str| inner.iter().rfind(|mount| mount["target"] == target).and_then(|mount| mount["fstype"].as_str());
+        assert_eq!(kind("/proc"), Some("proc"));
+        assert_eq!(kind("/sys"), Some("sysfs"));
+        assert_eq!(kind("/run/kak"), Some("tmpfs"));
+        assert_eq!(kind("/run/netns"), Some("tmpfs"));
+        assert_eq!(kind("/dev/pts"), Some("devpts"));
+        assert!(kind("/").is_some());
+        // lsns
+        for (kind, fresh) in [("pid", true), ("mnt", true), ("net", true), ("user", false)] {
+            let listed = json(&format!("lsns -J -t {kind} -o NS,PID,COMMAND"));
+            let listed = listed["namespaces"].as_array().unwrap();
+            let number = sh(&format!("readlink /proc/{pid}/ns/{kind} | tr -dc 0-9"));
+            assert!(listed.iter().any(|namespace| namespace["ns"].to_string().trim_matches('"') == number), "{kind}: {listed:?}");
+            assert_eq!(number != sh(&format!("readlink /proc/self/ns/{kind} | tr -dc 0-9")), fresh, "{kind}");
+        }
+    }
+}
