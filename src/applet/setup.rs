@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use lexopt::Arg::{Long, Short, Value};
+use lexopt::Arg::{Long, Short};
 
 use super::{Applet, Call, complain, print, unexpected};
 use crate::config::{self, Bind, Config, DEFAULT_JAIL, Subnet};
@@ -86,7 +86,15 @@ fn parse(args: Vec<OsString>) -> Result<Options> {
     let (mut hide, mut binds, mut dns) = (Vec::new(), Vec::new(), Vec::new());
     let (mut mode, mut attach, mut verbose) = (Mode::Do, false, false);
     let mut command = Vec::new();
-    while let Some(arg) = parser.next()? {
+    loop {
+        // The command's own options are its own.
+        if let Some(mut raw) = parser.try_raw_args()
+            && raw.next_if(|word| word == "--").is_some()
+        {
+            command.extend(raw);
+            break;
+        }
+        let Some(arg) = parser.next()? else { break };
         match arg {
             Short('n') | Long("name") => name = config::jail_name(&parser.value()?)?,
             Long("root") => root = Some(config::root(&parser.value()?)?),
@@ -106,11 +114,6 @@ fn parse(args: Vec<OsString>) -> Result<Options> {
             Long("dry-run") => mode = Mode::DryRun,
             Long("explain") => mode = Mode::Explain,
             Short('v') | Long("verbose") => verbose = true,
-            // The command's own options are its own.
-            Value(word) => {
-                command.push(word);
-                command.extend(parser.raw_args()?);
-            }
             other => return Err(unexpected(other)),
         }
     }
