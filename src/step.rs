@@ -4,11 +4,11 @@
 //! shell command that does the same. A new kind of change is one more type below and one more line in the plan.
 
 pub mod file;
+pub mod forwarding;
 pub mod link;
 pub mod mount;
 pub mod nat;
 pub mod netns;
-pub mod sysctl;
 
 use std::ffi::OsStr;
 use std::fmt;

@@ -286,6 +286,13 @@ pub fn kill_all(signal: Signal) {
     unsafe { libc::kill(-1, signal.as_raw()) };
 }
 
+/// Whether a process leads its process group: `getpgid(pid) == pid`. A group that is of another PID namespace reads as 0.
+pub fn leads_group(pid: Pid) -> bool {
+    let pid = pid.as_raw_nonzero().get();
+    // SAFETY: getpgid touches no memory.
+    unsafe { libc::getpgid(pid) == pid }
+}
+
 /// `kill(pid, number)` for a signal that came as a number.
 pub fn kill_number(pid: Pid, number: i32) -> Result<()> {
     // SAFETY: kill touches no memory.

@@ -105,7 +105,10 @@ sandboxed! {
 
     fn an_etc_that_is_read_only_is_named() {
         sh("mount --rbind /etc /etc; mount -o remount,bind,ro /etc");
-        refused(&["kak", "setup"], 1, &["/etc", "read-only"]);
+        // What can work without it does.
+        program(&["kak", "setup"]).code(0).says("/etc is read-only");
+        assert_eq!(sh("kak status | head -n 1 | cut -d , -f 1; nssh -c 'cat /etc/resolv.conf'"), format!("USER: up\n{}", sh("cat /etc/resolv.conf")));
+        sh("kak teardown");
     }
 
     fn a_mnt_that_is_read_only_is_named_and_not_needed() {
@@ -132,12 +135,11 @@ sandboxed! {
     fn a_kernel_without_nat_is_named_and_not_needed() {
         uplink::plug();
         // A kernel that has no nf_tables refuses its netlink protocol.
-        sh("kak setup >/tmp/log & wait; strace -f -qq -e trace=socket -o /tmp/trace kak teardown; kak teardown");
         let kernel = "strace -f -qq -o /dev/null -e trace=socket -e inject=socket:error=EPROTONOSUPPORT:when=";
         let before = dump();
         let nth = (1..12)
             .find(|nth| {
-                let ended = run(&format!("{kernel}{nth} kak setup"));
+                let ended = run(&format!("{kernel}{nth} kak setup -- true"));
                 let found = ended.stderr.contains("nf_tables");
                 run("kak teardown");
                 assert_same("refused or not, taken back", &before, &dump());

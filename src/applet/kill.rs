@@ -88,7 +88,7 @@ fn run(call: Call) -> Result<u8> {
         for (pid, fd) in &pids {
             for signal in signals {
                 // What runs in the shell's own group is the session too.
-                if rustix::process::getpgid(Some(*pid)) == Ok(*pid) {
+                if crate::sys::leads_group(*pid) {
                     rustix::process::kill_process_group(*pid, *signal).ok();
                 }
                 pidfd_send_signal(fd, *signal).ok();

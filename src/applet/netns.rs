@@ -28,7 +28,7 @@ usage: kak netns [list]
        kak netns delete NAME...
        kak netns exec NAME CMD [ARG]...
 
-Make, list, enter and delete named network namespaces, as 'ip netns' does.
+Make, list, enter and delete network namespaces, as 'ip netns' does.
 
 A verb can be shortened as for ip. 'netns-add', 'netns-exec' and so on are the
 same by name. A namespace is a file in /run/netns; 'ip netns' and kak see each

@@ -9,7 +9,7 @@ use crate::config::{self, Bind, Config, DEFAULT_JAIL, Subnet};
 use crate::engine;
 use crate::error::{Error, Result};
 use crate::jail::entrypoint;
-use crate::jail::keeper::{self, Stay, Teller, Wanted};
+use crate::jail::keeper::{self, Basis, Stay, Teller, Wanted};
 use crate::jail::session::{self, Program};
 use crate::jail::{Life, sessions};
 use crate::plan::Plan;
@@ -226,11 +226,13 @@ fn attend(jail: &str, program: &Program, keeper: keeper::Keeper) -> Result<u8> {
 
 /// The record that setup would work with.
 fn planned(wanted: &Wanted) -> Result<Record> {
-    let old = Record::read(&wanted.config.jail)?;
-    match old {
-        Some(old) if matches!(Life::of(&wanted.config.jail)?, Life::Up(_)) => Ok(old),
-        Some(old) if !wanted.given => Record::new(old.config),
-        _ => Record::new(wanted.config.clone()),
+    let jail = &wanted.config.jail;
+    match (Life::of(jail)?, Record::read(jail)?) {
+        (Life::Up(_), Some(record)) => Ok(record),
+        (_, old) => match wanted.basis(old)? {
+            Basis::Again(record) => Ok(record),
+            Basis::Nothing(config) | Basis::Other(_, config) => Record::new(config),
+        },
     }
 }
 

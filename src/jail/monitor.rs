@@ -184,7 +184,7 @@ fn hang_up(child: Pid) {
 /// Sends a signal to the shell's process group where it has one of its own, else to the shell: a group from outside is
 /// the caller's.
 fn to_group(child: Pid, signal: Signal) {
-    if rustix::process::getpgid(Some(child)) == Ok(child) {
+    if sys::leads_group(child) {
         rustix::process::kill_process_group(child, signal).ok();
     } else {
         rustix::process::kill_process(child, signal).ok();
