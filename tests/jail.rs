@@ -250,7 +250,7 @@ line'");
     fn nssh_inside_is_the_real_shell() {
         sh("kak setup");
         assert_eq!(inside("nssh -c 'readlink /proc/self/ns/pid'"), inside("readlink /proc/self/ns/pid"));
-        assert_eq!(inside("/bin/nssh -c 'readlink /proc/$$/exe'"), sh("readlink -f /bin/bash"));
+        assert_eq!(inside("/bin/nssh -c 'readlink /proc/$$/exe; true'"), sh("readlink -f /bin/bash"));
         assert_eq!(inside("nssh -c 'exit 7' || echo $?"), "7");
         assert_eq!(inside("exec -a -nssh nssh -c 'shopt -q login_shell && echo $0'"), "-nssh");
         assert_eq!(inside("nssh -c 'nssh -c \"nssh -c \\\"echo deep\\\"\"'"), "deep");
@@ -263,7 +263,7 @@ line'");
         assert_eq!(inside("echo $SHELL"), "/bin/bash");
         assert_eq!(sh("SHELL=/bin/nssh nssh -c 'echo $SHELL'"), "/bin/bash");
         sh("kak teardown; kak setup --shell /bin/sh");
-        assert_eq!(inside("echo $SHELL; readlink /proc/$$/exe"), sh("echo /bin/sh; readlink -f /bin/sh"));
+        assert_eq!(inside("echo $SHELL; readlink /proc/$$/exe; true"), sh("echo /bin/sh; readlink -f /bin/sh"));
     }
 
     fn resolv_conf_is_the_jails_in_every_state() {

@@ -63,9 +63,9 @@ impl std::fmt::Display for Ended {
         } = self;
         write!(
             f,
-            "{command}: {status}\nstdout: {}\nstderr: {}",
-            self.text(),
-            self.stderr
+            "{command}: {status}\nstderr: {}\nstdout: {}",
+            self.stderr,
+            self.text()
         )
     }
 }
@@ -196,22 +196,29 @@ pub fn dump() -> String {
     text
 }
 
+/// What lasts of a dump when objects are deleted and made again: no link's number, hardware address or handle.
+pub fn lasting(dump: &str) -> String {
+    let mounts = dump.split("== ip").next().unwrap();
+    let rest = dump.split("== nft").nth(1).unwrap();
+    let mut text = mounts.to_owned();
+    for part in rest.split("\"handle\": ") {
+        text += part.trim_start_matches(|c: char| c.is_ascii_digit());
+    }
+    text
+}
+
 /// A mount table, a line per mount, without the numbers that the kernel gives anew each time.
 pub fn mounts(mountinfo: &str) -> Vec<String> {
     let table = std::fs::read_to_string(mountinfo).unwrap();
     table
         .lines()
         .map(|line| {
-            let words = line.split(' ').enumerate().filter_map(|(n, word)| {
-                let word = match word.split_once([':', '[']) {
-                    _ if n < 3 => return None,
-                    Some(("shared" | "master" | "propagate_from", _)) if n > 5 => {
-                        word.split(':').next()?
-                    }
-                    Some(("net:", _)) => "net",
+            let words = line.split(' ').enumerate().skip(3).map(|(n, word)| {
+                match word.split_once([':', '[']) {
+                    Some((peers @ ("shared" | "master" | "propagate_from"), _)) if n > 5 => peers,
+                    Some(("net", _)) => "net",
                     _ => word,
-                };
-                Some(word)
+                }
             });
             words.collect::<Vec<_>>().join(" ")
         })
