@@ -225,6 +225,7 @@ fn distance(a: &str, b: &str) -> usize {
 
 /// What `kak` and `kak --help` print.
 fn overview() -> String {
+    use std::fmt::Write as _;
     let mut text = format!("{HELP}\n");
     for applet in TABLE
         .iter()
@@ -232,7 +233,7 @@ fn overview() -> String {
     {
         let sentence = applet.help.split("\n\n").nth(1).unwrap_or_default();
         let sentence = sentence.lines().next().unwrap_or_default();
-        text.push_str(&format!("  {:<9} {sentence}\n", applet.name));
+        writeln!(text, "  {:<9} {sentence}", applet.name).ok();
     }
     text.push_str("\n'kak help APPLET' and 'kak APPLET --help' tell more.\n");
     text

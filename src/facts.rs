@@ -15,6 +15,7 @@ use crate::procfs;
 use crate::step::{file, quote};
 
 /// What was found.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Facts {
     /// The outer top level that the jail shall see, by name.

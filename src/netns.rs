@@ -20,7 +20,7 @@ use crate::sys;
 pub const DIR: &str = "/run/netns";
 
 /// The file system type of a namespace (`NSFS_MAGIC`, linux/magic.h).
-const NSFS: i64 = 0x6e73_6673;
+const NSFS: rustix::fs::FsWord = 0x6e73_6673;
 
 /// What a name stands for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -76,8 +76,7 @@ pub fn state(name: &OsStr) -> Result<State> {
 
 /// Whether a descriptor is one of a namespace.
 fn is_nsfs(file: &OwnedFd) -> rustix::io::Result<bool> {
-    let magic = i64::try_from(rustix::fs::fstatfs(file)?.f_type).unwrap_or_default();
-    Ok(magic == NSFS)
+    Ok(rustix::fs::fstatfs(file)?.f_type == NSFS)
 }
 
 /// Opens a namespace by name.
@@ -133,7 +132,7 @@ pub fn remove_dir_if_ours() -> Result<()> {
     {
         let _lock = DirLock::take()?;
         let mut names = rustix::fs::open(DIR, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-            .and_then(|dir| rustix::fs::Dir::new(dir))
+            .and_then(rustix::fs::Dir::new)
             .what(|| format!("ls {DIR}"))?;
         if names.any(|name| name.is_ok_and(|name| !name.file_name().to_bytes().starts_with(b"."))) {
             return Ok(());

@@ -111,11 +111,67 @@ pub fn is_own(config: &Config, entries: &[Entry], path: &Path) -> bool {
 fn outer(record: &Record) -> (Vec<Step>, Vec<String>) {
     let Record { config, facts, .. } = record;
     let jail = config.jail.as_str();
-    let root = &config.root;
     let mut notes = Vec::new();
-    let dir = |path: PathBuf| Dir { path, mode: 0o755 };
 
     let mut steps = Plan::state(jail, record.text());
+    root_dir(record, &mut steps);
+    if facts.etc_writable {
+        let own = Path::new("/etc/netns").join(jail);
+        steps.push(Step::new(
+            "where `ip netns` also looks for a namespace's own files",
+            dir("/etc/netns".into()),
+        ));
+        steps.push(Step::new(
+            "the files that this jail has of its own",
+            dir(own.clone()),
+        ));
+        let text = facts.resolvers.clone();
+        let file = File {
+            path: own.join("resolv.conf"),
+            mode: 0o644,
+            text,
+            ours: false,
+        };
+        steps.push(Step::new(
+            "the jail's resolvers; a file that is there already is used as it is",
+            file,
+        ));
+        if !facts.has_resolv {
+            let path = "/etc/resolv.conf".into();
+            steps.push(Step::new(
+                "there is none, and a mount needs a place",
+                File::mount_point(path),
+            ));
+        }
+    } else {
+        notes.push("/etc is read-only: the jail uses the outer resolv.conf, and nssh is not put into /etc/shells".into());
+    }
+
+    steps.push(Step::new(
+        "where network namespaces have their names",
+        RunDir,
+    ));
+    steps.push(Step::new(
+        "a network of the jail's own",
+        NetNs { name: jail.into() },
+    ));
+    network(record, &mut steps, &mut notes);
+
+    if facts.etc_writable {
+        let shells = Line {
+            path: "/etc/shells".into(),
+            line: NSSH.into(),
+            unterminated: facts.shells_unterminated,
+        };
+        steps.push(Step::new("nssh may be a login shell", shells));
+    }
+    (steps, notes)
+}
+
+/// The jail's root, its own directories and its mount points.
+fn root_dir(record: &Record, steps: &mut Vec<Step>) {
+    let Record { config, facts, .. } = record;
+    let root = &config.root;
     for ancestor in root
         .ancestors()
         .skip(1)
@@ -192,58 +248,11 @@ fn outer(record: &Record) -> (Vec<Step>, Vec<String>) {
             Step::new(why, File::mount_point(target))
         });
     }
+}
 
-    if facts.etc_writable {
-        let own = Path::new("/etc/netns").join(jail);
-        steps.push(Step::new(
-            "where `ip netns` also looks for a namespace's own files",
-            dir("/etc/netns".into()),
-        ));
-        steps.push(Step::new(
-            "the files that this jail has of its own",
-            dir(own.clone()),
-        ));
-        let text = facts.resolvers.clone();
-        let file = File {
-            path: own.join("resolv.conf"),
-            mode: 0o644,
-            text,
-            ours: false,
-        };
-        steps.push(Step::new(
-            "the jail's resolvers; a file that is there already is used as it is",
-            file,
-        ));
-        if !facts.has_resolv {
-            let path = "/etc/resolv.conf".into();
-            steps.push(Step::new(
-                "there is none, and a mount needs a place",
-                File::mount_point(path),
-            ));
-        }
-    } else {
-        notes.push("/etc is read-only: the jail uses the outer resolv.conf, and nssh is not put into /etc/shells".into());
-    }
-
-    steps.push(Step::new(
-        "where network namespaces have their names",
-        RunDir,
-    ));
-    steps.push(Step::new(
-        "a network of the jail's own",
-        NetNs { name: jail.into() },
-    ));
-    network(record, &mut steps, &mut notes);
-
-    if facts.etc_writable {
-        let shells = Line {
-            path: "/etc/shells".into(),
-            line: NSSH.into(),
-            unterminated: facts.shells_unterminated,
-        };
-        steps.push(Step::new("nssh may be a login shell", shells));
-    }
-    (steps, notes)
+/// A directory like most.
+fn dir(path: PathBuf) -> Dir {
+    Dir { path, mode: 0o755 }
 }
 
 /// The steps of the network.
@@ -325,11 +334,6 @@ fn inner(record: &Record) -> Vec<Step> {
         root: root.clone(),
         read_only: false,
     };
-    let cover = |target: PathBuf| Cover {
-        root: root.clone(),
-        target,
-        link: None,
-    };
 
     let mut steps = vec![
         Step::new(
@@ -397,6 +401,23 @@ fn inner(record: &Record) -> Vec<Step> {
             },
         ));
     }
+    covers(record, &mut steps);
+    steps.push(Step::new(
+        "the jail's root becomes the root, and the outer one is let go",
+        Pivot { root: root.clone() },
+    ));
+    steps
+}
+
+/// What the jail does not see.
+fn covers(record: &Record, steps: &mut Vec<Step>) {
+    let Record { config, facts, .. } = record;
+    let root = &config.root;
+    let cover = |target: PathBuf| Cover {
+        root: root.clone(),
+        target,
+        link: None,
+    };
     steps.push(Step::new(
         "the names of other networks are not the jail's",
         cover(netns::DIR.into()),
@@ -415,11 +436,6 @@ fn inner(record: &Record) -> Vec<Step> {
             cover(root.clone()),
         ));
     }
-    steps.push(Step::new(
-        "the jail's root becomes the root, and the outer one is let go",
-        Pivot { root: root.clone() },
-    ));
-    steps
 }
 
 /// A path of the jail, below its root.

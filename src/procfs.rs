@@ -200,6 +200,7 @@ mod tests {
     #[test]
     fn a_process_may_call_itself_what_it_likes() {
         let text = b"7 (a) 1 (b) R 42 7 7 34816 7 0 0 0 0 0 0 0 0 0 20 0 1 0 991 0";
+        let name = b"a) 1 (b".to_vec();
         assert_eq!(
             stat(text),
             Some(Stat {

@@ -9,10 +9,17 @@
 //! kernel live on the stack of the function that passes them, or are borrowed from the caller for the call.
 
 #![allow(unsafe_code, reason = "the one door")]
-#![allow(clippy::as_conversions, reason = "C integer types at the boundary")]
+#![allow(
+    clippy::as_conversions,
+    clippy::cast_possible_truncation,
+    reason = "C integer types at the boundary"
+)]
 
-use std::ffi::{CStr, CString, OsString};
+#[cfg(not(test))]
+use std::ffi::OsString;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+#[cfg(not(test))]
 use std::os::unix::ffi::OsStringExt as _;
 
 use rustix::io::{Errno, Result};
@@ -26,7 +33,9 @@ extern "C" fn main(argc: libc::c_int, argv: *const *const libc::c_char) -> libc:
     let mut args = Vec::new();
     for n in 0..usize::try_from(argc).unwrap_or(0) {
         // SAFETY: the kernel passes argc pointers.
-        let pointer = unsafe { *argv.add(n) };
+        let at = unsafe { argv.add(n) };
+        // SAFETY: one of them.
+        let pointer = unsafe { *at };
         if pointer.is_null() {
             break;
         }

@@ -21,7 +21,8 @@ FD is the open lock file of the jail. 'kak setup --explain' prints the script.
 
 /// Does it.
 fn run(call: Call) -> Result<u8> {
-    let number = match call.args.as_slice() {
+    let Call { args, .. } = call;
+    let number = match args.as_slice() {
         [number] => number.to_str().and_then(|number| number.parse().ok()),
         _ => None,
     };

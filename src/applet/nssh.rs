@@ -2,7 +2,7 @@
 
 use std::ffi::{CString, OsString};
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::PathBuf;
+use std::path::Path;
 
 use lexopt::Arg::{Long, Short, Value};
 
@@ -48,7 +48,7 @@ fn run(call: Call) -> Result<u8> {
         parse(args)?
     };
     if let Some(shell) = session::real_shell() {
-        return Ok(become_it(shell, login, args));
+        return Ok(become_it(&shell, login, args));
     }
     let end = session::run(&jail, &Program::Shell { login, args });
     Ok(end.map_or_else(
@@ -97,7 +97,7 @@ fn is_ours(word: &[u8]) -> bool {
 }
 
 /// Inside the jail: the real shell, in place of this process.
-fn become_it(shell: PathBuf, login: bool, args: Vec<OsString>) -> u8 {
+fn become_it(shell: &Path, login: bool, args: Vec<OsString>) -> u8 {
     let c_string = |word: &std::ffi::OsStr| CString::new(word.as_bytes()).ok();
     let mut zero = OsString::from(if login { "-" } else { "" });
     zero.push(shell.file_name().unwrap_or_default());
@@ -106,7 +106,7 @@ fn become_it(shell: PathBuf, login: bool, args: Vec<OsString>) -> u8 {
         .map(|word| c_string(&word))
         .collect();
     let variables = std::env::vars_os().filter(|(name, _)| name != "SHELL");
-    let variables = variables.chain([("SHELL".into(), shell.clone().into_os_string())]);
+    let variables = variables.chain([("SHELL".into(), shell.into())]);
     let env: Option<Vec<CString>> = variables
         .map(|(mut name, value)| {
             name.push("=");

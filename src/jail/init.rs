@@ -45,10 +45,9 @@ pub fn run(start: Start<'_>) -> ! {
         .and_then(|()| enter(&netns))
         .map(|()| sys::keep_only(report))
         .and_then(|report| Ok((report.what(|| "dup2")?, build(record, plan))));
-    let (report, lock) = match result {
-        Ok((report, lock)) => (report, lock),
-        // There is no way left to say why; the keeper sees that we are gone.
-        Err(_) => sys::exit_now(1),
+    // Where nothing could be kept there is no way left to say why; the keeper sees that we are gone.
+    let Ok((report, lock)) = result else {
+        sys::exit_now(1)
     };
     let text = lock.as_ref().err().map(Error::packed).unwrap_or_default();
     rustix::net::send(&report, text.as_bytes(), SendFlags::NOSIGNAL).ok();

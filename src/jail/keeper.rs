@@ -26,7 +26,7 @@ use crate::sys::{self, SignalSet};
 
 /// How long somebody waits for a jail to come up before he gives up. A teardown that is under way takes up to
 /// [`super::GRACE`].
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// What somebody wants to be up.
 pub struct Wanted {
@@ -183,14 +183,12 @@ pub fn take_down(jail: &str, tell: Tell<'_>) -> Result<()> {
     }
     let _lock = Lock::take()?;
     super::end(jail)?;
-    match Record::read(jail)? {
-        Some(record) => clear(record, tell).map(drop),
-        // Whoever made the directory was killed before he could write down what for.
-        None => {
-            let state = Plan::state(jail, Vec::new());
-            engine::teardown(&state, &mut Machine::new(jail), |_| false, tell)
-        }
+    if let Some(record) = Record::read(jail)? {
+        return clear(record, tell).map(drop);
     }
+    // Whoever made the directory was killed before he could write down what for.
+    let state = Plan::state(jail, Vec::new());
+    engine::teardown(&state, &mut Machine::new(jail), |_| false, tell)
 }
 
 /// Names the capabilities that are missing, before anything is changed.
