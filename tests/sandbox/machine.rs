@@ -63,9 +63,9 @@ impl std::fmt::Display for Ended {
         } = self;
         write!(
             f,
-            "{command}: {status}\nstdout: {}\nstderr: {}",
-            self.text(),
-            self.stderr
+            "{command}: {status}\nstderr: {}\nstdout: {}",
+            self.stderr,
+            self.text()
         )
     }
 }
@@ -193,13 +193,24 @@ pub fn dump() -> String {
     let mut files = String::new();
     for dir in ["/etc", "/run", "/mnt", "/opt", "/root"] {
         walk(Path::new(dir), &mut |path| {
-            // mount(8) leaves its own notes there.
-            if !path.starts_with("/run/mount") {
-                writeln!(files, "{}", describe(path)).unwrap();
+            if path.starts_with("/run/mount") {
+                return; // mount(8)'s own notes
             }
+            writeln!(files, "{}", describe(path)).unwrap();
         });
     }
     section("files", &files);
+    text
+}
+
+/// What lasts of a dump when objects are deleted and made again: no link's number, hardware address or handle.
+pub fn lasting(dump: &str) -> String {
+    let mounts = dump.split("== ip").next().unwrap();
+    let rest = dump.split("== nft").nth(1).unwrap();
+    let mut text = mounts.to_owned();
+    for part in rest.split("\"handle\": ") {
+        text += part.trim_start_matches(|c: char| c.is_ascii_digit());
+    }
     text
 }
 
@@ -209,16 +220,12 @@ pub fn mounts(mountinfo: &str) -> Vec<String> {
     table
         .lines()
         .map(|line| {
-            let words = line.split(' ').enumerate().filter_map(|(n, word)| {
-                let word = match word.split_once([':', '[']) {
-                    _ if n < 3 => return None,
-                    Some(("shared" | "master" | "propagate_from", _)) if n > 5 => {
-                        word.split(':').next()?
-                    }
-                    Some(("net:", _)) => "net",
+            let words = line.split(' ').enumerate().skip(3).map(|(n, word)| {
+                match word.split_once([':', '[']) {
+                    Some((peers @ ("shared" | "master" | "propagate_from"), _)) if n > 5 => peers,
+                    Some(("net", _)) => "net",
                     _ => word,
-                };
-                Some(word)
+                }
             });
             words.collect::<Vec<_>>().join(" ")
         })
