@@ -149,8 +149,7 @@ impl Machine {
     /// The nf_tables socket, outside.
     pub fn netfilter(&mut self) -> Result<&mut nl::Socket> {
         if self.netfilter.is_none() {
-            self.netfilter =
-                Some(nl::Socket::netfilter().what(|| "nft: socket AF_NETLINK NETLINK_NETFILTER")?);
+            self.netfilter = Some(nl::Socket::netfilter().what(|| "nft list ruleset")?);
         }
         self.netfilter
             .as_mut()

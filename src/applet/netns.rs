@@ -45,7 +45,8 @@ pub const IP: Applet = Applet {
     name: "ip",
     links: &[],
     help: "\
-usage: ip netns [VERB] [ARG]...
+usage: kak ip netns [VERB] [ARG]...
+       ip netns [VERB] [ARG]...
 
 The part of ip that is about named network namespaces.
 

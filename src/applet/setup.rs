@@ -15,6 +15,7 @@ use crate::jail::{Life, sessions};
 use crate::plan::Plan;
 use crate::record::Record;
 use crate::step::{Machine, Seen, Step};
+use crate::sys;
 
 /// `kak setup`.
 pub const APPLET: Applet = Applet {
@@ -147,6 +148,8 @@ fn parse(args: Vec<OsString>) -> Result<Options> {
 /// Does it.
 fn run(call: Call) -> Result<u8> {
     let options = parse(call.args)?;
+    // Whatever else the caller has open is none of the keeper's or the jail's business.
+    sys::close_from(3);
     if session::is_inside() {
         return Err(Error::text(
             "setup",
