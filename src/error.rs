@@ -10,9 +10,13 @@ use rustix::io::Errno;
 /// The program's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Something that was attempted and the reason why it did not work.
+/// Something that was attempted and the reason why it did not work. A pointer wide, since every result has room for it.
 #[derive(Debug)]
-pub struct Error {
+pub struct Error(Box<Failure>);
+
+/// What is in an [`Error`].
+#[derive(Debug)]
+struct Failure {
     /// What was attempted, normally a shell command that does the same. Empty where `why` says it all.
     what: String,
     /// Why it did not work.
@@ -60,10 +64,7 @@ impl From<lexopt::Error> for Why {
 
 impl From<lexopt::Error> for Error {
     fn from(error: lexopt::Error) -> Self {
-        Self {
-            what: String::new(),
-            why: error.into(),
-        }
+        Self::new(String::new(), error.into())
     }
 }
 
@@ -75,65 +76,51 @@ pub trait What<T> {
 
 impl<T, W: Into<Why>> What<T> for std::result::Result<T, W> {
     fn what<S: Into<String>>(self, what: impl FnOnce() -> S) -> Result<T> {
-        self.map_err(|why| Error {
-            what: what().into(),
-            why: why.into(),
-        })
+        self.map_err(|why| Error::new(what().into(), why.into()))
     }
 }
 
 impl Error {
+    /// An attempt and a reason. Out of line: it is called from everywhere and seldom.
+    #[cold]
+    #[inline(never)]
+    fn new(what: String, why: Why) -> Self {
+        Self(Box::new(Failure { what, why }))
+    }
+
     /// A wrong command line: exit status 2.
     pub fn usage(text: impl Into<String>) -> Self {
-        Self {
-            what: String::new(),
-            why: Why::Usage(text.into()),
-        }
+        Self::new(String::new(), Why::Usage(text.into()))
     }
 
     /// The wish for help, which ends an applet as an error does.
     pub fn help() -> Self {
-        Self {
-            what: String::new(),
-            why: Why::Help,
-        }
+        Self::new(String::new(), Why::Help)
     }
 
     /// Whether this is [`Error::help`].
     pub fn asks_help(&self) -> bool {
-        matches!(self.why, Why::Help)
+        matches!(self.0.why, Why::Help)
     }
 
     /// A reason of our own.
     pub fn text(what: impl Into<String>, why: impl Into<String>) -> Self {
-        Self {
-            what: what.into(),
-            why: Why::Text(why.into()),
-        }
+        Self::new(what.into(), Why::Text(why.into()))
     }
 
     /// A reason of our own together with the cure.
     pub fn cure(what: impl Into<String>, why: impl Into<String>, cure: impl Into<String>) -> Self {
-        Self {
-            what: what.into(),
-            why: Why::Cure(why.into(), cure.into()),
-        }
+        Self::new(what.into(), Why::Cure(why.into(), cure.into()))
     }
 
     /// The same error, told as part of a larger attempt.
     pub fn context(self, what: impl Into<String>) -> Self {
-        Self {
-            what: what.into(),
-            why: Why::Many(vec![self]),
-        }
+        Self::new(what.into(), Why::Many(vec![self]))
     }
 
     /// What another process of ours has told already, and ended with this status.
     pub fn told(status: u8) -> Self {
-        Self {
-            what: String::new(),
-            why: Why::Told(status),
-        }
+        Self::new(String::new(), Why::Told(status))
     }
 
     /// This error and those that came with it.
@@ -141,10 +128,7 @@ impl Error {
         let mut errors = vec![self];
         errors.extend(more);
         if errors.len() > 1 {
-            Self {
-                what: String::new(),
-                why: Why::Many(errors),
-            }
+            Self::new(String::new(), Why::Many(errors))
         } else {
             errors.remove(0)
         }
@@ -176,7 +160,7 @@ impl Error {
 
     /// The kernel's error number, where there is one.
     pub fn errno(&self) -> Option<Errno> {
-        match &self.why {
+        match &self.0.why {
             Why::Os(errno) | Why::Kernel(errno, _) => Some(*errno),
             Why::Many(errors) => errors.first()?.errno(),
             _ => None,
@@ -185,7 +169,7 @@ impl Error {
 
     /// The exit status of a program that ends with this error (DESIGN §3.3).
     pub fn code(&self) -> u8 {
-        match self.why {
+        match self.0.why {
             Why::Usage(_) => 2,
             Why::Told(status) => status,
             _ => 1,
@@ -194,12 +178,12 @@ impl Error {
 
     /// What to do about it, where the cause is known.
     fn hint(&self) -> Option<&str> {
-        let errno = match &self.why {
+        let errno = match &self.0.why {
             Why::Cure(_, cure) => return Some(cure),
             _ => self.errno()?,
         };
-        let tool = self.what.split(' ').next().unwrap_or_default();
-        let sub = |word: &str| self.what.contains(word);
+        let tool = self.0.what.split(' ').next().unwrap_or_default();
+        let sub = |word: &str| self.0.what.contains(word);
         Some(match (tool, errno) {
             (
                 "mount" | "umount" | "unshare" | "nsenter" | "pivot_root",
@@ -241,12 +225,12 @@ impl Error {
     /// The lines that tell this error, each with `prefix` (`kak: setup`) and a colon before it.
     pub fn lines(&self, prefix: &str) -> String {
         use fmt::Write as _;
-        if let Why::Many(errors) = &self.why
-            && self.what.is_empty()
+        if let Why::Many(errors) = &self.0.why
+            && self.0.what.is_empty()
         {
             return errors.iter().map(|error| error.lines(prefix)).collect();
         }
-        if matches!(self.why, Why::Told(_)) {
+        if matches!(self.0.why, Why::Told(_)) {
             return String::new();
         }
         let mut lines = format!("{prefix}: {self}\n");
@@ -260,11 +244,11 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if !self.what.is_empty() {
+        if !self.0.what.is_empty() {
             // A step's text may be several lines of shell; its first line names it.
-            write!(f, "{}: ", self.what.lines().next().unwrap_or_default())?;
+            write!(f, "{}: ", self.0.what.lines().next().unwrap_or_default())?;
         }
-        self.why.fmt(f)
+        self.0.why.fmt(f)
     }
 }
 

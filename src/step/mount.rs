@@ -363,8 +363,10 @@ impl Action for Pivot {
         let what = || self.to_string();
         rustix::process::chdir(&self.root).what(what)?;
         match rustix::process::pivot_root(".", ".") {
-            // The root is the kernel's first one, which cannot be put anywhere (pivot_root(2)).
-            Err(Errno::INVAL) => {
+            // The root is the kernel's first one, which cannot be put anywhere (pivot_root(2)), or a seccomp profile
+            // knows mount but not pivot_root, as Docker's does. The root is then put over the old one, and that is where
+            // the kernel begins for everybody who joins.
+            Err(Errno::INVAL | Errno::PERM | Errno::NOSYS) => {
                 mount::mount_move(".", "/").what(what)?;
                 rustix::process::chroot(".").what(what)?;
             }
