@@ -4,6 +4,8 @@
 //! nothing here knows what an applet does.
 
 mod init;
+mod kill;
+mod netns;
 mod nssh;
 mod setup;
 mod status;
@@ -47,6 +49,9 @@ const TABLE: &[&Applet] = &[
     &teardown::APPLET,
     &status::APPLET,
     &nssh::APPLET,
+    &kill::APPLET,
+    &netns::APPLET,
+    &netns::IP,
     &init::APPLET,
 ];
 

@@ -98,6 +98,12 @@ pub fn explain(record: &Record, plan: &Plan) -> String {
     for note in &plan.notes {
         writeln!(text, "# note: {note}").ok();
     }
+    writeln!(
+        text,
+        "\n# where all jails have their state\nmkdir -p -m 700 {}",
+        crate::record::DIR
+    )
+    .ok();
     for step in &plan.outer {
         writeln!(text, "\n# {}\n{}", step.why, step.act).ok();
     }

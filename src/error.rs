@@ -169,6 +169,11 @@ impl Error {
         }
     }
 
+    /// The kernel's sentence for an error number.
+    pub fn reason(errno: Errno) -> String {
+        sentence(errno)
+    }
+
     /// The kernel's error number, where there is one.
     pub fn errno(&self) -> Option<Errno> {
         match &self.why {

@@ -124,23 +124,22 @@ impl Facts {
             shell: shell(config.shell.as_deref())?,
             subnet: network.subnet,
             uplink: network.uplink,
-            cookie: cookie(),
+            cookie: cookie()?,
         })
     }
 }
 
 /// The cookie of the network namespace we are in.
-pub fn cookie() -> u64 {
+pub fn cookie() -> Result<u64> {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
-    socket_with(
-        AddressFamily::INET,
+    let socket = socket_with(
+        AddressFamily::UNIX,
         SocketType::DGRAM,
         SocketFlags::CLOEXEC,
         None,
     )
-    .map_or(0, |socket| {
-        crate::sys::netns_cookie(std::os::fd::AsFd::as_fd(&socket))
-    })
+    .what(|| "socket")?;
+    Ok(crate::sys::netns_cookie(std::os::fd::AsFd::as_fd(&socket)))
 }
 
 /// The outer top level as far as the jail sees it, in the order of names.

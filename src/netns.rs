@@ -127,17 +127,8 @@ pub fn prepare_dir() -> Result<()> {
     .what(|| format!("mount --make-shared {DIR}"))
 }
 
-/// Takes the run directory away, if nothing is in it and nobody is using it. For who has made it.
+/// Takes the run directory away, if no namespace is in it and nobody is using it. For who has made it.
 pub fn remove_dir_if_ours() -> Result<()> {
-    {
-        let _lock = DirLock::take()?;
-        let mut names = rustix::fs::open(DIR, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-            .and_then(rustix::fs::Dir::new)
-            .what(|| format!("ls {DIR}"))?;
-        if names.any(|name| name.is_ok_and(|name| !name.file_name().to_bytes().starts_with(b"."))) {
-            return Ok(());
-        }
-    }
     // Not lazily: who has it open, as `ip netns add` has for a moment, keeps it.
     match unmount(DIR, UnmountFlags::NOFOLLOW) {
         Ok(()) => {}

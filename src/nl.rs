@@ -257,13 +257,15 @@ fn refused(number: i32, attributes: Option<&[u8]>) -> Result<(), Why> {
     if number >= 0 {
         return Ok(());
     }
+    // MAX_ERRNO, linux/err.h: what is beyond is no errno.
+    let errno = number
+        .checked_neg()
+        .filter(|errno| *errno < 4096)
+        .map_or(Errno::IO, Errno::from_raw_os_error);
     let text = attributes
         .and_then(|bytes| Attrs(bytes).get(ERROR_TEXT))
         .unwrap_or_default();
-    Err(Why::Kernel(
-        Errno::from_raw_os_error(number.saturating_neg()),
-        text,
-    ))
+    Err(Why::Kernel(errno, text))
 }
 
 #[cfg(test)]

@@ -22,11 +22,11 @@ use crate::facts::{ETHERNET_MTU, Entry, Kind, link_name};
 use crate::netns;
 use crate::record::{self, Record};
 use crate::step::file::{Dir, File, Line, Symlink};
+use crate::step::forwarding::Forwarding;
 use crate::step::link::{Address, DefaultRoute, Place, Up, Veth};
 use crate::step::mount::{Bind, Cover, Fresh, Pivot, Resolvers, Root, Slave};
 use crate::step::nat::Nat;
 use crate::step::netns::{NetNs, RunDir};
-use crate::step::sysctl::Sysctl;
 use crate::step::{Side, Step};
 
 /// The path under which nssh is a login shell.
@@ -34,11 +34,6 @@ const NSSH: &str = "/bin/nssh";
 
 /// The jail's side of the link.
 const JAIL_LINK: &str = "eth0";
-
-/// The switch that lets a machine pass packets on.
-pub const FORWARDING: Sysctl = Sysctl {
-    key: "net/ipv4/ip_forward",
-};
 
 /// How many of the outer steps are kak's own state, in `/run/kak/JAIL`.
 pub const STATE: usize = 4;
@@ -304,9 +299,11 @@ fn network(record: &Record, steps: &mut Vec<Step>, notes: &mut Vec<String>) {
         },
     ));
     if config.nat {
+        let uplink = facts.uplink.iter().map(|uplink| uplink.name.clone());
+        let links = [name.clone()].into_iter().chain(uplink).collect();
         steps.push(Step::new(
             "the machine passes the jail's packets on",
-            FORWARDING,
+            Forwarding { links },
         ));
         steps.push(Step::new(
             "and lends them its address on the way out",
@@ -413,27 +410,29 @@ fn inner(record: &Record) -> Vec<Step> {
 fn covers(record: &Record, steps: &mut Vec<Step>) {
     let Record { config, facts, .. } = record;
     let root = &config.root;
-    let cover = |target: PathBuf| Cover {
+    let cover = |target: PathBuf, detach| Cover {
         root: root.clone(),
         target,
+        detach,
         link: None,
     };
     steps.push(Step::new(
         "the names of other networks are not the jail's",
-        cover(netns::DIR.into()),
+        cover(netns::DIR.into(), true),
     ));
     steps.push(Step::new(
         "nor is what kak knows; only the real shell is told",
         Cover {
             root: root.clone(),
             target: record::DIR.into(),
+            detach: false,
             link: Some(("shell", facts.shell.clone())),
         },
     ));
     if !is_own(config, &facts.entries, root) {
         steps.push(Step::new(
             "nor is the place where its root was put together",
-            cover(root.clone()),
+            cover(root.clone(), false),
         ));
     }
 }

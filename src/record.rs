@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use crate::config::{self, Bind, Config, Subnet};
 use crate::error::{Error, Result, What as _};
 use crate::facts::{Entry, Facts, Kind, Uplink};
-use crate::plan::{self, Plan};
+use crate::plan::Plan;
 use crate::procfs::{escape, unescape};
+use crate::step::forwarding::Forwarding;
 use crate::step::{Machine, Seen, file};
 
 /// Where all jails have their state.
@@ -72,7 +73,7 @@ impl Record {
     /// Counts the switches of the kernel as found: they were those of another life of the machine, and this one's are
     /// not the jail's.
     pub fn forget_kernel(&mut self) {
-        self.found.insert(plan::FORWARDING.to_string());
+        self.found.insert(Forwarding::TEXT.to_owned());
     }
 
     /// Reads a jail's record; none where it has none.

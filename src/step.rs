@@ -4,11 +4,11 @@
 //! shell command that does the same. A new kind of change is one more type below and one more line in the plan.
 
 pub mod file;
+pub mod forwarding;
 pub mod link;
 pub mod mount;
 pub mod nat;
 pub mod netns;
-pub mod sysctl;
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -149,8 +149,7 @@ impl Machine {
     /// The nf_tables socket, outside.
     pub fn netfilter(&mut self) -> Result<&mut nl::Socket> {
         if self.netfilter.is_none() {
-            self.netfilter =
-                Some(nl::Socket::netfilter().what(|| "nft: socket AF_NETLINK NETLINK_NETFILTER")?);
+            self.netfilter = Some(nl::Socket::netfilter().what(|| "nft list ruleset")?);
         }
         self.netfilter
             .as_mut()

@@ -133,6 +133,26 @@ pub fn execve(path: &CStr, argv: &[CString], envp: &[CString]) -> Errno {
     last()
 }
 
+/// The first of these files that can be run, as execvp(3) finds it; only returns to say why none could. A file that is
+/// no program but may be executed is a script for /bin/sh.
+pub fn execute(paths: &[CString], argv: &[CString], envp: &[CString]) -> Errno {
+    let mut worst = Errno::NOENT;
+    for path in paths {
+        match execve(path, argv, envp) {
+            Errno::NOENT | Errno::NOTDIR => {}
+            Errno::NOEXEC => {
+                let script: Vec<CString> = [c"sh".to_owned(), path.clone()]
+                    .into_iter()
+                    .chain(argv.iter().skip(1).cloned())
+                    .collect();
+                return execve(c"/bin/sh", &script, envp);
+            }
+            errno => worst = errno,
+        }
+    }
+    worst
+}
+
 /// A set of signals.
 #[derive(Clone, Copy)]
 pub struct SignalSet(libc::sigset_t);
@@ -264,6 +284,13 @@ pub fn read_signal(fd: BorrowedFd<'_>) -> Option<Received> {
 pub fn kill_all(signal: Signal) {
     // SAFETY: kill touches no memory. That there is nobody to kill is fine.
     unsafe { libc::kill(-1, signal.as_raw()) };
+}
+
+/// Whether a process leads its process group: `getpgid(pid) == pid`. A group that is of another PID namespace reads as 0.
+pub fn leads_group(pid: Pid) -> bool {
+    let pid = pid.as_raw_nonzero().get();
+    // SAFETY: getpgid touches no memory.
+    unsafe { libc::getpgid(pid) == pid }
 }
 
 /// `kill(pid, number)` for a signal that came as a number.

@@ -79,7 +79,7 @@ sandboxed! {
             mount --bind /dev/null /proc/interrupts
             mount --bind /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys
             mount -t tmpfs -o ro,size=4k masked /proc/irq");
-        let list = "for dir in /proc /sys; do findmnt -rn -R -o TARGET,FSTYPE,OPTIONS $dir | sed 1d; done";
+        let list = "for dir in /proc /sys; do findmnt -rn -R -o TARGET,FSTYPE,OPTIONS $dir | sed 1d | sort; done";
         let outer = sh(list);
         assert!(outer.lines().count() >= 4, "{outer}");
         sh("kak setup");

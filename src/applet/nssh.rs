@@ -117,5 +117,6 @@ fn become_it(shell: &Path, login: bool, args: Vec<OsString>) -> u8 {
     let (Some(path), Some(argv), Some(env)) = (c_string(shell.as_os_str()), argv, env) else {
         return 125;
     };
-    session::End::NotRun(sys::execve(&path, &argv, &env)).follow("kak: nssh")
+    let errno = sys::execve(&path, &argv, &env);
+    session::End::NotRun(shell.display().to_string(), errno).follow("kak: nssh")
 }

@@ -2,19 +2,20 @@
 
 use std::ffi::OsString;
 
-use lexopt::Arg::{Long, Short, Value};
+use lexopt::Arg::{Long, Short};
 
 use super::{Applet, Call, complain, print, unexpected};
 use crate::config::{self, Bind, Config, DEFAULT_JAIL, Subnet};
 use crate::engine;
 use crate::error::{Error, Result};
 use crate::jail::entrypoint;
-use crate::jail::keeper::{self, Stay, Teller, Wanted};
+use crate::jail::keeper::{self, Basis, Stay, Teller, Wanted};
 use crate::jail::session::{self, Program};
 use crate::jail::{Life, sessions};
 use crate::plan::Plan;
 use crate::record::Record;
 use crate::step::{Machine, Seen, Step};
+use crate::sys;
 
 /// `kak setup`.
 pub const APPLET: Applet = Applet {
@@ -86,7 +87,15 @@ fn parse(args: Vec<OsString>) -> Result<Options> {
     let (mut hide, mut binds, mut dns) = (Vec::new(), Vec::new(), Vec::new());
     let (mut mode, mut attach, mut verbose) = (Mode::Do, false, false);
     let mut command = Vec::new();
-    while let Some(arg) = parser.next()? {
+    loop {
+        // The command's own options are its own.
+        if let Some(mut raw) = parser.try_raw_args()
+            && raw.next_if(|word| word == "--").is_some()
+        {
+            command.extend(raw);
+            break;
+        }
+        let Some(arg) = parser.next()? else { break };
         match arg {
             Short('n') | Long("name") => name = config::jail_name(&parser.value()?)?,
             Long("root") => root = Some(config::root(&parser.value()?)?),
@@ -106,11 +115,6 @@ fn parse(args: Vec<OsString>) -> Result<Options> {
             Long("dry-run") => mode = Mode::DryRun,
             Long("explain") => mode = Mode::Explain,
             Short('v') | Long("verbose") => verbose = true,
-            // The command's own options are its own.
-            Value(word) => {
-                command.push(word);
-                command.extend(parser.raw_args()?);
-            }
             other => return Err(unexpected(other)),
         }
     }
@@ -144,6 +148,8 @@ fn parse(args: Vec<OsString>) -> Result<Options> {
 /// Does it.
 fn run(call: Call) -> Result<u8> {
     let options = parse(call.args)?;
+    // Whatever else the caller has open is none of the keeper's or the jail's business.
+    sys::close_from(3);
     if session::is_inside() {
         return Err(Error::text(
             "setup",
@@ -223,11 +229,13 @@ fn attend(jail: &str, program: &Program, keeper: keeper::Keeper) -> Result<u8> {
 
 /// The record that setup would work with.
 fn planned(wanted: &Wanted) -> Result<Record> {
-    let old = Record::read(&wanted.config.jail)?;
-    match old {
-        Some(old) if matches!(Life::of(&wanted.config.jail)?, Life::Up(_)) => Ok(old),
-        Some(old) if !wanted.given => Record::new(old.config),
-        _ => Record::new(wanted.config.clone()),
+    let jail = &wanted.config.jail;
+    match (Life::of(jail)?, Record::read(jail)?) {
+        (Life::Up(_), Some(record)) => Ok(record),
+        (_, old) => match wanted.basis(old)? {
+            Basis::Again(record) => Ok(record),
+            Basis::Nothing(config) | Basis::Other(_, config) => Record::new(config),
+        },
     }
 }
 

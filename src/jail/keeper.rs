@@ -36,6 +36,36 @@ pub struct Wanted {
     pub given: bool,
 }
 
+/// What a jail is made from that is not up.
+pub enum Basis {
+    /// The record of an earlier attempt or life, with which it goes on.
+    Again(Record),
+    /// Nothing but its options.
+    Nothing(Config),
+    /// Its options, after what another record tells of is taken back.
+    Other(Record, Config),
+}
+
+impl Wanted {
+    /// Decides from the record that is there. It goes on where the options and the machine are the same: then every
+    /// step that is done is as good as one that would be made now. A container that was stopped is another machine when
+    /// it is started again, as its network is new.
+    pub fn basis(&self, old: Option<Record>) -> Result<Basis> {
+        let Some(old) = old else {
+            return Ok(Basis::Nothing(self.config.clone()));
+        };
+        let config = if self.given {
+            self.config.clone()
+        } else {
+            old.config.clone()
+        };
+        if config == old.config && old.facts.cookie == facts::cookie()? {
+            return Ok(Basis::Again(old));
+        }
+        Ok(Basis::Other(old, config))
+    }
+}
+
 /// What a jail that comes up tells, and to whom.
 pub struct Teller<'a> {
     /// Of each step.
@@ -50,24 +80,24 @@ pub fn bring_up(wanted: &Wanted, teller: &mut Teller<'_>) -> Result<Init> {
     let jail = wanted.config.jail.as_str();
     let _lock = Lock::take()?;
     let old = Record::read(jail)?;
-    let left = match (Life::of(jail)?, old) {
+    let old = match (Life::of(jail)?, old) {
         (Life::Up(init), Some(record)) => return mend(wanted, &record, init, teller),
         (_, old) => {
             super::end(jail)?;
             old
         }
     };
-    let config = match &left {
-        Some(left) if !wanted.given => left.config.clone(),
-        _ => wanted.config.clone(),
+    let record = match wanted.basis(old)? {
+        Basis::Again(record) => record,
+        Basis::Nothing(config) => Record::new(config)?,
+        Basis::Other(old, config) => {
+            let own = clear(old, &mut quietly)?;
+            let mut record = Record::new(config)?;
+            // What could not be taken back, since there is something in it, is still ours.
+            record.found.retain(|text| !own.contains(text));
+            record
+        }
     };
-    // An earlier life left things behind: a new one begins on a clean machine.
-    let own = left
-        .map(|left| clear(left, &mut quietly))
-        .transpose()?
-        .unwrap_or_default();
-    let mut record = Record::new(config)?;
-    record.found.retain(|text| !own.contains(text));
     let plan = Plan::new(&record);
     plan.notes.iter().for_each(|note| (teller.note)(note));
 
@@ -160,7 +190,7 @@ fn start(record: &Record, plan: &Plan) -> Result<Init> {
 
 /// Takes back what a record tells of; the steps that were its own, as text.
 fn clear(mut record: Record, tell: Tell<'_>) -> Result<BTreeSet<String>> {
-    if record.facts.cookie != facts::cookie() {
+    if record.facts.cookie != facts::cookie()? {
         record.forget_kernel();
     }
     let plan = Plan::new(&record);

@@ -184,7 +184,7 @@ fn hang_up(child: Pid) {
 /// Sends a signal to the shell's process group where it has one of its own, else to the shell: a group from outside is
 /// the caller's.
 fn to_group(child: Pid, signal: Signal) {
-    if rustix::process::getpgid(Some(child)) == Ok(child) {
+    if sys::leads_group(child) {
         rustix::process::kill_process_group(child, signal).ok();
     } else {
         rustix::process::kill_process(child, signal).ok();
@@ -204,15 +204,9 @@ fn become_shell(socket: &OwnedFd, shell: &Shell) -> ! {
         sys::restore_disposition(*signal, disposition);
     }
     sys::set_signal_mask(&shell.mask);
-    let mut worst = Errno::NOENT;
-    for path in &shell.paths {
-        match sys::execve(path, &shell.argv, &shell.env) {
-            Errno::NOENT | Errno::NOTDIR => {}
-            errno => worst = errno,
-        }
-    }
-    tell(socket, News::NotRun(worst.raw_os_error()));
-    sys::exit_now(if worst == Errno::NOENT { 127 } else { 126 })
+    let errno = sys::execute(&shell.paths, &shell.argv, &shell.env);
+    tell(socket, News::NotRun(errno.raw_os_error()));
+    sys::exit_now(if errno == Errno::NOENT { 127 } else { 126 })
 }
 
 /// Whether this directory of the jail is where we are now. One that is not reached from the jail's root is none.

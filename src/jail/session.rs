@@ -46,14 +46,14 @@ pub enum Program {
 }
 
 /// How a session ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum End {
     /// With this status.
     Exit(u8),
     /// By this signal.
     Signal(i32),
     /// It could not be run, for this reason.
-    NotRun(Errno),
+    NotRun(String, Errno),
     /// The jail went away under it.
     Gone,
 }
@@ -68,8 +68,8 @@ impl End {
                 sys::die_of(number);
                 u8::try_from(128 + number).unwrap_or(255)
             }
-            Self::NotRun(errno) => {
-                let error = Err::<(), _>(errno).what(|| "exec").err();
+            Self::NotRun(program, errno) => {
+                let error = Err::<(), _>(errno).what(|| format!("exec {program}")).err();
                 complain(&error.map_or_else(String::new, |error| error.lines(name)));
                 if errno == Errno::NOENT { 127 } else { 126 }
             }
@@ -120,6 +120,9 @@ pub fn run(jail: &str, program: &Program) -> Result<End> {
     }
     let init = find(jail)?;
     let (paths, argv, env, dirs) = prepare(jail, program)?;
+    let name = argv
+        .first()
+        .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     let modes = terminal::Modes::save();
 
     let waits = [
@@ -156,7 +159,7 @@ pub fn run(jail: &str, program: &Program) -> Result<End> {
         dispositions,
     };
     let socket = join(init, &shell)?;
-    let end = wait(&socket, &signals)?;
+    let end = wait(&socket, &signals, &name)?;
     if end == End::Gone {
         modes.restore();
     }
@@ -260,7 +263,7 @@ fn prepare(jail: &str, program: &Program) -> Result<Prepared> {
 }
 
 /// The files that execvp(3) would try.
-fn search(name: &OsStr, path: Option<&OsStr>) -> Result<Vec<CString>> {
+pub fn search(name: &OsStr, path: Option<&OsStr>) -> Result<Vec<CString>> {
     if name.as_bytes().contains(&b'/') {
         return Ok(vec![c_string(name)?]);
     }
@@ -276,7 +279,7 @@ fn search(name: &OsStr, path: Option<&OsStr>) -> Result<Vec<CString>> {
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// A word as the kernel takes it.
-fn c_string(word: &OsStr) -> Result<CString> {
+pub fn c_string(word: &OsStr) -> Result<CString> {
     CString::new(word.as_bytes())
         .map_err(|_| Error::text(word.to_string_lossy(), "has a zero byte"))
 }
@@ -431,7 +434,7 @@ fn enter(init: &Init) -> Result<()> {
 }
 
 /// Waits for the shell's end, and stops whenever it stops.
-fn wait(socket: &OwnedFd, signals: &OwnedFd) -> Result<End> {
+fn wait(socket: &OwnedFd, signals: &OwnedFd, program: &str) -> Result<End> {
     let order = |order: Order| rustix::net::send(socket, &order.bytes(), SendFlags::NOSIGNAL).ok();
     loop {
         let mut fds = [
@@ -459,7 +462,9 @@ fn wait(socket: &OwnedFd, signals: &OwnedFd) -> Result<End> {
             None => return Ok(End::Gone),
             Some(News::Exit(status)) => return Ok(End::Exit(status)),
             Some(News::Killed(number)) => return Ok(End::Signal(number)),
-            Some(News::NotRun(errno)) => return Ok(End::NotRun(Errno::from_raw_os_error(errno))),
+            Some(News::NotRun(errno)) => {
+                return Ok(End::NotRun(program.into(), Errno::from_raw_os_error(errno)));
+            }
             Some(News::Stopped(number)) => {
                 stop(number);
                 order(Order::Continue);

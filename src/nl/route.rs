@@ -18,6 +18,8 @@ mod rtm {
     pub(super) const DELLINK: u16 = 17;
     /// `RTM_GETLINK`.
     pub(super) const GETLINK: u16 = 18;
+    /// `RTM_SETLINK`.
+    pub(super) const SETLINK: u16 = 19;
     /// `RTM_NEWADDR`.
     pub(super) const NEWADDR: u16 = 20;
     /// `RTM_GETADDR`.
@@ -39,6 +41,16 @@ mod ifla {
     pub(super) const LINKINFO: Attr<Nest> = attr(18);
     /// `IFLA_IFALIAS`.
     pub(super) const IFALIAS: Attr<str> = attr(20);
+    /// `IFLA_AF_SPEC`.
+    pub(super) const AF_SPEC: Attr<Nest> = attr(26);
+    /// `AF_INET`, within that.
+    pub(super) const INET: Attr<Nest> = attr(2);
+    /// `IFLA_INET_CONF`, within that, as the kernel tells it: all settings, linux/ip.h's `IPV4_DEVCONF_*` less one.
+    pub(super) const INET_CONF: Attr<[u8]> = attr(1);
+    /// `IFLA_INET_CONF`, as it is told: single settings.
+    pub(super) const SET_INET_CONF: Attr<Nest> = attr(1);
+    /// `IPV4_DEVCONF_FORWARDING`.
+    pub(super) const FORWARDING: Attr<u32> = attr(1);
     /// `IFLA_NET_NS_FD`.
     pub(super) const NET_NS_FD: Attr<u32> = attr(28);
     /// `IFLA_EXT_MASK`.
@@ -118,6 +130,8 @@ pub struct Link {
     pub up: bool,
     /// What somebody wrote on it.
     pub alias: Option<String>,
+    /// Whether IPv4 packets that come by it are passed on.
+    pub forwarding: bool,
 }
 
 impl Link {
@@ -136,6 +150,11 @@ impl Link {
             mtu: attrs.get(ifla::MTU).unwrap_or_default(),
             up: word(8)? & UP != 0,
             alias: attrs.get(ifla::IFALIAS),
+            forwarding: attrs
+                .get(ifla::AF_SPEC)
+                .and_then(|spec| spec.get(ifla::INET)?.get(ifla::INET_CONF))
+                .and_then(|settings| settings.get(..4)?.try_into().ok())
+                .is_some_and(|first| u32::from_ne_bytes(first) != 0),
         })
     }
 }
@@ -206,6 +225,19 @@ pub fn add_veth(socket: &mut Socket, veth: &Veth<'_>) -> Result<(), Why> {
 /// `ip link set dev X up`.
 pub fn set_up(socket: &mut Socket, index: u32) -> Result<(), Why> {
     socket.request(&Message::new(rtm::NEWLINK, 0, &ifinfo(index, UP, UP)))
+}
+
+/// Whether IPv4 packets that come by a link are passed on. Unlike /proc/sys this can be set wherever there is
+/// CAP_NET_ADMIN.
+pub fn set_forwarding(socket: &mut Socket, index: u32, on: bool) -> Result<(), Why> {
+    let message = Message::new(rtm::SETLINK, 0, &ifinfo(index, 0, 0)).nest(ifla::AF_SPEC, |m| {
+        m.nest(ifla::INET, |m| {
+            m.nest(ifla::SET_INET_CONF, |m| {
+                m.put(ifla::FORWARDING, &u32::from(on))
+            })
+        })
+    });
+    socket.request(&message)
 }
 
 /// `ip link delete dev X`. A pair goes with either of its ends, before this returns.

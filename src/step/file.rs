@@ -139,7 +139,9 @@ impl Action for File {
         match lstat(&self.path)? {
             None => Ok(Seen::Absent),
             Some(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => {
-                Ok(Seen::Done)
+                // Of a file of our own that shall say something, a torn one is none.
+                let torn = self.ours && !self.text.is_empty() && read(&self.path)? != self.text;
+                Ok(Seen::done(!torn))
             }
             Some(_) => Ok(Seen::Other("not a regular file".into())),
         }

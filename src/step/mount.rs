@@ -190,6 +190,8 @@ pub struct Cover {
     pub root: PathBuf,
     /// What is covered.
     pub target: PathBuf,
+    /// Whether what is mounted there, and would go on being mounted there from outside, is let go first.
+    pub detach: bool,
     /// A symbolic link that is left in it: its name, and where to.
     pub link: Option<(&'static str, PathBuf)>,
 }
@@ -204,6 +206,10 @@ impl fmt::Display for Cover {
         let place = inside(&self.root, &self.target);
         let options = "nosuid,nodev,noexec";
         let source = Self::SOURCE;
+        if self.detach {
+            let place = quote(&place);
+            write!(f, "while umount -n -l {place} 2>/dev/null; do :; done; ")?;
+        }
         match &self.link {
             None => write!(
                 f,
@@ -235,6 +241,11 @@ impl Action for Cover {
     fn apply(&self, _: &mut Machine) -> Result<()> {
         let place = inside(&self.root, &self.target);
         let what = || self.to_string();
+        // Until there is nothing more, or in a user namespace nothing that may be.
+        while self.detach
+            && mount::unmount(&place, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).is_ok()
+        {
+        }
         let read_only = MountFlags::RDONLY;
         let flags = if self.link.is_none() {
             PLAIN | read_only

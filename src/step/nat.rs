@@ -1,13 +1,15 @@
-//! Network address translation: one nf_tables table of our own, made whole and dropped whole.
+//! What a jail's packets go through on their way out: one nf_tables table of our own, made whole and dropped whole.
 
 use std::fmt;
 
 use super::{Action, Machine, Seen};
 use crate::config::Subnet;
 use crate::error::{Result, What as _};
-use crate::nl::nft;
+use crate::nl::nft::expr::{Base, Expr, Meta};
+use crate::nl::nft::{self, Chain, Hook, Table};
 
-/// The jail's packets leave under the machine's address.
+/// The jail's packets leave under the machine's address, and no TCP connection agrees on segments that its route cannot
+/// carry.
 pub struct Nat {
     /// The table's name.
     pub table: String,
@@ -17,14 +19,91 @@ pub struct Nat {
     pub link: String,
 }
 
+/// Where the source address is in an IPv4 header (RFC 791, section 3.1).
+const SOURCE: u8 = 12;
+/// Where the flags are in a TCP header (RFC 9293, section 3.1), and two of them.
+const TCP_FLAGS: u8 = 13;
+/// The flag that begins a connection.
+const SYN: u8 = 0x02;
+/// The flag that ends one.
+const RST: u8 = 0x04;
+/// TCP's number (RFC 9293).
+const TCP: u8 = 6;
+/// The TCP option that says how large segments may be, and where in it.
+const MAXSEG: Expr = Expr::TcpOption { kind: 2, offset: 2 };
+
 impl Nat {
-    /// The table as the wire has it.
-    fn table(&self) -> nft::Masquerade<'_> {
-        nft::Masquerade {
-            table: &self.table,
-            source: (self.subnet.base, self.subnet.prefix),
-            except_oif: &self.link,
+    /// The table as the wire has it; [`fmt::Display`] has the same as text.
+    fn table(&self) -> Table<'_> {
+        let postrouting = Chain {
+            name: "postrouting",
+            hook: Hook::Postrouting,
+            rules: vec![self.masquerade()],
+        };
+        let rules = vec![self.clamp(Meta::Iifname), self.clamp(Meta::Oifname)];
+        Table {
+            name: &self.table,
+            chains: vec![
+                postrouting,
+                Chain {
+                    name: "forward",
+                    hook: Hook::Forward,
+                    rules,
+                },
+            ],
         }
+    }
+
+    /// `ip saddr SUBNET oifname != "LINK" masquerade`.
+    fn masquerade(&self) -> Vec<Expr> {
+        let Subnet { base, prefix } = self.subnet;
+        let octets = base.octets();
+        let load = |length| Expr::Payload {
+            base: Base::Network,
+            offset: SOURCE,
+            length,
+        };
+        let mut rule = if prefix % 8 == 0 {
+            // Whole bytes need no mask: fewer are loaded.
+            let length = prefix / 8;
+            vec![
+                load(length),
+                Expr::Equal(octets.iter().copied().take(length.into()).collect()),
+            ]
+        } else {
+            let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
+            vec![
+                load(4),
+                Expr::Mask(mask.to_be_bytes().to_vec()),
+                Expr::Equal(octets.to_vec()),
+            ]
+        };
+        rule.extend([
+            Expr::Meta(Meta::Oifname),
+            Expr::NotEqual(Expr::link_name(&self.link)),
+            Expr::Masquerade,
+        ]);
+        rule
+    }
+
+    /// `WAY "LINK" tcp flags syn / syn,rst tcp option maxseg size set rt mtu`.
+    fn clamp(&self, way: Meta) -> Vec<Expr> {
+        vec![
+            Expr::Meta(way),
+            Expr::Equal(Expr::link_name(&self.link)),
+            Expr::Meta(Meta::L4proto),
+            Expr::Equal(vec![TCP]),
+            Expr::Payload {
+                base: Base::Transport,
+                offset: TCP_FLAGS,
+                length: 1,
+            },
+            Expr::Mask(vec![SYN | RST]),
+            Expr::Equal(vec![SYN]),
+            Expr::RouteMss,
+            Expr::Hton16,
+            MAXSEG,
+        ]
     }
 }
 
@@ -35,6 +114,7 @@ impl fmt::Display for Nat {
             subnet,
             link,
         } = self;
+        let clamp = "tcp flags syn / syn,rst tcp option maxseg size set rt mtu";
         write!(
             f,
             "nft -f - <<'KAK'\n\
@@ -42,6 +122,11 @@ impl fmt::Display for Nat {
              \tchain postrouting {{\n\
              \t\ttype nat hook postrouting priority srcnat; policy accept;\n\
              \t\tip saddr {subnet} oifname != \"{link}\" masquerade\n\
+             \t}}\n\
+             \tchain forward {{\n\
+             \t\ttype filter hook forward priority mangle; policy accept;\n\
+             \t\tiifname \"{link}\" {clamp}\n\
+             \t\toifname \"{link}\" {clamp}\n\
              \t}}\n\
              }}\n\
              KAK"
@@ -70,5 +155,51 @@ impl Action for Nat {
     fn undo(&self, machine: &mut Machine) -> Result<()> {
         nft::drop_table(machine.netfilter()?, &self.table)
             .what(|| format!("nft delete table ip {}", self.table))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A rule in nft's notation.
+    fn shown(rule: &[Expr]) -> Vec<String> {
+        rule.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn in_the_notation_of_nft() {
+        let subnet = Subnet::parse("10.0.0.0/24".as_ref()).unwrap();
+        let nat = Nat {
+            table: "kak-USER".into(),
+            subnet,
+            link: "kak-USER".into(),
+        };
+        // What `nft --debug=netlink -f -` prints for the text above.
+        assert_eq!(
+            shown(&nat.masquerade()),
+            [
+                "[ payload load 3b @ network header + 12 => reg 1 ]",
+                "[ cmp eq reg 1 0x0000000a ]",
+                "[ meta load oifname => reg 1 ]",
+                "[ cmp neq reg 1 0x2d6b616b 0x52455355 0x00000000 0x00000000 ]",
+                "[ masq ]",
+            ]
+        );
+        assert_eq!(
+            shown(&nat.clamp(Meta::Iifname)),
+            [
+                "[ meta load iifname => reg 1 ]",
+                "[ cmp eq reg 1 0x2d6b616b 0x52455355 0x00000000 0x00000000 ]",
+                "[ meta load l4proto => reg 1 ]",
+                "[ cmp eq reg 1 0x00000006 ]",
+                "[ payload load 1b @ transport header + 13 => reg 1 ]",
+                "[ bitwise reg 1 = ( reg 1 & 0x00000006 ) ^ 0x00000000 ]",
+                "[ cmp eq reg 1 0x00000002 ]",
+                "[ rt load tcpmss => reg 1 ]",
+                "[ byteorder reg 1 = hton(reg 1, 2, 2) ]",
+                "[ exthdr write tcpopt reg 1 => 2b @ 2 + 2 ]",
+            ]
+        );
     }
 }

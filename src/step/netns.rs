@@ -56,9 +56,11 @@ impl Action for NetNs {
             netns::State::Namespace => Seen::Done,
             // A file that lost its namespace with an earlier life of the machine is replaced.
             netns::State::Ghost | netns::State::Absent => Seen::Absent,
-            netns::State::Foreign => {
-                Seen::Other("something that is not a network namespace".into())
-            }
+            netns::State::Foreign => Seen::Other(format!(
+                "{}/{} that is not a network namespace",
+                netns::DIR,
+                self.name
+            )),
         })
     }
 

@@ -172,7 +172,11 @@ pub fn dump() -> String {
             &serde_json::to_string_pretty(&json(&script)).unwrap(),
         );
     }
-    section("nft", &sh("nft -j list ruleset"));
+    // Handles are given anew each time.
+    section(
+        "nft",
+        &sh(r#"nft -j list ruleset | sed -E 's/"handle": [0-9]+(, )?//g'"#),
+    );
     let mut settings = String::new();
     for dir in ["ipv4/conf", "ipv6/conf", "ipv4/ip_forward"] {
         walk(

@@ -1,0 +1,110 @@
+//! `kak kill`: the end of a session that nobody can end any more, such as that of a `docker exec` whose client died.
+
+use std::time::Duration;
+
+use lexopt::Arg::{Long, Short, Value};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use super::{Applet, Call, unexpected};
+use crate::config::{self, DEFAULT_JAIL};
+use crate::error::{Error, Result, What as _};
+use crate::jail::{self, Life};
+
+/// `kak kill`.
+pub const APPLET: Applet = Applet {
+    name: "kill",
+    links: &["kak-kill"],
+    help: "\
+usage: kak kill [-n JAIL] SESSION...
+       kak kill [-n JAIL] --all
+
+End sessions of a jail.
+
+SESSION is the number that 'kak status' shows. Its shell is told to hang up, a
+second later to end, and two seconds after that it is killed.
+
+  -n, --name JAIL  the jail's name [USER]
+      --all        every session
+      --help       show this
+
+Exit status: 0 done, 1 there is no such session, 2 wrong usage.
+",
+    run,
+};
+
+/// What is sent, and how long a session then has.
+const STAGES: [(&[Signal], Duration); 3] = [
+    (&[Signal::HUP, Signal::CONT], Duration::from_secs(1)),
+    (&[Signal::TERM, Signal::CONT], Duration::from_secs(2)),
+    (&[Signal::KILL], Duration::from_secs(2)),
+];
+
+/// Does it.
+fn run(call: Call) -> Result<u8> {
+    let mut parser = lexopt::Parser::from_args(call.args);
+    let (mut name, mut all, mut wanted) = (DEFAULT_JAIL.to_owned(), false, Vec::new());
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Short('n') | Long("name") => name = config::jail_name(&parser.value()?)?,
+            Long("all") => all = true,
+            Value(word) => {
+                let number: Option<i32> = word.to_str().and_then(|word| word.parse().ok());
+                wanted.push(number.ok_or_else(|| {
+                    Error::usage(format!(
+                        "{word:?}: a session is a number, as 'kak status' shows it"
+                    ))
+                })?);
+            }
+            other => return Err(unexpected(other)),
+        }
+    }
+    if all != wanted.is_empty() {
+        return Err(Error::usage("takes sessions, or --all"));
+    }
+    let mut sessions = match Life::of(&name)? {
+        Life::Up(init) | Life::Ending(init) => jail::sessions(init.pid),
+        Life::Down | Life::Starting(_) => Vec::new(),
+    };
+    let mut errors = Vec::new();
+    for number in &wanted {
+        if !sessions.iter().any(|session| session.pid == *number) {
+            errors.push(Error::text(
+                format!("kill {number}"),
+                format!("is no session of the jail {name}"),
+            ));
+        }
+    }
+    sessions.retain(|session| all || wanted.contains(&session.pid));
+    let mut pids = Vec::new();
+    for session in &sessions {
+        // One that is gone meanwhile is as well.
+        if let Some(pid) = Pid::from_raw(session.pid)
+            && let Ok(fd) = pidfd_open(pid, PidfdFlags::empty())
+        {
+            pids.push((pid, fd));
+        }
+    }
+    for (signals, patience) in STAGES {
+        for (pid, fd) in &pids {
+            for signal in signals {
+                // What runs in the shell's own group is the session too.
+                if crate::sys::leads_group(*pid) {
+                    rustix::process::kill_process_group(*pid, *signal).ok();
+                }
+                pidfd_send_signal(fd, *signal).ok();
+            }
+        }
+        pids.retain(|(_, fd)| !jail::wait_readable(std::os::fd::AsFd::as_fd(fd), patience));
+        if pids.is_empty() {
+            break;
+        }
+    }
+    for (pid, _) in pids {
+        errors.extend(
+            Err::<(), _>(rustix::io::Errno::BUSY)
+                .what(|| format!("kill -KILL {}", pid.as_raw_nonzero()))
+                .err(),
+        );
+    }
+    Error::all(errors).map(|()| 0)
+}

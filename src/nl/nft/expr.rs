@@ -1,0 +1,306 @@
+//! The expressions that a rule of nf_tables is made of, as the kernel and `nft --debug=netlink` know them. What a rule
+//! means is put together elsewhere.
+
+use std::fmt;
+
+use super::rule;
+use crate::nl::message::{Attr, Attrs, Be32, Message, Nest, attr};
+
+/// `NFTA_META_DREG`.
+const META_DREG: Attr<Be32> = attr(1);
+/// `NFTA_META_KEY`.
+const META_KEY: Attr<Be32> = attr(2);
+/// `NFTA_PAYLOAD_DREG`.
+const PAYLOAD_DREG: Attr<Be32> = attr(1);
+/// `NFTA_PAYLOAD_BASE`.
+const PAYLOAD_BASE: Attr<Be32> = attr(2);
+/// `NFTA_PAYLOAD_OFFSET`.
+const PAYLOAD_OFFSET: Attr<Be32> = attr(3);
+/// `NFTA_PAYLOAD_LEN`.
+const PAYLOAD_LEN: Attr<Be32> = attr(4);
+/// `NFTA_BITWISE_SREG`.
+const BITWISE_SREG: Attr<Be32> = attr(1);
+/// `NFTA_BITWISE_DREG`.
+const BITWISE_DREG: Attr<Be32> = attr(2);
+/// `NFTA_BITWISE_LEN`.
+const BITWISE_LEN: Attr<Be32> = attr(3);
+/// `NFTA_BITWISE_MASK`.
+const BITWISE_MASK: Attr<Nest> = attr(4);
+/// `NFTA_BITWISE_XOR`.
+const BITWISE_XOR: Attr<Nest> = attr(5);
+/// `NFTA_CMP_SREG`.
+const CMP_SREG: Attr<Be32> = attr(1);
+/// `NFTA_CMP_OP`.
+const CMP_OP: Attr<Be32> = attr(2);
+/// `NFTA_CMP_DATA`.
+const CMP_DATA: Attr<Nest> = attr(3);
+/// `NFTA_RT_DREG`.
+const RT_DREG: Attr<Be32> = attr(1);
+/// `NFTA_RT_KEY`.
+const RT_KEY: Attr<Be32> = attr(2);
+/// `NFTA_BYTEORDER_SREG`.
+const BYTEORDER_SREG: Attr<Be32> = attr(1);
+/// `NFTA_BYTEORDER_DREG`.
+const BYTEORDER_DREG: Attr<Be32> = attr(2);
+/// `NFTA_BYTEORDER_OP`.
+const BYTEORDER_OP: Attr<Be32> = attr(3);
+/// `NFTA_BYTEORDER_LEN`.
+const BYTEORDER_LEN: Attr<Be32> = attr(4);
+/// `NFTA_BYTEORDER_SIZE`.
+const BYTEORDER_SIZE: Attr<Be32> = attr(5);
+/// `NFTA_EXTHDR_TYPE`.
+const EXTHDR_TYPE: Attr<u8> = attr(2);
+/// `NFTA_EXTHDR_OFFSET`.
+const EXTHDR_OFFSET: Attr<Be32> = attr(3);
+/// `NFTA_EXTHDR_LEN`.
+const EXTHDR_LEN: Attr<Be32> = attr(4);
+/// `NFTA_EXTHDR_OP`.
+const EXTHDR_OP: Attr<Be32> = attr(6);
+/// `NFTA_EXTHDR_SREG`.
+const EXTHDR_SREG: Attr<Be32> = attr(7);
+/// `NFTA_DATA_VALUE`.
+const VALUE: Attr<[u8]> = attr(1);
+
+/// `NFT_REG_1`, the first register of 16 bytes. No rule of ours needs another.
+const REG_1: Be32 = Be32(1);
+/// `NFT_RT_TCPMSS`.
+const TCPMSS: Be32 = Be32(3);
+/// `NFT_BYTEORDER_HTON`.
+const HTON: Be32 = Be32(1);
+/// `NFT_EXTHDR_OP_TCPOPT`.
+const TCPOPT: Be32 = Be32(1);
+
+/// What the kernel knows of a packet beside its bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Meta {
+    /// The link that it came by.
+    Iifname,
+    /// The link that it leaves by.
+    Oifname,
+    /// The protocol that it carries.
+    L4proto,
+}
+
+/// Where in a packet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Base {
+    /// From the start of the IP header.
+    Network,
+    /// From the start of the header after that.
+    Transport,
+}
+
+/// An expression. `Display` is the notation of `nft --debug=netlink`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Expr {
+    /// What the kernel knows, into the register.
+    Meta(Meta),
+    /// Bytes of the packet, into the register.
+    Payload {
+        /// From where.
+        base: Base,
+        /// How far from there.
+        offset: u8,
+        /// How many.
+        length: u8,
+    },
+    /// The register's bits under a mask.
+    Mask(Vec<u8>),
+    /// On only if the register is this.
+    Equal(Vec<u8>),
+    /// On only if it is not.
+    NotEqual(Vec<u8>),
+    /// The largest TCP segment that the packet's route can carry, into the register.
+    RouteMss,
+    /// The register's first two bytes in network order.
+    Hton16,
+    /// The register's first two bytes into a TCP option of the packet, if it has that option and its value is larger.
+    TcpOption {
+        /// The option (RFC 9293, section 3.1).
+        kind: u8,
+        /// Where in it.
+        offset: u8,
+    },
+    /// The packet leaves under the address of the link that it leaves by.
+    Masquerade,
+}
+
+/// A number of the kernel's.
+fn number(n: impl Into<u32>) -> Be32 {
+    Be32(n.into())
+}
+
+impl Expr {
+    /// Only packets whose link has this name. The register is compared whole: IFNAMSIZ bytes, zeroes after the name.
+    pub fn link_name(name: &str) -> Vec<u8> {
+        let mut bytes = name.as_bytes().to_vec();
+        bytes.resize(16, 0);
+        bytes
+    }
+
+    /// Its name on the wire.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Meta(_) => "meta",
+            Self::Payload { .. } => "payload",
+            Self::Mask(_) => "bitwise",
+            Self::Equal(_) | Self::NotEqual(_) => "cmp",
+            Self::RouteMss => "rt",
+            Self::Hton16 => "byteorder",
+            Self::TcpOption { .. } => "exthdr",
+            Self::Masquerade => "masq",
+        }
+    }
+
+    /// Appends it, as an element of a rule's list.
+    pub fn put(&self, message: Message) -> Message {
+        message
+            .put(rule::EXPR_NAME, self.name())
+            .nest(rule::EXPR_DATA, |m| self.data(m))
+    }
+
+    /// Its own attributes, in the order in which nft has them.
+    fn data(&self, m: Message) -> Message {
+        let compare = |m: Message, op, value: &Vec<u8>| {
+            m.put(CMP_SREG, &REG_1)
+                .put(CMP_OP, &Be32(op))
+                .nest(CMP_DATA, |m| m.put(VALUE, value.as_slice()))
+        };
+        match self {
+            Self::Meta(key) => m.put(META_KEY, &meta_number(*key)).put(META_DREG, &REG_1),
+            Self::Payload {
+                base,
+                offset,
+                length,
+            } => m
+                .put(PAYLOAD_DREG, &REG_1)
+                .put(PAYLOAD_BASE, &base_number(*base))
+                .put(PAYLOAD_OFFSET, &number(*offset))
+                .put(PAYLOAD_LEN, &number(*length)),
+            Self::Mask(mask) => m
+                .put(BITWISE_SREG, &REG_1)
+                .put(BITWISE_DREG, &REG_1)
+                .put(
+                    BITWISE_LEN,
+                    &Be32(u32::try_from(mask.len()).unwrap_or(u32::MAX)),
+                )
+                .nest(BITWISE_MASK, |m| m.put(VALUE, mask.as_slice()))
+                .nest(BITWISE_XOR, |m| {
+                    m.put(VALUE, vec![0; mask.len()].as_slice())
+                }),
+            Self::Equal(value) => compare(m, 0, value),
+            Self::NotEqual(value) => compare(m, 1, value),
+            Self::RouteMss => m.put(RT_KEY, &TCPMSS).put(RT_DREG, &REG_1),
+            Self::Hton16 => m
+                .put(BYTEORDER_SREG, &REG_1)
+                .put(BYTEORDER_DREG, &REG_1)
+                .put(BYTEORDER_OP, &HTON)
+                .put(BYTEORDER_LEN, &Be32(2))
+                .put(BYTEORDER_SIZE, &Be32(2)),
+            Self::TcpOption { kind, offset } => m
+                .put(EXTHDR_SREG, &REG_1)
+                .put(EXTHDR_TYPE, kind)
+                .put(EXTHDR_OFFSET, &number(*offset))
+                .put(EXTHDR_LEN, &Be32(2))
+                .put(EXTHDR_OP, &TCPOPT),
+            Self::Masquerade => m,
+        }
+    }
+}
+
+/// `NFT_META_*`.
+fn meta_number(key: Meta) -> Be32 {
+    Be32(match key {
+        Meta::Iifname => 6,
+        Meta::Oifname => 7,
+        Meta::L4proto => 16,
+    })
+}
+
+/// `NFT_PAYLOAD_*`.
+fn base_number(base: Base) -> Be32 {
+    Be32(match base {
+        Base::Network => 1,
+        Base::Transport => 2,
+    })
+}
+
+impl fmt::Display for Expr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Meta(Meta::Iifname) => f.write_str("[ meta load iifname => reg 1 ]"),
+            Self::Meta(Meta::Oifname) => f.write_str("[ meta load oifname => reg 1 ]"),
+            Self::Meta(Meta::L4proto) => f.write_str("[ meta load l4proto => reg 1 ]"),
+            Self::Payload {
+                base,
+                offset,
+                length,
+            } => {
+                let base = if *base == Base::Network {
+                    "network"
+                } else {
+                    "transport"
+                };
+                write!(
+                    f,
+                    "[ payload load {length}b @ {base} header + {offset} => reg 1 ]"
+                )
+            }
+            Self::Mask(mask) => write!(
+                f,
+                "[ bitwise reg 1 = ( reg 1 & {}) ^ 0x00000000 ]",
+                words(mask)
+            ),
+            Self::Equal(value) => write!(f, "[ cmp eq reg 1 {}]", words(value)),
+            Self::NotEqual(value) => write!(f, "[ cmp neq reg 1 {}]", words(value)),
+            Self::RouteMss => f.write_str("[ rt load tcpmss => reg 1 ]"),
+            Self::Hton16 => f.write_str("[ byteorder reg 1 = hton(reg 1, 2, 2) ]"),
+            Self::TcpOption { kind, offset } => {
+                write!(f, "[ exthdr write tcpopt reg 1 => 2b @ {kind} + {offset} ]")
+            }
+            Self::Masquerade => f.write_str("[ masq ]"),
+        }
+    }
+}
+
+/// A register's bytes as nft shows them: words of the machine.
+fn words(bytes: &[u8]) -> String {
+    let word = |chunk: &[u8]| {
+        let mut word = [0; 4];
+        word.iter_mut()
+            .zip(chunk)
+            .for_each(|(to, from)| *to = *from);
+        format!("0x{:08x} ", u32::from_ne_bytes(word))
+    };
+    bytes.chunks(4).map(word).collect()
+}
+
+/// Whether the kernel has every expression of a rule as we send it, and no other. It may tell more of each than it was
+/// told.
+pub fn same(wanted: Attrs<'_>, there: Attrs<'_>) -> bool {
+    let (wanted, there): (Vec<_>, Vec<_>) = (wanted.collect(), there.collect());
+    wanted.len() == there.len()
+        && wanted.iter().zip(&there).all(|((_, wanted), (_, there))| {
+            let (wanted, there) = (Attrs(wanted), Attrs(there));
+            let (mut data, has) = (told(wanted), told(there));
+            wanted.get(rule::EXPR_NAME) == there.get(rule::EXPR_NAME)
+                && data.all(|(kind, payload)| {
+                    let mut has = has;
+                    has.any(|(other, value)| {
+                        other == kind && (value == payload || same_value(payload, value))
+                    })
+                })
+        })
+}
+
+/// The attributes of an expression.
+fn told(expr: Attrs<'_>) -> Attrs<'_> {
+    expr.get(rule::EXPR_DATA).unwrap_or(Attrs(&[]))
+}
+
+/// Whether two payloads that are nests have the same value in them: whether the nest is marked as one is the sender's
+/// choice.
+fn same_value(a: &[u8], b: &[u8]) -> bool {
+    let value = |bytes| Attrs(bytes).get(VALUE);
+    value(a).is_some() && value(a) == value(b)
+}
