@@ -135,29 +135,36 @@ sandboxed! {
 
     fn a_kernel_without_nat_is_named_and_not_needed() {
         uplink::plug();
-        // A kernel that has no nf_tables refuses its netlink protocol. Which of the sockets that is, is found by trying.
         let before = dump();
-        let told = (1..20).any(|nth| {
-            let mut kernel = std::process::Command::new("strace")
-                .args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=socket", "-e"])
-                .arg(format!("inject=socket:error=EPROTONOSUPPORT:when={nth}"))
+        // strace stays with the keeper that setup leaves behind, so it is not waited for where the jail came up.
+        let traced = |inject: &[&str]| {
+            let mut strace = std::process::Command::new("strace")
+                .args(["-f", "-qq", "-o", "/tmp/trace", "-e", "trace=socket"])
+                .args(inject)
                 .args(["sh", "-c", "kak setup >/dev/null 2>/tmp/said; echo $? >>/tmp/said"])
                 .spawn()
                 .unwrap();
-            // strace stays with the keeper, so it is not waited for where the jail came up.
-            until("setup ended", || std::fs::read_to_string("/tmp/said").is_ok_and(|said| said.ends_with("0\n") || said.ends_with("1\n")));
+            let ended = |said: &str| said.lines().last().is_some_and(|line| line.parse::<u8>().is_ok());
+            until("setup ended", || std::fs::read_to_string("/tmp/said").is_ok_and(|said| ended(&said)));
             let said = sh("cat /tmp/said; rm /tmp/said");
-            println!("{nth}: {said}");
-            if said.contains("nf_tables") {
-                assert!(said.contains("--no-nat") && said.ends_with("\n1"), "{said}");
-                assert_same("refused", &before, &dump());
-            }
+            let down = dump();
             sh("kak teardown");
-            kernel.wait().unwrap();
-            assert_same("refused or not, taken back", &before, &dump());
-            said.contains("nf_tables")
-        });
-        assert!(told, "there is no socket whose absence is told as a missing nf_tables");
+            strace.wait().unwrap();
+            (said, down, sh("cat /tmp/trace; rm /tmp/trace"))
+        };
+        // Which of setup's sockets are nf_tables'? A kernel that has none refuses exactly these.
+        let (_, _, trace) = traced(&[]);
+        assert_same("taken back", &before, &dump());
+        let pid = trace.lines().find(|line| line.contains("NETFILTER")).unwrap().split(' ').next().unwrap();
+        let sockets: Vec<&str> = trace.lines().filter(|line| line.split(' ').next() == Some(pid) && line.contains("socket(")).collect();
+        let ours: Vec<usize> = (0..sockets.len()).filter(|n| sockets[*n].contains("NETFILTER")).collect();
+        assert!((1..=2).contains(&ours.len()), "strace can refuse every nth: {sockets:?}");
+        let step = ours.get(1).map_or(99, |second| second - ours[0]);
+        let inject = format!("inject=socket:error=EPROTONOSUPPORT:when={}+{step}", ours[0] + 1);
+        let (said, down, trace) = traced(&["-e", &inject]);
+        assert!(trace.lines().filter(|line| line.contains("INJECTED")).all(|line| line.contains("NETFILTER")), "{trace}");
+        assert!(said.contains("nf_tables") && said.contains("--no-nat") && said.ends_with("\n1"), "{said}");
+        assert_same("refused, and taken back", &before, &down);
         sh("kak setup --no-nat");
         assert_eq!(sh("nft list ruleset"), "");
         sh("nssh -c true");

@@ -161,7 +161,7 @@ sandboxed! {
         uplink::plug();
         // strace stays with the keeper that a command leaves behind, so only the command itself is waited for.
         let traced = |command: &str| -> Vec<String> {
-            std::process::Command::new("strace")
+            Command::new("strace")
                 .args(["-f", "-qq", "-e", "trace=execve,execveat", "-e", "signal=none", "-o", "/tmp/trace"])
                 .args(["sh", "-c", &format!("{command} >/dev/null; touch /tmp/done")])
                 .spawn()

@@ -25,19 +25,30 @@ fn no_program_is_run_but_the_shell() {
     ])
     .code(0);
     std::fs::remove_dir_all(&dir).unwrap();
+    // strace stays with the keeper that a command leaves behind, so only the command itself is waited for.
     let traced = |command: &str| {
-        let strace = "cd /var/strace && ./loader --library-path . ./strace -f -qq -e trace=execve,execveat -e signal=none -o /var/trace";
-        container.outside(&format!("{strace} {command}"));
-        container.outside("sed 1d /var/trace | grep -v ENOENT || true")
+        let script = format!(
+            "cd /var/strace && rm -f done &&
+            ./loader --library-path . ./strace -f -qq -e trace=execve,execveat -e signal=none -o trace \
+                /bin/bash -c '{command} >/dev/null; : >done'"
+        );
+        docker(&["exec", "-d", &container.0, "/bin/bash", "-c", &script]).code(0);
+        until(command, 20, || {
+            container
+                .exec(&["test", "-e", "/var/strace/done"])
+                .status
+                .success()
+        });
+        container.outside("sed 1d /var/strace/trace | grep -v ENOENT | sed 1d")
     };
     assert_eq!(traced("/bin/kak setup"), "");
-    let execs = traced("/bin/nssh -c 'exit 0'");
+    let execs = traced("/bin/nssh -c \"exit 0\"");
     assert!(
         execs.lines().count() == 1 && execs.contains("\"/bin/bash\""),
         "{execs}"
     );
     assert_eq!(traced("/bin/kak teardown"), "");
-    let execs = traced("/bin/nssh -c 'exit 0'");
+    let execs = traced("/bin/nssh -c \"exit 0\"");
     assert!(
         execs.lines().count() == 1 && execs.contains("\"/bin/bash\""),
         "{execs}"
@@ -57,10 +68,16 @@ fn the_usual_tools_are_not_missed() {
     let container = Container::jail_of(&image.0);
     assert_eq!(container.inside(&ask(&neighbour)), container.address());
     assert_eq!(container.inside("ls /sys/class/net"), "eth0\nlo");
-    container.outside("kak status && kak teardown; kak setup");
-    container.inside("true");
+    container.outside("kak status");
     container.stop();
     assert_eq!(container.wait(), "143");
+    // And without the entrypoint.
+    let container = Container::run(
+        &["-d", "--init", "--privileged", "--entrypoint", "sleep"],
+        &image.0,
+        &["infinity"],
+    );
+    container.outside("kak setup; nssh -c true; kak teardown; nssh -c true");
 }
 
 #[test]

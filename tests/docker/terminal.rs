@@ -80,7 +80,14 @@ fn job_control_works_in_both_kinds_of_session() {
         session.send_control('z').unwrap();
         session.exp_string("Stopped").unwrap();
         prompt(session);
-        line(session, "kill %1; wait %1; echo status=$?", "status=143");
+        let stopped =
+            "grep -l '^State:.T' $(grep -lx sleep /proc/[0-9]*/comm | sed s/comm/status/) | wc -l";
+        until("sleep is stopped", 5, || container.inside(stopped) == "1");
+        session.send_line("fg").unwrap();
+        until("sleep goes on", 5, || container.inside(stopped) == "0");
+        session.send_control('c').unwrap();
+        prompt(session);
+        line(session, "echo status=$?", "status=130");
     }
 }
 
