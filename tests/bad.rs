@@ -72,6 +72,7 @@ sandboxed! {
     fn options_are_known_and_complete() {
         refused(&["kak", "setup", "--nonsense"], 2, &["--nonsense"]);
         refused(&["kak", "setup", "-Z"], 2, &["-Z"]);
+        refused(&["kak", "setup", "word"], 2, &["word"]);
         refused(&["kak", "setup", "--name"], 2, &["--name"]);
         refused(&["kak", "setup", "--dns", "nonsense"], 2, &["nonsense"]);
         refused(&["kak", "teardown", "word"], 2, &["word"]);

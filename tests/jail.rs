@@ -130,6 +130,7 @@ line'");
             program(&["nssh", "-c", &format!("touch {dir}/x")]).says("Read-only");
         }
         assert!(!inside("cat /proc/self/mountinfo").contains("/mnt/user /mnt/user"));
+        assert_eq!(inside("grep -c nsfs /proc/self/mountinfo || true"), "0", "names of other networks");
     }
 
     fn devices_come_with_their_mounts() {

@@ -85,6 +85,44 @@ sandboxed! {
         assert_eq!(sh(&format!("nssh -c 'cat </dev/tcp/{}/{}'", uplink::THEIRS, uplink::PORT)), uplink::OURS);
     }
 
+    fn what_sh_undoes_inside_kak_sees() {
+        uplink::plug();
+        sh("mkdir /srv /data; kak setup --bind /data:/srv/data --hide srv");
+        let pid = init("USER");
+        let inner = || -> Vec<(bool, String)> {
+            let status = run("kak status").text();
+            let steps: Vec<(bool, String)> = status
+                .lines()
+                .filter_map(|line| Some((line.starts_with("ok"), line.strip_prefix("ok  ").or(line.strip_prefix("--  "))?.to_owned())))
+                .collect();
+            let first = steps.iter().position(|(_, text)| text.starts_with("mount --make-rslave")).unwrap();
+            steps[first..].to_vec()
+        };
+        let whole = inner();
+        assert!(whole.len() > 8 && whole.iter().all(|(done, _)| *done), "{whole:?}");
+        // Every mount that can be taken away from a root, topmost first.
+        let mut gone = Vec::new();
+        for (n, (_, text)) in whole.iter().enumerate().rev() {
+            let Some(target) = text.split_whitespace().filter(|word| word.starts_with("/mnt/user/")).find_map(|word| word.trim_end_matches(';').strip_prefix("/mnt/user")) else {
+                continue;
+            };
+            if target == "/usr" {
+                continue; // what does it lives there
+            }
+            // A cover may lie over others that were covered.
+            // umount2(2) by number: umount(8) would want the /proc that goes too.
+            sh(&format!("nsenter -t {pid} -m perl -e 'exit(syscall(166, q({target}), 2) != 0)'"));
+            gone.push(n);
+            for (other, (done, text)) in inner().iter().enumerate() {
+                assert_eq!(*done, !gone.contains(&other), "{text}: after umount {target}");
+            }
+        }
+        assert!(gone.len() > 8, "{gone:?} of {whole:?}");
+        let ended = program(&["kak", "setup"]).code(1);
+        assert!(ended.stderr.contains("is missing in the jail"), "{ended}");
+        sh("kak teardown; kak setup --bind /data:/srv/data --hide srv; kak status");
+    }
+
     fn the_whole_script_makes_a_jail() {
         uplink::plug();
         let before = dump();
@@ -141,6 +179,7 @@ sandboxed! {
         assert!(hooks.contains(&"postrouting"), "{hooks:?}");
         let all = serde_json::to_string(&rules).unwrap();
         assert!(all.contains("masquerade") && all.contains("10.0.0.0"), "{all}");
+        assert!(all.contains("tcp option") && all.contains("maxseg"), "no MSS clamp: {all}");
         // findmnt, out here and in there
         let mounts = json("findmnt -J -t nsfs -o TARGET,FSTYPE");
         let targets: Vec<_> = mounts["filesystems"].as_array().unwrap().iter().map(|mount| mount["target"].as_str().unwrap()).collect();

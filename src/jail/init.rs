@@ -103,8 +103,7 @@ fn build(record: &Record, plan: &Plan) -> Result<OwnedFd> {
 /// Says that the jail can be joined.
 fn ready(lock: BorrowedFd<'_>) -> rustix::io::Result<()> {
     rustix::thread::set_name(c"kak-init")?;
-    // Nobody in the jail looks into the process that came from outside.
-    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
+    // It stays dumpable: joining by pidfd would else take CAP_SYS_PTRACE, and there is nothing of the outer world in it.
     sys::lock_bytes(lock, UP)
 }
 

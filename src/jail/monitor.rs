@@ -89,7 +89,12 @@ impl Order {
 /// The life of a monitor.
 pub fn run(socket: &OwnedFd, shell: &Shell) -> ! {
     rustix::thread::set_name(c"kak-session").ok();
+    // Before there is a shell, so that its end is not missed however soon that is.
     sys::set_disposition(Signal::CHILD, Action::Default);
+    sys::set_signal_mask(&SignalSet::all_but_faults());
+    let Ok(signals) = sys::signalfd(&SignalSet::all_but_faults()) else {
+        sys::exit_now(1)
+    };
     let child = match sys::fork() {
         Ok(Some(child)) => child,
         Ok(None) => become_shell(socket, shell),
@@ -97,10 +102,6 @@ pub fn run(socket: &OwnedFd, shell: &Shell) -> ! {
             tell(socket, News::NotRun(errno.raw_os_error()));
             sys::exit_now(1)
         }
-    };
-    sys::set_signal_mask(&SignalSet::all_but_faults());
-    let Ok(signals) = sys::signalfd(&SignalSet::all_but_faults()) else {
-        sys::exit_now(1)
     };
     // Whoever reads what the shell writes gets his end of file from the shell.
     sys::close_standard();

@@ -222,7 +222,7 @@ impl fmt::Display for Cover {
                 write!(
                     f,
                     "mount -t tmpfs -o {options},size=4k,mode=755 {source} {place} && ln -s {} {link} \
-                     && mount -o remount,ro,{options} {place}",
+                     && mount -o remount,bind,ro,{options} {place}",
                     quote(target)
                 )
             }
