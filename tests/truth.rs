@@ -111,7 +111,7 @@ sandboxed! {
             }
             // A cover may lie over others that were covered.
             // umount2(2) by number: umount(8) would want the /proc that goes too.
-            sh(&format!("nsenter -t {pid} -m perl -e 'exit(syscall(166, q({target}), 2) != 0)'"));
+            sh(&format!("nsenter -t {pid} -m perl -e 'my $at = q({target}); exit(syscall(166, $at, 2) != 0)'"));
             gone.push(n);
             for (other, (done, text)) in inner().iter().enumerate() {
                 assert_eq!(*done, !gone.contains(&other), "{text}: after umount {target}");

@@ -55,8 +55,11 @@ Stands in where iproute2 is not installed; see 'kak help netns'.
     run: run_ip,
 };
 
-/// A verb and what it does. The order decides what a shortened verb means, as in ip.
-const VERBS: &[(&str, fn(&[OsString]) -> Result<u8>)] = &[
+/// What a verb does with the words after it.
+type Verb = fn(&[OsString]) -> Result<u8>;
+
+/// The verbs. The order decides what a shortened verb means, as in ip.
+const VERBS: &[(&str, Verb)] = &[
     ("list", list),
     ("show", list),
     ("lst", list),
