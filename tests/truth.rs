@@ -106,7 +106,7 @@ sandboxed! {
             let Some(target) = text.split_whitespace().filter(|word| word.starts_with("/mnt/user/")).find_map(|word| word.trim_end_matches(';').strip_prefix("/mnt/user")) else {
                 continue;
             };
-            if target == "/usr" {
+            if ["/usr", "/dev"].contains(&target) {
                 continue; // what does it lives there
             }
             // A cover may lie over others that were covered.
