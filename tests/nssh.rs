@@ -125,6 +125,8 @@ sandboxed! {
         sh("kak setup");
         run("nssh -c 'exit 3' <&- >&- 2>&-").code(3);
         run("nssh -c 'exit 3' <&-").code(3);
+        assert_eq!(sh("nssh -c 'readlink /proc/self/fd/0' <&-"), "/dev/null");
+        assert_eq!(run("nssh -c 'readlink /proc/$$/fd/0 /proc/$$/fd/1 >&2' <&- >&-").stderr, "/dev/null\n/dev/null\n");
     }
 
     fn a_terminal_is_the_same_inside() {

@@ -7,7 +7,7 @@
 //! to wait, to stop when the shell stops, and to die as it died.
 
 use std::ffi::{CString, OsStr, OsString};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, IntoRawFd as _, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -199,22 +199,29 @@ fn find(jail: &str) -> Result<Init> {
 
 /// Descriptors 0, 1 and 2 lead somewhere, and to no directory: that would be a way out of the jail.
 fn keep_standard_descriptors() -> rustix::io::Result<()> {
-    let null = || rustix::fs::open("/dev/null", OFlags::RDWR, Mode::empty());
-    let unfit = |stat: rustix::io::Result<rustix::fs::Stat>| {
+    use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout, stderr, stdin, stdout};
+    let unfit = |fd| {
+        let stat = rustix::fs::fstat(fd);
         stat.map_or(true, |stat| {
             FileType::from_raw_mode(stat.st_mode) == FileType::Directory
         })
     };
-    if unfit(rustix::fs::fstat(rustix::stdio::stdin())) {
-        rustix::stdio::dup2_stdin(null()?)?;
+    let standard: [(_, fn(OwnedFd) -> rustix::io::Result<()>); 3] = [
+        (stdin(), dup2_stdin),
+        (stdout(), dup2_stdout),
+        (stderr(), dup2_stderr),
+    ];
+    for (fd, replace) in standard {
+        if unfit(fd) {
+            let null = rustix::fs::open("/dev/null", OFlags::RDWR, Mode::empty())?;
+            if null.as_raw_fd() == fd.as_raw_fd() {
+                // It was closed, and the lowest number is the next: there it stays.
+                let _kept = null.into_raw_fd();
+            } else {
+                replace(null)?;
+            }
+        }
     }
-    if unfit(rustix::fs::fstat(rustix::stdio::stdout())) {
-        rustix::stdio::dup2_stdout(null()?)?;
-    }
-    if unfit(rustix::fs::fstat(rustix::stdio::stderr())) {
-        rustix::stdio::dup2_stderr(null()?)?;
-    }
-    sys::close_from(3);
     Ok(())
 }
 

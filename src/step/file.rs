@@ -261,7 +261,9 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
     };
     let mut text = Vec::with_capacity(4096);
     while rustix::io::read(&file, rustix::buffer::spare_capacity(&mut text)).what(what)? > 0 {
-        text.reserve(4096);
+        if text.len() == text.capacity() {
+            text.reserve(text.len());
+        }
     }
     Ok(text)
 }
