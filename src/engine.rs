@@ -20,6 +20,10 @@ pub fn setup(steps: &[Step], machine: &mut Machine, tell: Tell<'_>) -> Result<()
                 continue;
             }
             Ok(Seen::Absent) => step.act.apply(machine),
+            Ok(Seen::Torn) => step
+                .act
+                .undo(machine)
+                .and_then(|()| step.act.apply(machine)),
             Ok(Seen::Other(there)) => Err(Error::text(
                 step.act.to_string(),
                 format!("there is {there}"),
@@ -56,7 +60,7 @@ pub fn teardown(
         .filter(|step| !keep(&step.act.to_string()))
     {
         match step.act.observe(machine) {
-            Ok(Seen::Done) => match step.act.undo(machine) {
+            Ok(Seen::Done | Seen::Torn) => match step.act.undo(machine) {
                 Ok(()) => tell('-', step),
                 Err(error) => errors.push(error),
             },

@@ -127,17 +127,12 @@ pub fn prepare_dir() -> Result<()> {
     .what(|| format!("mount --make-shared {DIR}"))
 }
 
-/// Takes the run directory away, if no namespace is in it and nobody is using it. For who has made it.
-pub fn remove_dir_if_ours() -> Result<()> {
+/// Takes the run directory's mount away, if no namespace is in it and nobody is using it. For who has made it.
+pub fn unmount_dir() -> Result<()> {
     // Not lazily: who has it open, as `ip netns add` has for a moment, keeps it.
     match unmount(DIR, UnmountFlags::NOFOLLOW) {
-        Ok(()) => {}
-        Err(Errno::BUSY | Errno::INVAL) => return Ok(()),
-        Err(errno) => return Err(errno).what(|| format!("umount {DIR}")),
-    }
-    match rustix::fs::rmdir(DIR) {
-        Ok(()) | Err(Errno::NOTEMPTY | Errno::BUSY | Errno::NOENT) => Ok(()),
-        Err(errno) => Err(errno).what(|| format!("rmdir {DIR}")),
+        Ok(()) | Err(Errno::BUSY | Errno::INVAL) => Ok(()),
+        Err(errno) => Err(errno).what(|| format!("umount {DIR}")),
     }
 }
 

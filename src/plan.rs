@@ -144,6 +144,10 @@ fn outer(record: &Record) -> (Vec<Step>, Vec<String>) {
 
     steps.push(Step::new(
         "where network namespaces have their names",
+        dir(netns::DIR.into()),
+    ));
+    steps.push(Step::new(
+        "and have them for everybody who shares mounts with us",
         RunDir,
     ));
     steps.push(Step::new(

@@ -23,6 +23,8 @@ use crate::procfs;
 pub enum Seen {
     /// Nothing of it; also where what it would stand on is missing.
     Absent,
+    /// A part of it, from somebody who was killed: setup makes it anew, teardown takes it away.
+    Torn,
     /// All of it.
     Done,
     /// Something else stands in its place; the text says what.

@@ -22,6 +22,8 @@ mod sandbox;
 mod bad;
 /// Names, links, help: how the binary is called.
 mod cli;
+/// Killed half-way, at any system call.
+mod faults;
 /// What the inside of a jail looks like, and that it is the inside.
 mod jail;
 /// Setup, setup again, drift, crash, teardown.

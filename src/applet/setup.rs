@@ -254,7 +254,7 @@ fn dry_run(options: &Options) -> Result<u8> {
         for (step, seen) in engine::observe(steps, &mut machine) {
             match seen {
                 Seen::Done => print(&shown('=', step, options.verbose)),
-                Seen::Absent => print(&shown('+', step, options.verbose)),
+                Seen::Absent | Seen::Torn => print(&shown('+', step, options.verbose)),
                 Seen::Other(there) => {
                     print(&shown('!', step, options.verbose));
                     complain(&format!("kak: setup: in its place there is {there}\n"));

@@ -113,7 +113,7 @@ impl Status {
         for (step, seen) in &self.steps {
             match seen {
                 Seen::Done => writeln!(text, "ok  {step}"),
-                Seen::Absent => writeln!(text, "--  {step}"),
+                Seen::Absent | Seen::Torn => writeln!(text, "--  {step}"),
                 Seen::Other(there) => writeln!(text, "!!  {step}  # there is {there}"),
             }
             .ok();

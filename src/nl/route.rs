@@ -53,6 +53,8 @@ mod ifla {
     pub(super) const FORWARDING: Attr<u32> = attr(1);
     /// `IFLA_NET_NS_FD`.
     pub(super) const NET_NS_FD: Attr<u32> = attr(28);
+    /// `IFLA_LINK_NETNSID`.
+    pub(super) const LINK_NETNSID: Attr<i32> = attr(37);
     /// `IFLA_EXT_MASK`.
     pub(super) const EXT_MASK: Attr<u32> = attr(29);
     /// `IFLA_INFO_KIND`.
@@ -130,6 +132,8 @@ pub struct Link {
     pub up: bool,
     /// What somebody wrote on it.
     pub alias: Option<String>,
+    /// Whether the other end of the pair is in another network namespace.
+    pub peer_elsewhere: bool,
     /// Whether IPv4 packets that come by it are passed on.
     pub forwarding: bool,
 }
@@ -150,6 +154,7 @@ impl Link {
             mtu: attrs.get(ifla::MTU).unwrap_or_default(),
             up: word(8)? & UP != 0,
             alias: attrs.get(ifla::IFALIAS),
+            peer_elsewhere: attrs.get(ifla::LINK_NETNSID).is_some(),
             forwarding: attrs
                 .get(ifla::AF_SPEC)
                 .and_then(|spec| spec.get(ifla::INET)?.get(ifla::INET_CONF))

@@ -34,9 +34,8 @@ impl Action for Dir {
             return Ok(Seen::Other("not a directory".into()));
         }
         // Only a mode that lets everybody write is part of what the directory is for.
-        Ok(Seen::done(
-            self.mode & 0o002 == 0 || stat.st_mode & 0o7777 == self.mode,
-        ))
+        let right = self.mode & 0o002 == 0 || stat.st_mode & 0o7777 == self.mode;
+        Ok(if right { Seen::Done } else { Seen::Torn })
     }
 
     fn apply(&self, _: &mut Machine) -> Result<()> {
@@ -136,15 +135,17 @@ impl fmt::Display for File {
 
 impl Action for File {
     fn observe(&self, _: &mut Machine) -> Result<Seen> {
-        match lstat(&self.path)? {
-            None => Ok(Seen::Absent),
-            Some(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => {
-                // Of a file of our own that shall say something, a torn one is none.
-                let torn = self.ours && !self.text.is_empty() && read(&self.path)? != self.text;
-                Ok(Seen::done(!torn))
-            }
-            Some(_) => Ok(Seen::Other("not a regular file".into())),
+        let Some(stat) = lstat(&self.path)? else {
+            // What somebody had written who was killed before he could put it in its place.
+            let torn = lstat(&beside(&self.path))?.is_some();
+            return Ok(if torn { Seen::Torn } else { Seen::Absent });
+        };
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Ok(Seen::Other("not a regular file".into()));
         }
+        // Of a file of our own that shall say something, one that says something else is none.
+        let torn = self.ours && !self.text.is_empty() && read(&self.path)? != self.text;
+        Ok(if torn { Seen::Torn } else { Seen::Done })
     }
 
     fn apply(&self, _: &mut Machine) -> Result<()> {
@@ -152,6 +153,7 @@ impl Action for File {
     }
 
     fn undo(&self, _: &mut Machine) -> Result<()> {
+        remove(&beside(&self.path))?;
         if self.ours || read(&self.path)? == self.text {
             remove(&self.path)?;
         }
@@ -271,8 +273,7 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
 /// Gives a file this content: whole or not at all where it can be renamed into place, in place where it is a mount
 /// point (rename(2): EBUSY).
 fn replace(path: &Path, text: &[u8], mode: Mode) -> rustix::io::Result<()> {
-    let mut new = path.as_os_str().to_owned();
-    new.push(".kak-new");
+    let new = beside(path);
     let flags =
         OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let written = fs::open(&new, flags, Mode::from_raw_mode(0o600)).and_then(|file| {
@@ -289,6 +290,13 @@ fn replace(path: &Path, text: &[u8], mode: Mode) -> rustix::io::Result<()> {
     let file = fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
     write_all(&file, text)?;
     fs::ftruncate(&file, u64::try_from(text.len()).unwrap_or(u64::MAX))
+}
+
+/// Where a file's new content is written before it is put in its place.
+fn beside(path: &Path) -> PathBuf {
+    let mut new = path.as_os_str().to_owned();
+    new.push(".kak-new");
+    new.into()
 }
 
 /// Writes all of it.

@@ -118,6 +118,8 @@ impl Action for Veth {
         Ok(match link {
             None => Seen::Absent,
             Some(link) if link.alias.as_deref() == Some(self.alias.as_str()) => Seen::Done,
+            // Made, and its maker killed before he could write on it whose it is.
+            Some(link) if link.alias.is_none() && link.peer_elsewhere => Seen::Torn,
             Some(_) => Seen::Other(format!("a link {} that is not kak's", self.name)),
         })
     }

@@ -8,7 +8,7 @@ use super::{Action, Machine, Seen};
 use crate::error::Result;
 use crate::netns;
 
-/// The run directory, with propagation of its own so that a name made in one mount namespace is one in all.
+/// The run directory as a mount, with propagation of its own so that a name made in one mount namespace is one in all.
 pub struct RunDir;
 
 impl fmt::Display for RunDir {
@@ -16,7 +16,7 @@ impl fmt::Display for RunDir {
         let dir = netns::DIR;
         write!(
             f,
-            "mkdir -p {dir} && mount --bind {dir} {dir} && mount --make-private {dir} && mount --make-shared {dir}"
+            "mount --bind {dir} {dir} && mount --make-private {dir} && mount --make-shared {dir}"
         )
     }
 }
@@ -24,9 +24,18 @@ impl fmt::Display for RunDir {
 impl Action for RunDir {
     fn observe(&self, _: &mut Machine) -> Result<Seen> {
         let mounts = crate::procfs::mounts(&super::file::read(Path::new("/proc/self/mountinfo"))?);
-        Ok(Seen::done(mounts.iter().any(|mount| {
-            mount.point == Path::new(netns::DIR) && mount.shared
-        })))
+        Ok(
+            match mounts
+                .iter()
+                .rev()
+                .find(|mount| mount.point == Path::new(netns::DIR))
+            {
+                None => Seen::Absent,
+                // A file system of somebody's own is used as it is.
+                Some(mount) if mount.shared || mount.root == Path::new("/") => Seen::Done,
+                Some(_) => Seen::Torn,
+            },
+        )
     }
 
     fn apply(&self, _: &mut Machine) -> Result<()> {
@@ -34,7 +43,7 @@ impl Action for RunDir {
     }
 
     fn undo(&self, _: &mut Machine) -> Result<()> {
-        netns::remove_dir_if_ours()
+        netns::unmount_dir()
     }
 }
 
@@ -54,8 +63,9 @@ impl Action for NetNs {
     fn observe(&self, _: &mut Machine) -> Result<Seen> {
         Ok(match netns::state(OsStr::new(&self.name))? {
             netns::State::Namespace => Seen::Done,
-            // A file that lost its namespace with an earlier life of the machine is replaced.
-            netns::State::Ghost | netns::State::Absent => Seen::Absent,
+            // A file that lost its namespace, or did not get one.
+            netns::State::Ghost => Seen::Torn,
+            netns::State::Absent => Seen::Absent,
             netns::State::Foreign => Seen::Other(format!(
                 "{}/{} that is not a network namespace",
                 netns::DIR,

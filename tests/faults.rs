@@ -1,0 +1,121 @@
+//! Setup and teardown that are killed half-way: one further run brings the machine where a clean run would have.
+
+use std::collections::BTreeMap;
+
+use crate::sandbox::*;
+
+/// A jail's whole life: keeper, init and a session, to the end.
+const LIFE: [&str; 4] = ["kak", "setup", "--", "/bin/true"];
+
+/// The points at which a life can be killed: each system call's name, and which of the calls of that name by the same
+/// process it is, which is how strace counts.
+fn points() -> Vec<(String, usize)> {
+    sh("mkdir /tmp/calls");
+    program(
+        &[
+            &[
+                "strace",
+                "-ff",
+                "-qq",
+                "-e",
+                "signal=none",
+                "-o",
+                "/tmp/calls/of",
+            ],
+            &LIFE[..],
+        ]
+        .concat(),
+    )
+    .code(0);
+    let mut most: BTreeMap<String, usize> = BTreeMap::new();
+    for file in std::fs::read_dir("/tmp/calls").unwrap() {
+        let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        for name in text
+            .lines()
+            .filter_map(|line| Some(line.split_once('(')?.0))
+        {
+            *counts.entry(name).or_default() += 1;
+        }
+        for (name, count) in counts {
+            let most = most.entry(name.to_owned()).or_default();
+            *most = count.max(*most);
+        }
+    }
+    sh("rm -r /tmp/calls");
+    most.into_iter()
+        .flat_map(|(name, most)| (1..=most).map(move |nth| (name.clone(), nth)))
+        .collect()
+}
+
+/// Kills a life at every `stride`th point from `first` on, and looks what one further setup, or a teardown alone, makes
+/// of it.
+fn survive(first: usize, stride: usize) {
+    uplink::plug();
+    let before = dump();
+    let all = points();
+    assert_same("a life without a fault", &before, &dump());
+    let mut killed = 0;
+    let mine: Vec<_> = all.iter().skip(first).step_by(stride).collect();
+    for (n, (name, nth)) in mine.iter().enumerate() {
+        let inject = format!("inject={name}:signal=SIGKILL:when={nth}");
+        let strace = [
+            "timeout",
+            "20",
+            "strace",
+            "-f",
+            "-qq",
+            "-o",
+            "/dev/null",
+            "-e",
+            &inject,
+        ];
+        let ended = program(&[&strace[..], &LIFE[..]].concat());
+        killed += usize::from(ended.status.code() != Some(0));
+        if n % 2 == 0 {
+            let again = run("kak setup");
+            assert_eq!(
+                again.status.code(),
+                Some(0),
+                "setup after a kill at {name} {nth}: {again}"
+            );
+            let status = run("kak status");
+            assert_eq!(
+                status.status.code(),
+                Some(0),
+                "after a kill at {name} {nth}: {status}"
+            );
+        }
+        let teardown = run("kak teardown");
+        assert_eq!(
+            teardown.status.code(),
+            Some(0),
+            "teardown after a kill at {name} {nth}: {teardown}"
+        );
+        assert_same(&format!("killed at {name} {nth}"), &before, &dump());
+    }
+    // A session that is killed is one that ends, and a jail that is killed at its end has ended.
+    assert!(
+        killed * 2 > mine.len(),
+        "killed only at {killed} of {} points",
+        mine.len()
+    );
+}
+
+sandboxed! {
+    fn killed_at_any_call_1() {
+        survive(0, 8);
+    }
+
+    fn killed_at_any_call_2() {
+        survive(2, 8);
+    }
+
+    fn killed_at_any_call_3() {
+        survive(5, 8);
+    }
+
+    fn killed_at_any_call_4() {
+        survive(7, 8);
+    }
+}
