@@ -142,6 +142,12 @@ fn outer(record: &Record) -> (Vec<Step>, Vec<String>) {
         notes.push("/etc is read-only: the jail uses the outer resolv.conf, and nssh is not put into /etc/shells".into());
     }
 
+    if only_loopback(&facts.resolvers) {
+        notes.push(
+            "the outer resolvers are loopback addresses, which the jail does not reach: name others with --dns".into(),
+        );
+    }
+
     steps.push(Step::new(
         "where network namespaces have their names",
         dir(netns::DIR.into()),
@@ -441,7 +447,50 @@ fn covers(record: &Record, steps: &mut Vec<Step>) {
     }
 }
 
+/// Whether a resolv.conf (resolv.conf(5)) has resolvers, and none that another network namespace could reach.
+fn only_loopback(text: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(text);
+    let mut resolvers = text
+        .lines()
+        .filter_map(|line| {
+            line.strip_prefix("nameserver")?
+                .trim()
+                .parse::<std::net::IpAddr>()
+                .ok()
+        })
+        .peekable();
+    resolvers.peek().is_some() && resolvers.all(|address| address.is_loopback())
+}
+
 /// A path of the jail, below its root.
 fn inside(root: &Path, path: &Path) -> PathBuf {
     root.join(path.strip_prefix("/").unwrap_or(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_steps_are_the_state() {
+        let record = crate::record::tests::sample();
+        let plan = Plan::new(&record);
+        let state = Plan::state("USER", record.text());
+        assert_eq!(state.len(), STATE);
+        for (planned, step) in plan.outer.iter().zip(&state) {
+            assert_eq!(planned.act.to_string(), step.act.to_string());
+        }
+    }
+
+    #[test]
+    fn whom_a_jail_cannot_ask() {
+        assert!(only_loopback(
+            b"# Docker\nnameserver 127.0.0.11\noptions ndots:0\n"
+        ));
+        assert!(only_loopback(b"nameserver 127.0.0.53\nnameserver ::1\n"));
+        assert!(!only_loopback(
+            b"nameserver 127.0.0.1\nnameserver 192.0.2.53\n"
+        ));
+        assert!(!only_loopback(b"search example.org\n"));
+    }
 }

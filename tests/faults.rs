@@ -103,8 +103,12 @@ fn survive(first: usize, stride: usize) {
 }
 
 sandboxed! {
-    fn killed_at_any_call_1() {
+    fn killed_at_any_call_0() {
         survive(0, 8);
+    }
+
+    fn killed_at_any_call_1() {
+        survive(1, 8);
     }
 
     fn killed_at_any_call_2() {
@@ -112,10 +116,22 @@ sandboxed! {
     }
 
     fn killed_at_any_call_3() {
-        survive(5, 8);
+        survive(3, 8);
     }
 
     fn killed_at_any_call_4() {
+        survive(4, 8);
+    }
+
+    fn killed_at_any_call_5() {
+        survive(5, 8);
+    }
+
+    fn killed_at_any_call_6() {
+        survive(6, 8);
+    }
+
+    fn killed_at_any_call_7() {
         survive(7, 8);
     }
 }
