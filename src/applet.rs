@@ -18,7 +18,7 @@ use std::path::Path;
 
 use rustix::io::Errno;
 
-use crate::error::{Error, Result, What as _};
+use crate::error::{Error, Result, What as _, complain};
 use crate::sys;
 
 /// How an applet was called.
@@ -69,11 +69,6 @@ pub fn print(text: &str) {
     out.write_all(text.as_bytes())
         .and_then(|()| out.flush())
         .ok();
-}
-
-/// Prints on standard error.
-pub fn complain(text: &str) {
-    std::io::stderr().write_all(text.as_bytes()).ok();
 }
 
 /// An option that the applet does not have; for `--help` (and `-h`) the request for its help.

@@ -280,6 +280,12 @@ fn sentence(errno: Errno) -> String {
         .to_owned()
 }
 
+/// Prints on standard error.
+pub fn complain(text: &str) {
+    use std::io::Write as _;
+    std::io::stderr().write_all(text.as_bytes()).ok();
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

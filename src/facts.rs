@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{Access, FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -192,6 +192,16 @@ fn entries(config: &Config) -> Result<Vec<Entry>> {
     Ok(entries)
 }
 
+/// Whether a path of the jail is in a directory of its own, where kak may make things: hidden, or unknown outside.
+pub fn is_own(config: &Config, entries: &[Entry], path: &Path) -> bool {
+    let Some(top) = path.components().nth(1).map(Component::as_os_str) else {
+        return false;
+    };
+    OWN.iter().any(|(own, _)| top == *own)
+        || config.hide.iter().any(|hidden| top == hidden)
+        || !(top == "proc" || top == "sys" || entries.iter().any(|entry| top == entry.name))
+}
+
 /// Whether a bind is one of a directory; an error where it cannot be made.
 fn bound_dir(config: &Config, entries: &[Entry], bind: &Bind) -> Result<bool> {
     let what = || format!("--bind {}", quote(bind.to_word()));
@@ -208,7 +218,7 @@ fn bound_dir(config: &Config, entries: &[Entry], bind: &Bind) -> Result<bool> {
             format!("there is no {}", quote(&bind.source)),
         ));
     };
-    if !crate::plan::is_own(config, entries, &bind.target) {
+    if !is_own(config, entries, &bind.target) {
         // The place is in a directory of the machine's, where kak makes nothing.
         match is_dir(&bind.target)? {
             None => {
@@ -228,6 +238,21 @@ fn bound_dir(config: &Config, entries: &[Entry], bind: &Bind) -> Result<bool> {
         }
     }
     Ok(dir)
+}
+
+/// Whether a resolv.conf (resolv.conf(5)) has resolvers, and none that another network namespace could reach.
+pub fn only_loopback(text: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(text);
+    let mut resolvers = text
+        .lines()
+        .filter_map(|line| {
+            line.strip_prefix("nameserver")?
+                .trim()
+                .parse::<std::net::IpAddr>()
+                .ok()
+        })
+        .peekable();
+    resolvers.peek().is_some() && resolvers.all(|address| address.is_loopback())
 }
 
 /// The jail's shell.
@@ -392,5 +417,17 @@ mod tests {
         assert_eq!(link_name("elevenchars"), "kak-elevenchars");
         let long = link_name("a-name-of-more-than-eleven");
         assert!(long.len() <= 15 && long != link_name("a-name-of-more-than-twelve"));
+    }
+
+    #[test]
+    fn whom_a_jail_cannot_ask() {
+        assert!(only_loopback(
+            b"# Docker\nnameserver 127.0.0.11\noptions ndots:0\n"
+        ));
+        assert!(only_loopback(b"nameserver 127.0.0.53\nnameserver ::1\n"));
+        assert!(!only_loopback(
+            b"nameserver 127.0.0.1\nnameserver 192.0.2.53\n"
+        ));
+        assert!(!only_loopback(b"search example.org\n"));
     }
 }

@@ -5,16 +5,19 @@
 //! everybody who may open that file which process holds the lock, in the asker's own PID namespace, and drops the lock
 //! the instant that process is gone: no pid file can be stale, no name can be imitated, nothing has to be cleaned up.
 //!
-//! 1. Who changes what a jail stands on holds [`Lock`], and is a process that no terminal can stop ([`keeper::apart`]).
-//! 2. The [`keeper`] makes the outer steps, starts [`init`], and is the parent with which it dies.
+//! 1. Who changes what a jail stands on holds [`Lock`], and is a process that no terminal can stop ([`process::apart`]).
+//! 2. The [`keeper`] makes the outer steps ([`build`]), starts [`init`], and is the parent with which it dies.
 //! 3. A [`session`] joins init's namespaces with one setns and leaves a [`monitor`] there as the parent of its shell.
 //! 4. Init is asked to end by signals that only somebody outside can send it.
 
+pub mod build;
 pub mod entrypoint;
 pub mod init;
 pub mod keeper;
 pub mod monitor;
+pub mod process;
 pub mod session;
+pub mod shell;
 pub mod terminal;
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};

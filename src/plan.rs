@@ -15,25 +15,43 @@
 //!
 //! Order is the only dependency. The lists are a pure function of the record.
 
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
-use crate::config::{Config, OWN};
-use crate::facts::{ETHERNET_MTU, Entry, Kind, link_name};
+use crate::config::OWN;
+use crate::facts::{ETHERNET_MTU, Kind, is_own, link_name, only_loopback};
 use crate::netns;
 use crate::record::{self, Record};
 use crate::step::file::{Dir, File, Line, Symlink};
 use crate::step::forwarding::Forwarding;
 use crate::step::link::{Address, DefaultRoute, Place, Up, Veth};
-use crate::step::mount::{Bind, Cover, Fresh, Pivot, Resolvers, Root, Slave};
+use crate::step::mount::{Bind, Cover, Fresh, Pivot, Resolvers, Root, Slave, inside};
 use crate::step::nat::Nat;
 use crate::step::netns::{NetNs, RunDir};
-use crate::step::{Side, Step};
+use crate::step::{Action, Side, Step};
 
 /// The path under which nssh is a login shell.
 const NSSH: &str = "/bin/nssh";
 
 /// The jail's side of the link.
 const JAIL_LINK: &str = "eth0";
+
+/// A list that grows.
+struct Steps(Vec<Step>);
+
+impl Steps {
+    /// Appends a step.
+    fn add(&mut self, why: &'static str, act: impl Action + 'static) {
+        self.0.push(step(why, act));
+    }
+}
+
+/// A step of the plan.
+fn step(why: &'static str, act: impl Action + 'static) -> Step {
+    Step {
+        why,
+        act: Box::new(act),
+    }
+}
 
 /// How many of the outer steps are kak's own state, in `/run/kak/JAIL`.
 pub const STATE: usize = 4;
@@ -69,37 +87,27 @@ impl Plan {
             ours: true,
         };
         vec![
-            Step::new(
+            step(
                 "what kak knows of this jail is for root alone",
                 Dir {
                     path: state.clone(),
                     mode: 0o700,
                 },
             ),
-            Step::new(
+            step(
                 "the facts that this plan is made of: teardown and status work on them",
                 file("record", record),
             ),
-            Step::new(
+            step(
                 "the kernel's lock table on this file will say which process is init",
                 file("lock", Vec::new()),
             ),
-            Step::new(
+            step(
                 "what the jail's keeper has to say when nobody listens",
                 file("log", Vec::new()),
             ),
         ]
     }
-}
-
-/// Whether a path of the jail is in a directory of its own, where kak may make things: hidden, or unknown outside.
-pub fn is_own(config: &Config, entries: &[Entry], path: &Path) -> bool {
-    let Some(top) = path.components().nth(1).map(Component::as_os_str) else {
-        return false;
-    };
-    OWN.iter().any(|(own, _)| top == *own)
-        || config.hide.iter().any(|hidden| top == hidden)
-        || !(top == "proc" || top == "sys" || entries.iter().any(|entry| top == entry.name))
 }
 
 /// The steps that last.
@@ -108,18 +116,15 @@ fn outer(record: &Record) -> (Vec<Step>, Vec<String>) {
     let jail = config.jail.as_str();
     let mut notes = Vec::new();
 
-    let mut steps = Plan::state(jail, record.text());
+    let mut steps = Steps(Plan::state(jail, record.text()));
     root_dir(record, &mut steps);
     if facts.etc_writable {
         let own = Path::new("/etc/netns").join(jail);
-        steps.push(Step::new(
+        steps.add(
             "where `ip netns` also looks for a namespace's own files",
             dir("/etc/netns".into()),
-        ));
-        steps.push(Step::new(
-            "the files that this jail has of its own",
-            dir(own.clone()),
-        ));
+        );
+        steps.add("the files that this jail has of its own", dir(own.clone()));
         let text = facts.resolvers.clone();
         let file = File {
             path: own.join("resolv.conf"),
@@ -127,16 +132,16 @@ fn outer(record: &Record) -> (Vec<Step>, Vec<String>) {
             text,
             ours: false,
         };
-        steps.push(Step::new(
+        steps.add(
             "the jail's resolvers; a file that is there already is used as it is",
             file,
-        ));
+        );
         if !facts.has_resolv {
             let path = "/etc/resolv.conf".into();
-            steps.push(Step::new(
+            steps.add(
                 "there is none, and a mount needs a place",
                 File::mount_point(path),
-            ));
+            );
         }
     } else {
         notes.push("/etc is read-only: the jail uses the outer resolv.conf, and nssh is not put into /etc/shells".into());
@@ -148,18 +153,15 @@ fn outer(record: &Record) -> (Vec<Step>, Vec<String>) {
         );
     }
 
-    steps.push(Step::new(
+    steps.add(
         "where network namespaces have their names",
         dir(netns::DIR.into()),
-    ));
-    steps.push(Step::new(
+    );
+    steps.add(
         "and have them for everybody who shares mounts with us",
         RunDir,
-    ));
-    steps.push(Step::new(
-        "a network of the jail's own",
-        NetNs { name: jail.into() },
-    ));
+    );
+    steps.add("a network of the jail's own", NetNs { name: jail.into() });
     network(record, &mut steps, &mut notes);
 
     if facts.etc_writable {
@@ -168,13 +170,13 @@ fn outer(record: &Record) -> (Vec<Step>, Vec<String>) {
             line: NSSH.into(),
             unterminated: facts.shells_unterminated,
         };
-        steps.push(Step::new("nssh may be a login shell", shells));
+        steps.add("nssh may be a login shell", shells);
     }
-    (steps, notes)
+    (steps.0, notes)
 }
 
 /// The jail's root, its own directories and its mount points.
-fn root_dir(record: &Record, steps: &mut Vec<Step>) {
+fn root_dir(record: &Record, steps: &mut Steps) {
     let Record { config, facts, .. } = record;
     let root = &config.root;
     for ancestor in root
@@ -185,47 +187,38 @@ fn root_dir(record: &Record, steps: &mut Vec<Step>) {
         .into_iter()
         .rev()
     {
-        steps.push(Step::new(
-            "the way to the jail's root",
-            dir(ancestor.into()),
-        ));
+        steps.add("the way to the jail's root", dir(ancestor.into()));
     }
-    steps.push(Step::new(
+    steps.add(
         "everything that the jail sees is put together here",
         dir(root.clone()),
-    ));
+    );
     for (own, mode) in OWN {
         let path = root.join(own);
-        steps.push(Step::new(
-            "hidden: the jail has one of its own",
-            Dir { path, mode },
-        ));
+        steps.add("hidden: the jail has one of its own", Dir { path, mode });
     }
     for hidden in &config.hide {
-        steps.push(Step::new(
+        steps.add(
             "hidden: the jail has one of its own",
             dir(root.join(hidden)),
-        ));
+        );
     }
     for kernel in ["proc", "sys"] {
-        steps.push(Step::new(
-            "the kernel will be seen here",
-            dir(root.join(kernel)),
-        ));
+        steps.add("the kernel will be seen here", dir(root.join(kernel)));
     }
     for entry in &facts.entries {
         let path = root.join(&entry.name);
-        steps.push(match &entry.kind {
-            Kind::Dir => Step::new("the outer directory will be seen here", dir(path)),
-            Kind::File => Step::new("the outer file will be seen here", File::mount_point(path)),
-            Kind::Link(target) => Step::new(
-                "a link outside is the same link inside",
-                Symlink {
-                    path,
-                    target: target.clone(),
-                },
-            ),
-        });
+        match &entry.kind {
+            Kind::Dir => steps.add("the outer directory will be seen here", dir(path)),
+            Kind::File => steps.add("the outer file will be seen here", File::mount_point(path)),
+            Kind::Link(target) => {
+                let target = target.clone();
+                steps.add(
+                    "a link outside is the same link inside",
+                    Symlink { path, target },
+                );
+            }
+        }
     }
     for (bind, is_dir) in config
         .binds
@@ -244,14 +237,14 @@ fn root_dir(record: &Record, steps: &mut Vec<Step>) {
             .rev()
             .skip_while(|path| OWN.iter().any(|(own, _)| *path == root.join(own)))
         {
-            steps.push(Step::new("the way to what is bound", dir(between.into())));
+            steps.add("the way to what is bound", dir(between.into()));
         }
         let why = "what is bound will be seen here";
-        steps.push(if *is_dir {
-            Step::new(why, dir(target))
+        if *is_dir {
+            steps.add(why, dir(target));
         } else {
-            Step::new(why, File::mount_point(target))
-        });
+            steps.add(why, File::mount_point(target));
+        }
     }
 }
 
@@ -261,7 +254,7 @@ fn dir(path: PathBuf) -> Dir {
 }
 
 /// The steps of the network.
-fn network(record: &Record, steps: &mut Vec<Step>, notes: &mut Vec<String>) {
+fn network(record: &Record, steps: &mut Steps, notes: &mut Vec<String>) {
     let Record { config, facts, .. } = record;
     let name = link_name(&config.jail);
     let place = |side, link: &str| Place {
@@ -277,11 +270,8 @@ fn network(record: &Record, steps: &mut Vec<Step>, notes: &mut Vec<String>) {
         prefix: subnet.prefix,
     };
 
-    steps.push(Step::new(
-        "the jail can talk to itself",
-        Up(place(Side::Jail, "lo")),
-    ));
-    steps.push(Step::new(
+    steps.add("the jail can talk to itself", Up(place(Side::Jail, "lo")));
+    steps.add(
         "a cable: one end stays here, the other is plugged into the jail",
         Veth {
             name: name.clone(),
@@ -293,36 +283,33 @@ fn network(record: &Record, steps: &mut Vec<Step>, notes: &mut Vec<String>) {
                 .as_ref()
                 .map_or(ETHERNET_MTU, |uplink| uplink.mtu),
         },
-    ));
-    steps.push(Step::new(
-        "this end's address, the jail's gateway",
-        address(&outer, 1),
-    ));
-    steps.push(Step::new("this end is plugged in", Up(outer)));
-    steps.push(Step::new("the jail's address", address(&inner, 2)));
-    steps.push(Step::new("the jail's end is plugged in", Up(inner.clone())));
-    steps.push(Step::new(
+    );
+    steps.add("this end's address, the jail's gateway", address(&outer, 1));
+    steps.add("this end is plugged in", Up(outer));
+    steps.add("the jail's address", address(&inner, 2));
+    steps.add("the jail's end is plugged in", Up(inner.clone()));
+    steps.add(
         "everything else is reached through this machine",
         DefaultRoute {
             place: inner,
             via: gateway,
         },
-    ));
+    );
     if config.nat {
         let uplink = facts.uplink.iter().map(|uplink| uplink.name.clone());
         let links = [name.clone()].into_iter().chain(uplink).collect();
-        steps.push(Step::new(
+        steps.add(
             "the machine passes the jail's packets on",
             Forwarding { links },
-        ));
-        steps.push(Step::new(
+        );
+        steps.add(
             "and lends them its address on the way out",
             Nat {
                 table: name.clone(),
                 subnet,
                 link: name,
             },
-        ));
+        );
     }
     if facts.uplink.is_none() {
         notes.push(
@@ -342,27 +329,26 @@ fn inner(record: &Record) -> Vec<Step> {
         read_only: false,
     };
 
-    let mut steps = vec![
-        Step::new(
-            "nothing that is mounted or unmounted from here on is seen outside",
-            Slave,
-        ),
-        Step::new(
-            "the jail's root has to be a mount",
-            Root { path: root.clone() },
-        ),
-    ];
+    let mut steps = Steps(Vec::new());
+    steps.add(
+        "nothing that is mounted or unmounted from here on is seen outside",
+        Slave,
+    );
+    steps.add(
+        "the jail's root has to be a mount",
+        Root { path: root.clone() },
+    );
     for entry in facts
         .entries
         .iter()
         .filter(|entry| !matches!(entry.kind, Kind::Link(_)))
     {
-        steps.push(Step::new(
+        steps.add(
             "as it is outside, with all that is mounted in it",
             bind(Path::new("/").join(&entry.name)),
-        ));
+        );
     }
-    steps.push(Step::new(
+    steps.add(
         "the jail's own processes",
         Fresh {
             kind: "proc",
@@ -370,8 +356,8 @@ fn inner(record: &Record) -> Vec<Step> {
             target: "/proc",
             read_only: false,
         },
-    ));
-    steps.push(Step::new(
+    );
+    steps.add(
         "the jail's own network devices",
         Fresh {
             kind: "sysfs",
@@ -379,45 +365,45 @@ fn inner(record: &Record) -> Vec<Step> {
             target: "/sys",
             read_only: facts.sys_read_only,
         },
-    ));
+    );
     for path in &facts.submounts {
-        steps.push(Step::new(
+        steps.add(
             "what was mounted there outside, masks too, is inside",
             bind(path.clone()),
-        ));
+        );
     }
     for wanted in &config.binds {
         let (source, target) = (wanted.source.clone(), wanted.target.clone());
-        let step = Bind {
+        let bound = Bind {
             source,
             target,
             root: root.clone(),
             read_only: wanted.read_only,
         };
-        steps.push(Step::new("asked for", step));
+        steps.add("asked for", bound);
     }
     if facts.etc_writable {
         let source = Path::new("/etc/netns")
             .join(&config.jail)
             .join("resolv.conf");
-        steps.push(Step::new(
+        steps.add(
             "the jail's resolvers",
             Resolvers {
                 source,
                 root: root.clone(),
             },
-        ));
+        );
     }
     covers(record, &mut steps);
-    steps.push(Step::new(
+    steps.add(
         "the jail's root becomes the root, and the outer one is let go",
         Pivot { root: root.clone() },
-    ));
-    steps
+    );
+    steps.0
 }
 
 /// What the jail does not see.
-fn covers(record: &Record, steps: &mut Vec<Step>) {
+fn covers(record: &Record, steps: &mut Steps) {
     let Record { config, facts, .. } = record;
     let root = &config.root;
     let cover = |target: PathBuf, detach| Cover {
@@ -426,11 +412,11 @@ fn covers(record: &Record, steps: &mut Vec<Step>) {
         detach,
         link: None,
     };
-    steps.push(Step::new(
+    steps.add(
         "the names of other networks are not the jail's",
         cover(netns::DIR.into(), true),
-    ));
-    steps.push(Step::new(
+    );
+    steps.add(
         "nor is what kak knows; only the real shell is told",
         Cover {
             root: root.clone(),
@@ -438,33 +424,13 @@ fn covers(record: &Record, steps: &mut Vec<Step>) {
             detach: false,
             link: Some(("shell", facts.shell.clone())),
         },
-    ));
+    );
     if !is_own(config, &facts.entries, root) {
-        steps.push(Step::new(
+        steps.add(
             "nor is the place where its root was put together",
             cover(root.clone(), false),
-        ));
+        );
     }
-}
-
-/// Whether a resolv.conf (resolv.conf(5)) has resolvers, and none that another network namespace could reach.
-fn only_loopback(text: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(text);
-    let mut resolvers = text
-        .lines()
-        .filter_map(|line| {
-            line.strip_prefix("nameserver")?
-                .trim()
-                .parse::<std::net::IpAddr>()
-                .ok()
-        })
-        .peekable();
-    resolvers.peek().is_some() && resolvers.all(|address| address.is_loopback())
-}
-
-/// A path of the jail, below its root.
-fn inside(root: &Path, path: &Path) -> PathBuf {
-    root.join(path.strip_prefix("/").unwrap_or(path))
 }
 
 #[cfg(test)]
@@ -473,24 +439,12 @@ mod tests {
 
     #[test]
     fn the_first_steps_are_the_state() {
-        let record = crate::record::tests::sample();
+        let record = record::tests::sample();
         let plan = Plan::new(&record);
         let state = Plan::state("USER", record.text());
         assert_eq!(state.len(), STATE);
         for (planned, step) in plan.outer.iter().zip(&state) {
             assert_eq!(planned.act.to_string(), step.act.to_string());
         }
-    }
-
-    #[test]
-    fn whom_a_jail_cannot_ask() {
-        assert!(only_loopback(
-            b"# Docker\nnameserver 127.0.0.11\noptions ndots:0\n"
-        ));
-        assert!(only_loopback(b"nameserver 127.0.0.53\nnameserver ::1\n"));
-        assert!(!only_loopback(
-            b"nameserver 127.0.0.1\nnameserver 192.0.2.53\n"
-        ));
-        assert!(!only_loopback(b"search example.org\n"));
     }
 }

@@ -10,10 +10,8 @@ use std::path::{Path, PathBuf};
 use crate::config::{self, Bind, Config, Subnet};
 use crate::error::{Error, Result, What as _};
 use crate::facts::{Entry, Facts, Kind, Uplink};
-use crate::plan::Plan;
 use crate::procfs::{escape, unescape};
-use crate::step::forwarding::Forwarding;
-use crate::step::{Machine, Seen, file};
+use crate::step::file;
 
 /// Where all jails have their state.
 pub const DIR: &str = "/run/kak";
@@ -30,52 +28,6 @@ pub struct Record {
 }
 
 impl Record {
-    /// A new record: the options, the machine as it is, and what is there already.
-    pub fn new(config: Config) -> Result<Self> {
-        let facts = Facts::gather(&config)?;
-        let mut record = Self {
-            config,
-            facts,
-            found: BTreeSet::new(),
-        };
-        let mut machine = Machine::new(&record.config.jail);
-        for step in Plan::new(&record).outer {
-            // What cannot be looked at yet cannot have been there.
-            if step
-                .act
-                .observe(&mut machine)
-                .is_ok_and(|seen| seen == Seen::Done)
-            {
-                record.found.insert(step.act.to_string());
-            }
-        }
-        // What another jail made is as much this one's as that one's: the last of them takes it back.
-        for other in others(&record.config.jail) {
-            for step in Plan::new(&other).outer {
-                let text = step.act.to_string();
-                if !other.found.contains(&text) {
-                    record.found.remove(&text);
-                }
-            }
-        }
-        Ok(record)
-    }
-
-    /// The steps of other jails that stand on the same things, as text.
-    pub fn shared(&self) -> BTreeSet<String> {
-        others(&self.config.jail)
-            .iter()
-            .flat_map(|other| Plan::new(other).outer)
-            .map(|step| step.act.to_string())
-            .collect()
-    }
-
-    /// Counts the switches of the kernel as found: they were those of another life of the machine, and this one's are
-    /// not the jail's.
-    pub fn forget_kernel(&mut self) {
-        self.found.insert(Forwarding::TEXT.to_owned());
-    }
-
     /// Reads a jail's record; none where it has none.
     pub fn read(jail: &str) -> Result<Option<Self>> {
         let path = dir(jail).join("record");
@@ -247,7 +199,7 @@ pub fn dir(jail: &str) -> PathBuf {
 }
 
 /// The records of the other jails. One that cannot be read counts for nothing here: its own commands tell.
-fn others(jail: &str) -> Vec<Record> {
+pub fn others(jail: &str) -> Vec<Record> {
     jails()
         .unwrap_or_default()
         .iter()

@@ -61,16 +61,6 @@ pub struct Step {
     pub act: Box<dyn Action>,
 }
 
-impl Step {
-    /// A step of a plan.
-    pub fn new(why: &'static str, act: impl Action + 'static) -> Self {
-        Self {
-            why,
-            act: Box::new(act),
-        }
-    }
-}
-
 /// What steps work with: sockets into the outer and the jail's network namespace, opened when first needed and never
 /// moved, and the jail's mounts as they are seen from where kak stands.
 pub struct Machine {

@@ -10,9 +10,10 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind_recursive, mount_change};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags};
 
-use super::{Applet, Call, complain, print};
-use crate::error::{Error, Result, What as _};
+use super::{Applet, Call, print};
+use crate::error::{Error, Result, What as _, complain};
 use crate::jail::session;
+use crate::jail::shell::{Environment, c_string, search};
 use crate::netns::{self, State};
 use crate::procfs;
 use crate::step::{file, quote};
@@ -177,23 +178,15 @@ fn exec(words: &[OsString]) -> Result<u8> {
     replace_sys(name)?;
     bind_files(name)?;
 
-    let path = std::env::var_os("PATH");
-    let paths = session::search(command, path.as_deref())?;
+    let mut env = Environment::of_caller();
+    let paths = search(command, env.get("PATH"))?;
     let argv: Vec<CString> = words
         .iter()
         .skip(1)
-        .map(|word| session::c_string(word))
+        .map(|word| c_string(word))
         .collect::<Result<_>>()?;
-    let variables = std::env::vars_os().filter(|(variable, _)| variable != "KAK_NETNS");
-    let env: Vec<CString> = variables
-        .chain([("KAK_NETNS".into(), name.clone())])
-        .map(|(mut variable, value)| {
-            variable.push("=");
-            variable.push(value);
-            session::c_string(&variable)
-        })
-        .collect::<Result<_>>()?;
-    let errno = sys::execute(&paths, &argv, &env);
+    env.set("KAK_NETNS", name.clone());
+    let errno = sys::execute(&paths, &argv, &env.into_c_strings()?);
     Ok(session::End::NotRun(command.display().to_string(), errno).follow("kak: netns"))
 }
 

@@ -6,10 +6,11 @@ use std::path::Path;
 
 use lexopt::Arg::{Long, Short, Value};
 
-use super::{Applet, Call, complain, unexpected};
+use super::{Applet, Call, unexpected};
 use crate::config::{self, DEFAULT_JAIL};
-use crate::error::{Error, Result};
-use crate::jail::session::{self, Program};
+use crate::error::{Error, Result, complain};
+use crate::jail::session;
+use crate::jail::shell::{Environment, Program, c_string};
 use crate::sys;
 
 /// `nssh`.
@@ -48,7 +49,7 @@ fn run(call: Call) -> Result<u8> {
         parse(args)?
     };
     if let Some(shell) = session::real_shell() {
-        return Ok(become_it(&shell, login, args));
+        return become_it(&shell, login, args);
     }
     let end = session::run(&jail, &Program::Shell { login, args });
     Ok(end.map_or_else(
@@ -97,26 +98,15 @@ fn is_ours(word: &[u8]) -> bool {
 }
 
 /// Inside the jail: the real shell, in place of this process.
-fn become_it(shell: &Path, login: bool, args: Vec<OsString>) -> u8 {
-    let c_string = |word: &std::ffi::OsStr| CString::new(word.as_bytes()).ok();
+fn become_it(shell: &Path, login: bool, args: Vec<OsString>) -> Result<u8> {
     let mut zero = OsString::from(if login { "-" } else { "" });
     zero.push(shell.file_name().unwrap_or_default());
-    let argv: Option<Vec<CString>> = std::iter::once(zero)
+    let argv: Vec<CString> = std::iter::once(zero)
         .chain(args)
         .map(|word| c_string(&word))
-        .collect();
-    let variables = std::env::vars_os().filter(|(name, _)| name != "SHELL");
-    let variables = variables.chain([("SHELL".into(), shell.into())]);
-    let env: Option<Vec<CString>> = variables
-        .map(|(mut name, value)| {
-            name.push("=");
-            name.push(value);
-            c_string(&name)
-        })
-        .collect();
-    let (Some(path), Some(argv), Some(env)) = (c_string(shell.as_os_str()), argv, env) else {
-        return 125;
-    };
-    let errno = sys::execve(&path, &argv, &env);
-    session::End::NotRun(shell.display().to_string(), errno).follow("kak: nssh")
+        .collect::<Result<_>>()?;
+    let mut env = Environment::of_caller();
+    env.set("SHELL", shell.into());
+    let errno = sys::execve(&c_string(shell.as_os_str())?, &argv, &env.into_c_strings()?);
+    Ok(session::End::NotRun(shell.display().to_string(), errno).follow("kak: nssh"))
 }

@@ -4,13 +4,16 @@ use std::ffi::OsString;
 
 use lexopt::Arg::{Long, Short};
 
-use super::{Applet, Call, complain, print, unexpected};
+use super::{Applet, Call, print, unexpected};
 use crate::config::{self, Bind, Config, DEFAULT_JAIL, Subnet};
 use crate::engine;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, complain};
+use crate::jail::build::{self, Basis, Teller, Wanted};
 use crate::jail::entrypoint;
-use crate::jail::keeper::{self, Basis, Stay, Teller, Wanted};
-use crate::jail::session::{self, Program};
+use crate::jail::keeper::{self, Stay};
+use crate::jail::process;
+use crate::jail::session;
+use crate::jail::shell::Program;
 use crate::jail::{Life, sessions};
 use crate::plan::Plan;
 use crate::record::Record;
@@ -202,7 +205,7 @@ fn run(call: Call) -> Result<u8> {
 /// Runs the first session of an attached jail in this process's place, and waits for the others.
 fn attend(jail: &str, program: &Program, keeper: keeper::Keeper) -> Result<u8> {
     // Joining is for good, so a child does it.
-    let session = keeper::in_place_of(|| {
+    let session = process::in_place_of(|| {
         let end = session::run(jail, program);
         end.map_or_else(
             |error| {
@@ -234,7 +237,7 @@ fn planned(wanted: &Wanted) -> Result<Record> {
         (Life::Up(_), Some(record)) => Ok(record),
         (_, old) => match wanted.basis(old)? {
             Basis::Again(record) => Ok(record),
-            Basis::Nothing(config) | Basis::Other(_, config) => Record::new(config),
+            Basis::Nothing(config) | Basis::Other(_, config) => build::draw_up(config),
         },
     }
 }

@@ -2,10 +2,10 @@
 
 use lexopt::Arg::{Long, Short};
 
-use super::{Applet, Call, complain, print, unexpected};
+use super::{Applet, Call, print, unexpected};
 use crate::config::{self, DEFAULT_JAIL};
-use crate::error::{Error, Result};
-use crate::jail::{keeper, session};
+use crate::error::{Error, Result, complain};
+use crate::jail::{build, process, session};
 
 /// `kak teardown`.
 pub const APPLET: Applet = Applet {
@@ -47,8 +47,8 @@ fn run(call: Call) -> Result<u8> {
             "this is the inside of a jail; it is ended outside of it",
         ));
     }
-    keeper::apart(|| {
-        let result = keeper::take_down(&name, &mut |mark, step| {
+    process::apart(|| {
+        let result = build::take_down(&name, &mut |mark, step| {
             if verbose {
                 print(&format!(
                     "{mark} {}\n",

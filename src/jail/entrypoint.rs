@@ -8,11 +8,11 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::FileType;
 use rustix::process::{Pid, Signal, WaitOptions, wait};
 
-use super::keeper::{self, Teller, Wanted};
-use super::session::{self, Program};
-use super::{Init, Life, init};
-use crate::applet::complain;
-use crate::error::{Error, Result, What as _};
+use super::build::{self, Teller, Wanted};
+use super::session;
+use super::shell::Program;
+use super::{Init, Life, init, keeper, process};
+use crate::error::{Error, Result, What as _, complain};
 use crate::sys::{self, Action, SignalSet};
 
 /// The life of PID 1: with a first session, if there is a command or somebody to talk to. The status is the
@@ -22,13 +22,13 @@ pub fn run(wanted: &Wanted, command: Option<Program>, teller: &mut Teller<'_>) -
     sys::set_disposition(Signal::CHILD, Action::Default);
     let mask = sys::set_signal_mask(&SignalSet::all_but_faults());
     let jail = wanted.config.jail.as_str();
-    keeper::bring_up(wanted, teller)?;
+    build::bring_up(wanted, teller)?;
     let first = match command {
         None if is_nobody_there() => None,
         command => Some(start(jail, command, &mask)?),
     };
     rustix::thread::set_name(c"kak-keeper").ok();
-    keeper::be_deaf().what(|| "exec </dev/null >/dev/null")?;
+    process::be_deaf().what(|| "exec </dev/null >/dev/null")?;
     let signals = sys::signalfd(&SignalSet::all_but_faults()).what(|| "signalfd")?;
     let mut container = Container {
         jail,
@@ -79,7 +79,7 @@ impl Container<'_> {
                 rustix::process::kill_process_group(pid, Signal::CONT).ok();
             } else {
                 self.first = None;
-                self.status = Some(keeper::status_number(status));
+                self.status = Some(process::status_number(status));
             }
         }
     }
@@ -113,7 +113,7 @@ impl Container<'_> {
         // From here on the kernel reaps: a zombie of ours could be what the jail's end waits for.
         sys::set_disposition(Signal::CHILD, Action::Ignore);
         init::reap();
-        keeper::take_down(self.jail, &mut keeper::quietly)?;
+        build::take_down(self.jail, &mut build::quietly)?;
         Ok(status)
     }
 }

@@ -81,7 +81,7 @@ fn leave() -> Result<()> {
     // Fails for a session leader, which then has nothing to leave.
     rustix::process::setsid().ok();
     rustix::process::umask(Mode::from_raw_mode(0o022));
-    super::keeper::silence().what(|| "exec <>/dev/null")
+    super::process::silence().what(|| "exec <>/dev/null")
 }
 
 /// Takes the lock, makes the mounts, and takes the lock's second byte when the jail can be joined.
@@ -95,7 +95,7 @@ fn build(record: &Record, plan: &Plan) -> Result<OwnedFd> {
         step.act.apply(&mut machine)?;
     }
     // Once more: the ones that are open are of the outer /dev, and would hold on to it.
-    super::keeper::silence().what(|| "exec <>/dev/null")?;
+    super::process::silence().what(|| "exec <>/dev/null")?;
     ready(lock.as_fd()).what(what)?;
     Ok(lock)
 }

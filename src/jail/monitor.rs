@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 use rustix::process::{Pid, Signal, WaitOptions};
 
-use super::session::Shell;
+use super::shell::{Caller, Shell};
 use crate::sys::{self, Action, SignalSet};
 
 /// What a monitor tells.
@@ -87,7 +87,7 @@ impl Order {
 }
 
 /// The life of a monitor.
-pub fn run(socket: &OwnedFd, shell: &Shell) -> ! {
+pub fn run(socket: &OwnedFd, shell: &Shell, caller: &Caller) -> ! {
     rustix::thread::set_name(c"kak-session").ok();
     // Before there is a shell, so that its end is not missed however soon that is.
     sys::set_disposition(Signal::CHILD, Action::Default);
@@ -97,7 +97,7 @@ pub fn run(socket: &OwnedFd, shell: &Shell) -> ! {
     };
     let child = match sys::fork() {
         Ok(Some(child)) => child,
-        Ok(None) => become_shell(socket, shell),
+        Ok(None) => become_shell(socket, shell, caller),
         Err(errno) => {
             tell(socket, News::NotRun(errno.raw_os_error()));
             sys::exit_now(1)
@@ -193,7 +193,7 @@ fn to_group(child: Pid, signal: Signal) {
 }
 
 /// Turns into the shell, or says why not.
-fn become_shell(socket: &OwnedFd, shell: &Shell) -> ! {
+fn become_shell(socket: &OwnedFd, shell: &Shell, caller: &Caller) -> ! {
     // If the monitor is killed, nobody else would tell it to hang up.
     rustix::process::set_parent_process_death_signal(Some(Signal::HUP)).ok();
     for dir in &shell.dirs {
@@ -201,10 +201,10 @@ fn become_shell(socket: &OwnedFd, shell: &Shell) -> ! {
             break;
         }
     }
-    for (signal, disposition) in &shell.dispositions {
+    for (signal, disposition) in &caller.dispositions {
         sys::restore_disposition(*signal, disposition);
     }
-    sys::set_signal_mask(&shell.mask);
+    sys::set_signal_mask(&caller.mask);
     let errno = sys::execute(&shell.paths, &shell.argv, &shell.env);
     tell(socket, News::NotRun(errno.raw_os_error()));
     sys::exit_now(if errno == Errno::NOENT { 127 } else { 126 })

@@ -6,10 +6,10 @@
 //! child, not ours: a stopped or killed nssh leaves no zombie that the jail's end would have to wait for. What is left is
 //! to wait, to stop when the shell stops, and to die as it died.
 
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::OsString;
 use std::os::fd::{AsFd as _, AsRawFd as _, IntoRawFd as _, OwnedFd};
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::path::{Path, PathBuf};
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -20,30 +20,14 @@ use rustix::process::Signal;
 use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType};
 
 use super::monitor::{self, News, Order};
-use super::{Init, Life, keeper, terminal};
-use crate::applet::complain;
+use super::shell::{Caller, Program, Shell};
+use super::{Init, Life, build, keeper, process, terminal};
 use crate::config::Config;
-use crate::error::{Error, Result, What as _};
-use crate::procfs;
-use crate::record::Record;
-use crate::step::file;
-use crate::sys::{self, Action, Disposition, SignalSet};
+use crate::error::{Error, Result, What as _, complain};
+use crate::sys::{self, Action, SignalSet};
 
 /// How long a shell that was told to hang up has before nssh leaves it alone.
 const HANG_UP: Duration = Duration::from_secs(1);
-
-/// What is to be run.
-pub enum Program {
-    /// The jail's shell with exactly these arguments.
-    Shell {
-        /// As a login shell.
-        login: bool,
-        /// Its arguments.
-        args: Vec<OsString>,
-    },
-    /// A command, found by PATH in the jail.
-    Command(Vec<OsString>),
-}
 
 /// How a session ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -81,22 +65,6 @@ impl End {
     }
 }
 
-/// What a joined process needs to become the shell.
-pub struct Shell {
-    /// The files to try, in order.
-    pub paths: Vec<CString>,
-    /// Its arguments, the name too.
-    pub argv: Vec<CString>,
-    /// Its environment.
-    pub env: Vec<CString>,
-    /// The directories to try, in order.
-    pub dirs: Vec<PathBuf>,
-    /// The caller's signal mask.
-    pub mask: SignalSet,
-    /// The caller's dispositions of the signals that nssh changed.
-    pub dispositions: [(Signal, Disposition); 3],
-}
-
 /// The real shell, if we are in a jail. The link that names it stands in the read-only cover of /run/kak, which nobody
 /// outside could make: there /run/kak is root's, and a jail of this name a directory.
 pub fn real_shell() -> Option<PathBuf> {
@@ -119,8 +87,9 @@ pub fn run(jail: &str, program: &Program) -> Result<End> {
         terminal::wait_for_foreground();
     }
     let init = find(jail)?;
-    let (paths, argv, env, dirs) = prepare(jail, program)?;
-    let name = argv
+    let shell = Shell::prepare(jail, program)?;
+    let name = shell
+        .argv
         .first()
         .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     let modes = terminal::Modes::save();
@@ -150,15 +119,8 @@ pub fn run(jail: &str, program: &Program) -> Result<End> {
     ];
     let signals =
         sys::signalfd(&SignalSet::of(&[Signal::HUP, Signal::TERM])).what(|| "signalfd")?;
-    let shell = Shell {
-        paths,
-        argv,
-        env,
-        dirs,
-        mask,
-        dispositions,
-    };
-    let socket = join(init, &shell)?;
+    let caller = Caller { mask, dispositions };
+    let socket = join(init, &shell, &caller)?;
     let end = wait(&socket, &signals, &name)?;
     if end == End::Gone {
         modes.restore();
@@ -180,12 +142,12 @@ fn find(jail: &str) -> Result<Init> {
                 "this jail is not up, and only root can bring it up",
             ));
         }
-        let wanted = keeper::Wanted {
+        let wanted = build::Wanted {
             config: Config::new(jail),
             given: false,
         };
-        let mut teller = keeper::Teller {
-            step: &mut keeper::quietly,
+        let mut teller = build::Teller {
+            step: &mut build::quietly,
             note: &mut |_| {},
         };
         drop(keeper::spawn(
@@ -199,6 +161,7 @@ fn find(jail: &str) -> Result<Init> {
 
 /// Descriptors 0, 1 and 2 lead somewhere, and to no directory: that would be a way out of the jail.
 fn keep_standard_descriptors() -> rustix::io::Result<()> {
+    type Replace = fn(OwnedFd) -> rustix::io::Result<()>;
     use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout, stderr, stdin, stdout};
     let unfit = |fd| {
         let stat = rustix::fs::fstat(fd);
@@ -206,7 +169,7 @@ fn keep_standard_descriptors() -> rustix::io::Result<()> {
             FileType::from_raw_mode(stat.st_mode) == FileType::Directory
         })
     };
-    let standard: [(_, fn(OwnedFd) -> rustix::io::Result<()>); 3] = [
+    let standard: [(_, Replace); 3] = [
         (stdin(), dup2_stdin),
         (stdout(), dup2_stdout),
         (stderr(), dup2_stderr),
@@ -225,167 +188,9 @@ fn keep_standard_descriptors() -> rustix::io::Result<()> {
     Ok(())
 }
 
-/// What can only be known outside: paths, arguments, environment and directories of the shell.
-type Prepared = (Vec<CString>, Vec<CString>, Vec<CString>, Vec<PathBuf>);
-
-/// Makes it.
-fn prepare(jail: &str, program: &Program) -> Result<Prepared> {
-    let shell =
-        Record::read(jail)?.map_or_else(|| PathBuf::from("/bin/sh"), |record| record.facts.shell);
-    let (login, words) = match program {
-        Program::Shell { login, args } => {
-            let name = shell.file_name().unwrap_or_default();
-            let mut zero = OsString::from(if *login { "-" } else { "" });
-            zero.push(name);
-            (*login, [&[zero], args.as_slice()].concat())
-        }
-        Program::Command(words) => (false, words.clone()),
-    };
-    let argv = words
-        .iter()
-        .map(|word| c_string(word))
-        .collect::<Result<_>>()?;
-    let env = Environment::of_caller().into_session(login, &shell);
-    let paths = match program {
-        Program::Shell { .. } => vec![c_string(shell.as_os_str())?],
-        Program::Command(words) => search(
-            words.first().map(OsString::as_os_str).unwrap_or_default(),
-            env.get("PATH"),
-        )?,
-    };
-    let home = env.get("HOME").map(PathBuf::from);
-    let here = if login {
-        None
-    } else {
-        rustix::process::getcwd(Vec::new()).ok()
-    };
-    let here = here.map(|here| PathBuf::from(OsString::from_vec(here.into_bytes())));
-    let dirs = here
-        .into_iter()
-        .chain(home)
-        .chain([PathBuf::from("/")])
-        .filter(|dir| dir.is_absolute())
-        .collect();
-    Ok((paths, argv, env.into_c_strings()?, dirs))
-}
-
-/// The files that execvp(3) would try.
-pub fn search(name: &OsStr, path: Option<&OsStr>) -> Result<Vec<CString>> {
-    if name.as_bytes().contains(&b'/') {
-        return Ok(vec![c_string(name)?]);
-    }
-    let path = path.unwrap_or(OsStr::new(DEFAULT_PATH));
-    path.as_bytes()
-        .split(|byte| *byte == b':')
-        .map(|dir| Path::new(OsStr::from_bytes(if dir.is_empty() { b"." } else { dir })).join(name))
-        .map(|path| c_string(path.as_os_str()))
-        .collect()
-}
-
-/// Where programs are, if nobody says.
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-/// A word as the kernel takes it.
-pub fn c_string(word: &OsStr) -> Result<CString> {
-    CString::new(word.as_bytes())
-        .map_err(|_| Error::text(word.to_string_lossy(), "has a zero byte"))
-}
-
-/// The variables of a session.
-struct Environment(Vec<(OsString, OsString)>);
-
-impl Environment {
-    /// The caller's, without those that tell of descriptors it has not got any more.
-    fn of_caller() -> Self {
-        let companions = [
-            "LISTEN_FDS",
-            "LISTEN_PID",
-            "LISTEN_FDNAMES",
-            "NOTIFY_SOCKET",
-        ];
-        Self(
-            std::env::vars_os()
-                .filter(|(name, _)| !companions.iter().any(|other| name == other))
-                .collect(),
-        )
-    }
-
-    /// A variable's value.
-    fn get(&self, name: &str) -> Option<&OsStr> {
-        self.0
-            .iter()
-            .find(|(other, _)| other == name)
-            .map(|(_, value)| value.as_os_str())
-    }
-
-    /// Sets a variable, in its place if it is there.
-    fn set(&mut self, name: &str, value: OsString) {
-        match self.0.iter_mut().find(|(other, _)| other == name) {
-            Some((_, old)) => *old = value,
-            None => self.0.push((name.into(), value)),
-        }
-    }
-
-    /// What a session gets: for a login a clean one of who the user is (as su(1) does), else the caller's with what is
-    /// missing put in. SHELL names the real shell either way.
-    fn into_session(mut self, login: bool, shell: &Path) -> Self {
-        if login {
-            let kept = |name: &OsStr| {
-                ["TERM", "COLORTERM", "NO_COLOR", "LANG"]
-                    .iter()
-                    .any(|other| name == *other)
-                    || name.as_bytes().starts_with(b"LC_")
-            };
-            let home = self.get("HOME").map(OsStr::to_owned);
-            self.0.retain(|(name, _)| kept(name));
-            self.set("PATH", DEFAULT_PATH.into());
-            self.identify(home);
-        } else if ["HOME", "USER", "LOGNAME"]
-            .iter()
-            .any(|name| self.get(name).is_none())
-        {
-            self.identify(None);
-        }
-        self.set("SHELL", shell.into());
-        self
-    }
-
-    /// Puts in who the user is, where that is not said. Looked up by the effective user id, in the outer passwd.
-    fn identify(&mut self, home: Option<OsString>) {
-        let uid = rustix::process::geteuid().as_raw();
-        let user = file::read(Path::new("/etc/passwd"))
-            .ok()
-            .and_then(|text| procfs::passwd(&text, uid));
-        let (name, its_home) = user.map_or((None, None), |user| {
-            (Some(user.name), Some(user.home.into_os_string()))
-        });
-        for (variable, value) in [
-            ("HOME", its_home.or(home)),
-            ("USER", name.clone()),
-            ("LOGNAME", name),
-        ] {
-            if let Some(value) = value
-                && self.get(variable).is_none()
-            {
-                self.set(variable, value);
-            }
-        }
-    }
-
-    /// As the kernel takes it.
-    fn into_c_strings(self) -> Result<Vec<CString>> {
-        let pair = |(mut name, value): (OsString, OsString)| {
-            name.push("=");
-            name.push(value);
-            c_string(&name)
-        };
-        self.0.into_iter().map(pair).collect()
-    }
-}
-
 /// Joins the jail and leaves a monitor in it; the way to talk to that one.
-fn join(init: Init, shell: &Shell) -> Result<OwnedFd> {
-    let (ours, theirs) = keeper::channel()?;
+fn join(init: Init, shell: &Shell, caller: &Caller) -> Result<OwnedFd> {
+    let (ours, theirs) = process::channel()?;
     // Nobody in the jail looks into a process that comes from outside (ptrace(2)).
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
         .what(|| "prctl PR_SET_DUMPABLE")?;
@@ -402,7 +207,7 @@ fn join(init: Init, shell: &Shell) -> Result<OwnedFd> {
     if sys::fork().map_err(gone)?.is_none() {
         drop(ours);
         match sys::fork() {
-            Ok(None) => monitor::run(&theirs, shell),
+            Ok(None) => monitor::run(&theirs, shell, caller),
             Ok(Some(_)) => sys::exit_now(0),
             Err(_) => sys::exit_now(1),
         }

@@ -381,6 +381,6 @@ impl Action for Pivot {
 }
 
 /// A path of the jail, below its root.
-fn inside(root: &Path, path: &Path) -> PathBuf {
+pub fn inside(root: &Path, path: &Path) -> PathBuf {
     root.join(path.strip_prefix("/").unwrap_or(path))
 }

@@ -1,0 +1,282 @@
+//! How a jail comes up, is mended, and is taken down: the outer steps by the caller, who holds [`Lock`], the inner ones by
+//! the init that is started here. Which process does it, and who waits for that, is [`super::keeper`]'s business.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use rustix::net::RecvFlags;
+use rustix::process::{PidfdFlags, WaitOptions};
+use rustix::thread::{CapabilitySet, capabilities};
+
+use super::process::channel;
+use super::{Init, Life, Lock, init};
+use crate::config::Config;
+use crate::engine::{self, Tell};
+use crate::error::{Error, Result, What as _};
+use crate::facts::{self, Facts};
+use crate::netns;
+use crate::plan::{self, Plan};
+use crate::record::{self, Record};
+use crate::step::forwarding::Forwarding;
+use crate::step::{Machine, Seen, Step, file};
+use crate::sys::{self, SignalSet};
+
+/// What somebody wants to be up.
+pub struct Wanted {
+    /// The jail.
+    pub config: Config,
+    /// Whether its options were given. If not, a jail that is there already is good as it is.
+    pub given: bool,
+}
+
+/// What a jail is made from that is not up.
+pub enum Basis {
+    /// The record of an earlier attempt or life, with which it goes on.
+    Again(Record),
+    /// Nothing but its options.
+    Nothing(Config),
+    /// Its options, after what another record tells of is taken back.
+    Other(Record, Config),
+}
+
+impl Wanted {
+    /// Decides from the record that is there. It goes on where the options and the machine are the same: then every
+    /// step that is done is as good as one that would be made now. A container that was stopped is another machine when
+    /// it is started again, as its network is new.
+    pub fn basis(&self, old: Option<Record>) -> Result<Basis> {
+        let Some(old) = old else {
+            return Ok(Basis::Nothing(self.config.clone()));
+        };
+        let config = if self.given {
+            self.config.clone()
+        } else {
+            old.config.clone()
+        };
+        if config == old.config && old.facts.cookie == facts::cookie()? {
+            return Ok(Basis::Again(old));
+        }
+        Ok(Basis::Other(old, config))
+    }
+}
+
+/// What a jail that comes up tells, and to whom.
+pub struct Teller<'a> {
+    /// Of each step.
+    pub step: Tell<'a>,
+    /// What the machine does not allow.
+    pub note: &'a mut dyn FnMut(&str),
+}
+
+/// Brings a jail up, or mends one that is. The init is new if it is our own child.
+pub fn bring_up(wanted: &Wanted, teller: &mut Teller<'_>) -> Result<Init> {
+    check_capabilities()?;
+    let jail = wanted.config.jail.as_str();
+    let _lock = Lock::take()?;
+    let old = Record::read(jail)?;
+    let old = match (Life::of(jail)?, old) {
+        (Life::Up(init), Some(record)) => return mend(wanted, &record, init, teller),
+        (_, old) => {
+            super::end(jail)?;
+            old
+        }
+    };
+    let record = match wanted.basis(old)? {
+        Basis::Again(record) => record,
+        Basis::Nothing(config) => draw_up(config)?,
+        Basis::Other(old, config) => {
+            let own = clear(old, &mut quietly)?;
+            let mut record = draw_up(config)?;
+            // What could not be taken back, since there is something in it, is still ours.
+            record.found.retain(|text| !own.contains(text));
+            record
+        }
+    };
+    let plan = Plan::new(&record);
+    plan.notes.iter().for_each(|note| (teller.note)(note));
+
+    let mut machine = Machine::new(jail);
+    engine::setup(&plan.outer, &mut machine, teller.step)?;
+    match start(&record, &plan) {
+        Ok(init) => {
+            plan.inner.iter().for_each(|step| (teller.step)('+', step));
+            Ok(init)
+        }
+        Err(error) => {
+            let keep = |text: &str| record.found.contains(text);
+            Err(error.and(engine::teardown(&plan.outer, &mut machine, keep, &mut quietly).err()))
+        }
+    }
+}
+
+/// A new record: the options, the machine as it is, and what is there already.
+pub fn draw_up(config: Config) -> Result<Record> {
+    let facts = Facts::gather(&config)?;
+    let mut record = Record {
+        config,
+        facts,
+        found: BTreeSet::new(),
+    };
+    let mut machine = Machine::new(&record.config.jail);
+    for step in Plan::new(&record).outer {
+        // What cannot be looked at yet cannot have been there.
+        if step
+            .act
+            .observe(&mut machine)
+            .is_ok_and(|seen| seen == Seen::Done)
+        {
+            record.found.insert(step.act.to_string());
+        }
+    }
+    // What another jail made is as much this one's as that one's: the last of them takes it back.
+    for other in record::others(&record.config.jail) {
+        let theirs = Plan::new(&other)
+            .outer
+            .into_iter()
+            .map(|step| step.act.to_string());
+        for text in theirs.filter(|text| !other.found.contains(text)) {
+            record.found.remove(&text);
+        }
+    }
+    Ok(record)
+}
+
+/// The steps of other jails, as text: what this one has in common with them stays when it goes.
+fn shared(record: &Record) -> BTreeSet<String> {
+    record::others(&record.config.jail)
+        .iter()
+        .flat_map(|other| Plan::new(other).outer)
+        .map(|step| step.act.to_string())
+        .collect()
+}
+
+/// Makes what is missing of a jail that is up. What only its init could make is told instead.
+fn mend(wanted: &Wanted, record: &Record, init: Init, teller: &mut Teller<'_>) -> Result<Init> {
+    let jail = &record.config.jail;
+    if wanted.given && wanted.config != record.config {
+        return Err(Error::cure(
+            format!("kak setup -n {jail}"),
+            "it is up with other options",
+            format!("see 'kak status -n {jail}'; 'kak teardown -n {jail}' ends it"),
+        ));
+    }
+    let plan = Plan::new(record);
+    let mut machine = Machine::new(jail);
+    engine::setup(&plan.outer, &mut machine, teller.step)?;
+    machine.view = Some(init.view()?);
+    let mut errors = Vec::new();
+    for (step, seen) in engine::observe(&plan.inner, &mut machine) {
+        if seen == Seen::Done {
+            (teller.step)('=', step);
+        } else {
+            errors.push(Error::cure(
+                step.act.to_string(),
+                "is missing in the jail, which somebody has changed from inside",
+                format!("'kak teardown -n {jail}' and a new setup bring it back"),
+            ));
+        }
+    }
+    Error::all(errors)?;
+    Ok(init)
+}
+
+/// Starts init and waits until it says that the jail can be joined.
+fn start(record: &Record, plan: &Plan) -> Result<Init> {
+    let netns = netns::open(record.config.jail.as_ref())?;
+    let (ours, report) = channel()?;
+    let me = rustix::process::getpid();
+    let keeper = rustix::process::pidfd_open(me, PidfdFlags::empty()).what(|| "pidfd_open")?;
+    let before = sys::set_signal_mask(&SignalSet::all_but_faults());
+    let flags = libc::CLONE_NEWPID | libc::CLONE_NEWNS;
+    let child = sys::clone(flags.unsigned_abs().into());
+    let Some((pid, fd)) = child.what(|| "unshare --pid --mount --fork")? else {
+        drop(ours);
+        init::run(init::Start {
+            record,
+            plan,
+            netns,
+            report,
+            keeper,
+        });
+    };
+    sys::set_signal_mask(&before);
+    drop(report);
+    let mut text = [0; 4096];
+    let said = loop {
+        match rustix::net::recv(&ours, &mut text, RecvFlags::empty()) {
+            Err(rustix::io::Errno::INTR) => {}
+            other => break other.map_or(0, |(read, _)| read),
+        }
+    };
+    if matches!(Life::of(&record.config.jail)?, Life::Up(_)) {
+        return Ok(Init { pid, fd });
+    }
+    rustix::process::waitpid(Some(pid), WaitOptions::empty()).ok();
+    Err(match said {
+        0 => Error::text(
+            "unshare --pid --mount --fork",
+            "the jail's init ended before the jail was up",
+        ),
+        read => Error::unpacked(&String::from_utf8_lossy(
+            text.get(..read).unwrap_or_default(),
+        )),
+    })
+}
+
+/// Takes back what a record tells of; the steps that were its own, as text.
+fn clear(mut record: Record, tell: Tell<'_>) -> Result<BTreeSet<String>> {
+    if record.facts.cookie != facts::cookie()? {
+        // The kernel's switches were those of another life of the machine; this one's are not the jail's.
+        record.found.insert(Forwarding::TEXT.to_owned());
+    }
+    let plan = Plan::new(&record);
+    let shared = shared(&record);
+    let mut machine = Machine::new(&record.config.jail);
+    let keep = |text: &str| record.found.contains(text) || shared.contains(text);
+    let (state, rest) = plan.outer.split_at(plan::STATE);
+    // The record goes last, and only if nothing is left that it is needed for.
+    engine::teardown(rest, &mut machine, keep, tell)?;
+    engine::teardown(state, &mut machine, |_| false, tell)?;
+    let texts = plan.outer.iter().map(|step| step.act.to_string());
+    Ok(texts.filter(|text| !record.found.contains(text)).collect())
+}
+
+/// Ends a jail and takes back all that it stood on. That there is none is no error.
+pub fn take_down(jail: &str, tell: Tell<'_>) -> Result<()> {
+    if file::lstat(Path::new(record::DIR))?.is_none() {
+        return Ok(());
+    }
+    // Even where this jail has no state: who was killed early may have left the directory, which goes with the lock.
+    let _lock = Lock::take()?;
+    super::end(jail)?;
+    if let Some(record) = Record::read(jail)? {
+        return clear(record, tell).map(drop);
+    }
+    // Whoever made the directory was killed before he could write down what for.
+    let state = Plan::state(jail, Vec::new());
+    engine::teardown(&state, &mut Machine::new(jail), |_| false, tell)
+}
+
+/// Names the capabilities that are missing, before anything is changed.
+fn check_capabilities() -> Result<()> {
+    let have = capabilities(None).what(|| "capget")?.effective;
+    let missing: Vec<&str> = [
+        (CapabilitySet::SYS_ADMIN, "CAP_SYS_ADMIN"),
+        (CapabilitySet::NET_ADMIN, "CAP_NET_ADMIN"),
+    ]
+    .into_iter()
+    .filter(|(capability, _)| !have.contains(*capability))
+    .map(|(_, name)| name)
+    .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(Error::cure(
+        "a jail",
+        format!("needs {}", missing.join(" and ")),
+        "run as root; in Docker use --privileged, or --cap-add SYS_ADMIN --cap-add NET_ADMIN \
+         --security-opt apparmor=unconfined",
+    ))
+}
+
+/// Shows nothing.
+pub fn quietly(_: char, _: &Step) {}

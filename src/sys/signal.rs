@@ -1,0 +1,165 @@
+//! Signals: masks, dispositions, signalfd, kill. Part of the one door, and unsafe as that is.
+
+use std::os::fd::{BorrowedFd, FromRawFd as _, OwnedFd};
+
+use rustix::io::Result;
+use rustix::process::{Pid, Signal};
+
+use super::check;
+
+/// A set of signals.
+#[derive(Clone, Copy)]
+pub struct SignalSet(libc::sigset_t);
+
+impl SignalSet {
+    /// No signal.
+    pub fn empty() -> Self {
+        let mut set = std::mem::MaybeUninit::uninit();
+        // SAFETY: sigemptyset writes the whole set.
+        unsafe { libc::sigemptyset(set.as_mut_ptr()) };
+        // SAFETY: written just above.
+        Self(unsafe { set.assume_init() })
+    }
+
+    /// Exactly these signals.
+    pub fn of(signals: &[Signal]) -> Self {
+        let mut set = Self::empty();
+        for signal in signals {
+            // SAFETY: the set is initialised.
+            unsafe { libc::sigaddset(&raw mut set.0, signal.as_raw()) };
+        }
+        set
+    }
+
+    /// Every signal but those that a fault of our own raises (signal(7)).
+    pub fn all_but_faults() -> Self {
+        let mut set = std::mem::MaybeUninit::uninit();
+        // SAFETY: sigfillset writes the whole set.
+        unsafe { libc::sigfillset(set.as_mut_ptr()) };
+        // SAFETY: written just above.
+        let mut set = unsafe { set.assume_init() };
+        for fault in [
+            libc::SIGSEGV,
+            libc::SIGBUS,
+            libc::SIGILL,
+            libc::SIGFPE,
+            libc::SIGTRAP,
+            libc::SIGSYS,
+            libc::SIGABRT,
+        ] {
+            // SAFETY: the set is initialised.
+            unsafe { libc::sigdelset(&raw mut set, fault) };
+        }
+        Self(set)
+    }
+}
+
+/// `sigprocmask(SIG_SETMASK, ...)`: the mask that was in force before.
+pub fn set_signal_mask(set: &SignalSet) -> SignalSet {
+    let mut old = SignalSet::empty();
+    // SAFETY: both sets are initialised; the call cannot fail with SIG_SETMASK.
+    unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const set.0, &raw mut old.0) };
+    old
+}
+
+/// `sigprocmask(SIG_BLOCK, ...)`: the mask that was in force before.
+pub fn block_signals(set: &SignalSet) -> SignalSet {
+    let mut old = SignalSet::empty();
+    // SAFETY: both sets are initialised; the call cannot fail with SIG_BLOCK.
+    unsafe { libc::sigprocmask(libc::SIG_BLOCK, &raw const set.0, &raw mut old.0) };
+    old
+}
+
+/// What a process does on a signal; kept so that a child can get it back.
+#[derive(Clone, Copy)]
+pub struct Disposition(libc::sigaction);
+
+/// What [`set_disposition`] can ask for.
+#[derive(Clone, Copy)]
+pub enum Action {
+    /// `SIG_DFL`.
+    Default,
+    /// `SIG_IGN`.
+    Ignore,
+}
+
+/// `sigaction(signal, SIG_DFL or SIG_IGN)`: the disposition that was in force before.
+pub fn set_disposition(signal: Signal, action: Action) -> Disposition {
+    // SAFETY: sigaction is plain data, for which zeroes are SIG_DFL, no flags and an empty mask.
+    let (mut new, mut old): (libc::sigaction, libc::sigaction) = unsafe { std::mem::zeroed() };
+    new.sa_sigaction = match action {
+        Action::Default => libc::SIG_DFL,
+        Action::Ignore => libc::SIG_IGN,
+    };
+    // SAFETY: both point to whole structures.
+    unsafe { libc::sigaction(signal.as_raw(), &raw const new, &raw mut old) };
+    Disposition(old)
+}
+
+/// Puts back what [`set_disposition`] returned.
+pub fn restore_disposition(signal: Signal, old: &Disposition) {
+    // SAFETY: the structure is one that the kernel filled in.
+    unsafe { libc::sigaction(signal.as_raw(), &raw const old.0, std::ptr::null_mut()) };
+}
+
+/// `int signalfd(-1, set, SFD_CLOEXEC | SFD_NONBLOCK)`. <https://man7.org/linux/man-pages/man2/signalfd.2.html>
+pub fn signalfd(set: &SignalSet) -> Result<OwnedFd> {
+    // SAFETY: the set is initialised.
+    let fd = check(unsafe {
+        libc::signalfd(-1, &raw const set.0, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK)
+    })?;
+    // SAFETY: the descriptor is new and nobody else's.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// A signal read from a signalfd.
+#[derive(Clone, Copy, Debug)]
+pub struct Received {
+    /// Its number; one that rustix has no name for stays a number.
+    pub number: i32,
+    /// Sent by this process, in the reader's PID namespace; 0 where the sender is outside of it, or is the kernel.
+    pub sender: u32,
+}
+
+/// The next signal that waits in a signalfd (`struct signalfd_siginfo`), if there is one.
+pub fn read_signal(fd: BorrowedFd<'_>) -> Option<Received> {
+    let mut bytes = [0; size_of::<libc::signalfd_siginfo>()];
+    rustix::io::read(fd, &mut bytes)
+        .ok()
+        .filter(|read| *read == bytes.len())?;
+    let word = |at: usize| Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
+    Some(Received {
+        number: i32::try_from(word(0)?).ok()?,
+        sender: word(12)?,
+    })
+}
+
+/// `kill(-1, signal)`: to every process of this PID namespace but its init and the caller.
+pub fn kill_all(signal: Signal) {
+    // SAFETY: kill touches no memory. That there is nobody to kill is fine.
+    unsafe { libc::kill(-1, signal.as_raw()) };
+}
+
+/// Whether a process leads its process group: `getpgid(pid) == pid`. A group that is of another PID namespace reads as 0.
+pub fn leads_group(pid: Pid) -> bool {
+    let pid = pid.as_raw_nonzero().get();
+    // SAFETY: getpgid touches no memory.
+    unsafe { libc::getpgid(pid) == pid }
+}
+
+/// `kill(pid, number)` for a signal that came as a number.
+pub fn kill_number(pid: Pid, number: i32) -> Result<()> {
+    // SAFETY: kill touches no memory.
+    check(unsafe { libc::kill(pid.as_raw_nonzero().get(), number) }).map(drop)
+}
+
+/// Dies of signal `number` as a child did: default disposition, nothing blocked, no core of ours. Returns only where
+/// that signal does not kill.
+pub fn die_of(number: i32) {
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable).ok();
+    if let Some(signal) = Signal::from_named_raw(number) {
+        set_disposition(signal, Action::Default);
+    }
+    set_signal_mask(&SignalSet::empty());
+    kill_number(rustix::process::getpid(), number).ok();
+}
