@@ -2,6 +2,8 @@
 //! network namespace that it was made in, for good: to work in another namespace means to have another socket, never to
 //! go there and come back.
 
+#[cfg(test)]
+pub mod golden;
 pub mod message;
 pub mod nft;
 pub mod route;

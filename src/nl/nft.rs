@@ -165,8 +165,8 @@ impl Table<'_> {
             .list(rule::EXPRESSIONS, rule, |m, expr| expr.put(m))
     }
 
-    /// Makes the table, or nothing.
-    pub fn create(&self, socket: &mut Socket) -> Result<(), Why> {
+    /// The messages that make the table.
+    pub fn messages(&self) -> Vec<Message> {
         let table =
             Message::new(NEWTABLE, flags::CREATE | flags::EXCL, &IPV4).put(table::NAME, self.name);
         let mut batch = vec![table];
@@ -174,7 +174,12 @@ impl Table<'_> {
             batch.push(self.new_chain(chain));
             batch.extend(chain.rules.iter().map(|rule| self.new_rule(chain, rule)));
         }
-        socket.batch(&batch)
+        batch
+    }
+
+    /// Makes the table, or nothing.
+    pub fn create(&self, socket: &mut Socket) -> Result<(), Why> {
+        socket.batch(&self.messages())
     }
 
     /// Compares what the kernel has with what [`Self::create`] sends.

@@ -199,12 +199,10 @@ pub struct Veth<'a> {
     pub mtu: u32,
 }
 
-/// Makes the pair in one request, neither end ever being anywhere else. The kernel does not take an alias with it, so
-/// that is a second one; if it fails the pair is taken back.
-pub fn add_veth(socket: &mut Socket, veth: &Veth<'_>) -> Result<(), Why> {
-    let namespace = u32::try_from(veth.peer_ns.as_raw_fd()).map_err(|_| Errno::BADF)?;
+/// The request for a pair, neither end of which is ever anywhere else than where it belongs.
+fn new_veth(veth: &Veth<'_>, namespace: u32) -> Message {
     let none = ifinfo(0, 0, 0);
-    let message = Message::new(rtm::NEWLINK, flags::CREATE | flags::EXCL, &none)
+    Message::new(rtm::NEWLINK, flags::CREATE | flags::EXCL, &none)
         .put(ifla::IFNAME, veth.name)
         .put(ifla::MTU, &veth.mtu)
         .nest(ifla::LINKINFO, |m| {
@@ -216,20 +214,37 @@ pub fn add_veth(socket: &mut Socket, veth: &Veth<'_>) -> Result<(), Why> {
                         .put(ifla::NET_NS_FD, &namespace)
                 })
             })
-        });
-    socket.request(&message)?;
-    let alias = Message::new(rtm::NEWLINK, 0, &none)
-        .put(ifla::IFNAME, veth.name)
-        .put(ifla::IFALIAS, veth.alias);
-    socket.request(&alias).inspect_err(|_| {
-        let message = Message::new(rtm::DELLINK, 0, &none).put(ifla::IFNAME, veth.name);
-        socket.request(&message).ok();
-    })
+        })
+}
+
+/// The request that writes something on a link.
+fn set_alias(index: u32, alias: &str) -> Message {
+    Message::new(rtm::NEWLINK, 0, &ifinfo(index, 0, 0)).put(ifla::IFALIAS, alias)
+}
+
+/// Makes the pair. The kernel does not take an alias with it, so that is a second request; if it fails the pair is
+/// taken back.
+pub fn add_veth(socket: &mut Socket, veth: &Veth<'_>) -> Result<(), Why> {
+    let namespace = u32::try_from(veth.peer_ns.as_raw_fd()).map_err(|_| Errno::BADF)?;
+    socket.request(&new_veth(veth, namespace))?;
+    let Some(made) = link(socket, veth.name)? else {
+        return Err(Errno::NODEV.into());
+    };
+    socket
+        .request(&set_alias(made.index, veth.alias))
+        .inspect_err(|_| {
+            delete_link(socket, made.index).ok();
+        })
+}
+
+/// The request that sets a link up.
+fn up(index: u32) -> Message {
+    Message::new(rtm::NEWLINK, 0, &ifinfo(index, UP, UP))
 }
 
 /// `ip link set dev X up`.
 pub fn set_up(socket: &mut Socket, index: u32) -> Result<(), Why> {
-    socket.request(&Message::new(rtm::NEWLINK, 0, &ifinfo(index, UP, UP)))
+    socket.request(&up(index))
 }
 
 /// Whether IPv4 packets that come by a link are passed on. Unlike /proc/sys this can be set wherever there is
@@ -285,6 +300,17 @@ pub fn addresses(socket: &mut Socket) -> Result<Vec<Address>, Why> {
         .collect())
 }
 
+/// The request for an address.
+fn new_address(index: u32, address: Ipv4Addr, prefix: u8) -> Message {
+    Message::new(
+        rtm::NEWADDR,
+        flags::CREATE | flags::EXCL,
+        &ifaddr(prefix, index),
+    )
+    .put(ifa::LOCAL, &address)
+    .put(ifa::ADDRESS, &address)
+}
+
 /// `ip addr add A/P dev X`.
 pub fn add_address(
     socket: &mut Socket,
@@ -292,14 +318,7 @@ pub fn add_address(
     address: Ipv4Addr,
     prefix: u8,
 ) -> Result<(), Why> {
-    let message = Message::new(
-        rtm::NEWADDR,
-        flags::CREATE | flags::EXCL,
-        &ifaddr(prefix, index),
-    )
-    .put(ifa::LOCAL, &address)
-    .put(ifa::ADDRESS, &address);
-    socket.request(&message)
+    socket.request(&new_address(index, address, prefix))
 }
 
 /// An IPv4 route.
@@ -354,20 +373,67 @@ pub fn routes(socket: &mut Socket) -> Result<Vec<Route>, Why> {
         .collect())
 }
 
-/// `ip route add default via A dev X`.
-pub fn add_default_route(socket: &mut Socket, via: Ipv4Addr, index: u32) -> Result<(), Why> {
+/// The request for a default route.
+fn new_default_route(via: Ipv4Addr, index: u32) -> Message {
     let table = u8::try_from(RT_TABLE_MAIN).unwrap_or_default();
     let fixed = rtmsg(table, RTPROT_BOOT, RTN_UNICAST);
-    let message = Message::new(rtm::NEWROUTE, flags::CREATE | flags::EXCL, &fixed)
+    Message::new(rtm::NEWROUTE, flags::CREATE | flags::EXCL, &fixed)
         .put(rta::GATEWAY, &via)
-        .put(rta::OIF, &index);
-    socket.request(&message)
+        .put(rta::OIF, &index)
+}
+
+/// `ip route add default via A dev X`.
+pub fn add_default_route(socket: &mut Socket, via: Ipv4Addr, index: u32) -> Result<(), Why> {
+    socket.request(&new_default_route(via, index))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd as _;
+
     use super::*;
+    use crate::nl::golden::{recorded, tree};
     use proptest::prelude::*;
+
+    #[test]
+    fn what_ip_sends() {
+        let here = std::fs::File::open("/dev/null").unwrap();
+        let veth = Veth {
+            name: "kak-USER",
+            alias: "kak:USER",
+            peer: "eth0",
+            peer_ns: here.as_fd(),
+            mtu: 1400,
+        };
+        let (ours, link) = (Ipv4Addr::new(10, 0, 0, 1), 16);
+        for (text, message, fixed) in [
+            (
+                include_str!("../../tests/golden/veth.nl"),
+                new_veth(&veth, 4),
+                link,
+            ),
+            (
+                include_str!("../../tests/golden/alias.nl"),
+                set_alias(2, "kak:USER"),
+                link,
+            ),
+            (include_str!("../../tests/golden/up.nl"), up(2), link),
+            (
+                include_str!("../../tests/golden/address.nl"),
+                new_address(2, ours, 24),
+                8,
+            ),
+            (
+                include_str!("../../tests/golden/route.nl"),
+                new_default_route(ours, 2),
+                12,
+            ),
+        ] {
+            let bytes = recorded(text);
+            let message = message.bytes(0, flags::REQUEST | flags::ACK);
+            assert_eq!(tree(&message, fixed), tree(&bytes, fixed), "{text}");
+        }
+    }
 
     proptest! {
         #[test]

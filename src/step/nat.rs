@@ -202,4 +202,41 @@ mod tests {
             ]
         );
     }
+
+    #[test]
+    fn what_nft_sends() {
+        use crate::nl::golden::{each, recorded, say, tree};
+        let subnet = Subnet::parse("10.0.0.0/24".as_ref()).unwrap();
+        let nat = Nat {
+            table: "kak-USER".into(),
+            subnet,
+            link: "kak-USER".into(),
+        };
+        let bytes = recorded(include_str!("../../tests/golden/table.nl"));
+        // The first and the last message begin and end the batch.
+        let recorded: Vec<_> = each(&bytes)
+            .into_iter()
+            .map(|message| tree(message, 4))
+            .collect();
+        let (_, batch) = recorded.split_first().unwrap();
+        let (_, batch) = batch.split_last().unwrap();
+        let table = nat.table();
+        let ours: Vec<_> = table
+            .messages()
+            .iter()
+            .map(|message| tree(&message.bytes(0, 0), 4))
+            .collect();
+        assert_eq!(ours.len(), batch.len());
+        // nft makes all chains before the first rule.
+        for ours in &ours {
+            let same = |theirs: &&_| {
+                let (kind, _, head, nodes): &(u16, u16, Vec<u8>, Vec<_>) = theirs;
+                (*kind, head) == (ours.0, &ours.2) && say(nodes, &ours.3)
+            };
+            assert!(
+                batch.iter().any(|theirs| same(&theirs)),
+                "{ours:?}\nis not one of\n{batch:?}"
+            );
+        }
+    }
 }
