@@ -212,6 +212,7 @@ impl Error {
             ("mkdir" | "printf" | "cat" | "ln", Errno::ROFS) => {
                 "this file system is read-only; in Docker add a --tmpfs for it, or choose another --root"
             }
+            ("lslocks", Errno::ACCESS) => "what kak knows of jails is for root alone: run as root",
             ("mkdir" | "printf" | "cat" | "ln" | "flock", Errno::ACCESS | Errno::PERM) => {
                 "run as root"
             }

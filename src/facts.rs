@@ -87,6 +87,7 @@ impl Facts {
             submounts.extend(
                 procfs::uppermost_below(&mounts, Path::new(dir))
                     .into_iter()
+                    .filter(|path| !is_of_a_process(path))
                     .map(Path::to_owned),
             );
         }
@@ -190,6 +191,15 @@ fn entries(config: &Config) -> Result<Vec<Entry>> {
     }
     entries.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(entries)
+}
+
+/// Whether a path is one of a process, which another proc does not have: `/proc/PID/...`.
+fn is_of_a_process(path: &Path) -> bool {
+    let name = path
+        .strip_prefix("/proc")
+        .ok()
+        .and_then(|rest| rest.iter().next());
+    name.is_some_and(|name| name.as_bytes().iter().all(u8::is_ascii_digit))
 }
 
 /// Whether a path of the jail is in a directory of its own, where kak may make things: hidden, or unknown outside.
@@ -367,7 +377,7 @@ fn choose(wanted: Option<Subnet>, taken: &[(Subnet, String)]) -> Result<Subnet> 
         .find(|subnet| collision(*subnet).is_none())
         .ok_or_else(|| {
             Error::cure(
-                "setup",
+                "",
                 "no /24 of 10.0.0.0/8 is free",
                 "name a free network with --subnet",
             )

@@ -117,26 +117,26 @@ impl Socket {
     }
 
     /// Sends a request and waits until the kernel says that it is done.
-    pub fn request(&mut self, message: &Message) -> Result<(), Why> {
+    pub fn request(&mut self, mut message: Message) -> Result<(), Why> {
         self.sequence += 1;
-        self.send(&message.bytes(self.sequence, flags::REQUEST | flags::ACK))?;
+        self.send(message.seal(self.sequence, flags::REQUEST | flags::ACK))?;
         self.answers(self.sequence, &mut Vec::new()).map(drop)
     }
 
     /// Sends a request that is answered by one message.
-    pub fn get(&mut self, message: &Message) -> Result<Option<Row>, Why> {
+    pub fn get(&mut self, mut message: Message) -> Result<Option<Row>, Why> {
         self.sequence += 1;
-        self.send(&message.bytes(self.sequence, flags::REQUEST | flags::ACK))?;
+        self.send(message.seal(self.sequence, flags::REQUEST | flags::ACK))?;
         let mut rows = Vec::new();
         self.answers(self.sequence, &mut rows)?;
         Ok(rows.into_iter().next())
     }
 
     /// Asks for all there is of a kind. Begun anew if the list changed meanwhile, so the rows belong together.
-    pub fn dump(&mut self, message: &Message) -> Result<Vec<Row>, Why> {
+    pub fn dump(&mut self, mut message: Message) -> Result<Vec<Row>, Why> {
         for _ in 0..ATTEMPTS {
             self.sequence += 1;
-            self.send(&message.bytes(self.sequence, flags::REQUEST | flags::DUMP))?;
+            self.send(message.seal(self.sequence, flags::REQUEST | flags::DUMP))?;
             let mut rows = Vec::new();
             if self.answers(self.sequence, &mut rows)? {
                 return Ok(rows);
@@ -148,16 +148,16 @@ impl Socket {
     }
 
     /// Sends several changes of nf_tables that are made together or not at all.
-    pub fn batch(&mut self, messages: &[Message]) -> Result<(), Why> {
+    pub fn batch(&mut self, messages: Vec<Message>) -> Result<(), Why> {
         let first = self.sequence + 1;
-        let mut bytes = nft::batch_begin().bytes(first, flags::REQUEST);
+        let mut bytes = nft::batch_begin().seal(first, flags::REQUEST).to_vec();
         self.sequence = first;
-        for message in messages {
+        for mut message in messages {
             self.sequence += 1;
-            bytes.extend(message.bytes(self.sequence, flags::REQUEST | flags::ACK));
+            bytes.extend(message.seal(self.sequence, flags::REQUEST | flags::ACK));
         }
         self.sequence += 1;
-        bytes.extend(nft::batch_end().bytes(self.sequence, flags::REQUEST));
+        bytes.extend(nft::batch_end().seal(self.sequence, flags::REQUEST));
         self.send(&bytes)?;
         // One answer for each, and one for the batch if that itself is refused. All are there when send returns.
         let mut result = Ok(());

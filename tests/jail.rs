@@ -77,9 +77,10 @@ sandboxed! {
     fn what_is_mounted_below_proc_and_sys_is_carried_over() {
         sh("mount -t tmpfs -o ro,size=4k carried /sys/kernel/mm
             mount --bind /dev/null /proc/interrupts
+            mount --bind /dev/null /proc/1/environ
             mount --bind /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys
             mount -t tmpfs -o ro,size=4k masked /proc/irq");
-        let list = "for dir in /proc /sys; do findmnt -rn -R -o TARGET,FSTYPE,OPTIONS $dir | sed 1d | sort; done";
+        let list = "for dir in /proc /sys; do findmnt -rn -R -o TARGET,FSTYPE,OPTIONS $dir | sed 1d | grep -v ^/proc/1/ | sort; done";
         let outer = sh(list);
         assert!(outer.lines().count() >= 4, "{outer}");
         sh("kak setup");
@@ -281,6 +282,16 @@ line'");
             sh("kak teardown");
             assert_same(state, &before, &dump());
         }
+    }
+
+    fn resolv_conf_stays_the_jails_when_the_outer_one_is_replaced() {
+        sh("umount /etc/resolv.conf; echo nameserver 192.0.2.1 >/etc/resolv.conf; kak setup --dns 192.0.2.53");
+        for n in 0..20 {
+            sh(&format!("echo nameserver 192.0.2.{n} >/etc/new; mv /etc/new /etc/resolv.conf"));
+            until("the jail has its own again", || inside("cat /etc/resolv.conf") == "nameserver 192.0.2.53");
+            assert_eq!(sh("cat /etc/resolv.conf"), format!("nameserver 192.0.2.{n}"));
+        }
+        sh("kak status; nssh -c 'mount -t tmpfs x /mnt; umount /mnt'; kak teardown");
     }
 
     fn more_can_be_hidden_and_bound() {

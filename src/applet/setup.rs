@@ -155,7 +155,7 @@ fn run(call: Call) -> Result<u8> {
     sys::close_from(3);
     if session::is_inside() {
         return Err(Error::text(
-            "setup",
+            "",
             "this is the inside of a jail; a jail is made outside of it",
         ));
     }

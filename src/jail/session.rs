@@ -86,7 +86,7 @@ pub fn run(jail: &str, program: &Program) -> Result<End> {
     {
         terminal::wait_for_foreground();
     }
-    let init = find(jail)?;
+    let mut init = find(jail)?;
     let shell = Shell::prepare(jail, program)?;
     let name = shell
         .argv
@@ -117,10 +117,19 @@ pub fn run(jail: &str, program: &Program) -> Result<End> {
             sys::set_disposition(Signal::CHILD, Action::Ignore),
         ),
     ];
+    let caller = Caller { mask, dispositions };
+    if !enter(&init)? {
+        // It died between being found and being joined, and nothing has happened yet: once more.
+        init = find(jail)?;
+        if !enter(&init)? {
+            return Err(Error::text(jail, "the jail is going down"));
+        }
+    }
+    drop(init);
+    let socket = leave_monitor(&shell, &caller)?;
+    // Not before: what the first process in the jail has open is its standard descriptors and the socket.
     let signals =
         sys::signalfd(&SignalSet::of(&[Signal::HUP, Signal::TERM])).what(|| "signalfd")?;
-    let caller = Caller { mask, dispositions };
-    let socket = join(init, &shell, &caller)?;
     let end = wait(&socket, &signals, &name)?;
     if end == End::Gone {
         modes.restore();
@@ -188,14 +197,9 @@ fn keep_standard_descriptors() -> rustix::io::Result<()> {
     Ok(())
 }
 
-/// Joins the jail and leaves a monitor in it; the way to talk to that one.
-fn join(init: Init, shell: &Shell, caller: &Caller) -> Result<OwnedFd> {
+/// Leaves a monitor in the jail that we have joined; the way to talk to it.
+fn leave_monitor(shell: &Shell, caller: &Caller) -> Result<OwnedFd> {
     let (ours, theirs) = process::channel()?;
-    // Nobody in the jail looks into a process that comes from outside (ptrace(2)).
-    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
-        .what(|| "prctl PR_SET_DUMPABLE")?;
-    enter(&init)?;
-    drop(init);
     let gone = |errno| match errno {
         // The PID namespace is dead, which fork(2) puts this way.
         Errno::NOMEM => Error::text("fork", "the jail is going down"),
@@ -215,14 +219,17 @@ fn join(init: Init, shell: &Shell, caller: &Caller) -> Result<OwnedFd> {
     Ok(ours)
 }
 
-/// Takes over init's mount, network and PID namespace.
-fn enter(init: &Init) -> Result<()> {
+/// Takes over init's mount, network and PID namespace; false if it is gone.
+fn enter(init: &Init) -> Result<bool> {
     let what = || format!("nsenter -t {} -m -n -p", init.pid.as_raw_nonzero());
+    // Nobody in the jail looks into a process that comes from outside (ptrace(2)).
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+        .what(|| "prctl PR_SET_DUMPABLE")?;
     let all =
         ThreadNameSpaceType::MOUNT | ThreadNameSpaceType::NETWORK | ThreadNameSpaceType::PROCESS_ID;
     match rustix::thread::move_into_thread_name_spaces(init.fd.as_fd(), all) {
-        Ok(()) => Ok(()),
-        Err(Errno::SRCH) => Err(Error::text(what(), "the jail is going down")),
+        Ok(()) => Ok(true),
+        Err(Errno::SRCH) => Ok(false),
         // Before Linux 5.8 a pidfd is not taken. All files are opened first: after the mount namespace has changed
         // init's /proc is out of sight.
         Err(Errno::INVAL | Errno::BADF | Errno::NOSYS) => {
@@ -239,7 +246,7 @@ fn enter(init: &Init) -> Result<()> {
                 rustix::thread::move_into_link_name_space(namespace.as_fd(), Some(kind))
                     .what(what)?;
             }
-            Ok(())
+            Ok(true)
         }
         Err(errno) => Err(errno).what(what),
     }

@@ -214,19 +214,19 @@ impl Message {
         }
     }
 
-    /// The message's bytes under a sequence number and with more flags.
-    pub fn bytes(&self, sequence: u32, flags: u16) -> Vec<u8> {
-        let mut whole = Self(self.0.clone());
-        let length = u32::try_from(whole.0.len()).unwrap_or(u32::MAX);
+    /// The message's bytes under a sequence number and with more flags. May be done again: a dump is asked for until it
+    /// is whole.
+    pub fn seal(&mut self, sequence: u32, flags: u16) -> &[u8] {
+        let length = u32::try_from(self.0.len()).unwrap_or(u32::MAX);
         let old = self
             .0
             .get(6..8)
             .and_then(|old| old.try_into().ok())
             .map_or(0, u16::from_ne_bytes);
-        whole.patch(0, &length.to_ne_bytes());
-        whole.patch(6, &(old | flags).to_ne_bytes());
-        whole.patch(8, &sequence.to_ne_bytes());
-        whole.0
+        self.patch(0, &length.to_ne_bytes());
+        self.patch(6, &(old | flags).to_ne_bytes());
+        self.patch(8, &sequence.to_ne_bytes());
+        &self.0
     }
 
     /// The attributes after a fixed part of this size.
@@ -323,8 +323,8 @@ mod tests {
 
     #[test]
     fn the_header() {
-        let bytes = Message::new(16, 1, &[9]).bytes(7, 4);
-        let message = Messages(&bytes).next().unwrap();
+        let mut message = Message::new(16, 1, &[9]);
+        let message = Messages(message.seal(7, 4)).next().unwrap();
         assert_eq!((message.kind, message.flags, message.sequence), (16, 5, 7));
         assert_eq!(message.body, [9, 0, 0, 0]);
     }

@@ -179,13 +179,13 @@ impl Table<'_> {
 
     /// Makes the table, or nothing.
     pub fn create(&self, socket: &mut Socket) -> Result<(), Why> {
-        socket.batch(&self.messages())
+        socket.batch(self.messages())
     }
 
     /// Compares what the kernel has with what [`Self::create`] sends.
     pub fn observe(&self, socket: &mut Socket) -> Result<Found, Why> {
         let table = Message::new(GETTABLE, 0, &IPV4).put(table::NAME, self.name);
-        match socket.get(&table) {
+        match socket.get(table) {
             Err(Why::Kernel(Errno::NOENT, _)) => return Ok(Found::Absent),
             other => drop(other?),
         }
@@ -202,7 +202,7 @@ impl Table<'_> {
         let ask = Message::new(GETCHAIN, 0, &IPV4)
             .put(chain::TABLE, self.name)
             .put(chain::NAME, chain.name);
-        let there = match socket.get(&ask) {
+        let there = match socket.get(ask) {
             Err(Why::Kernel(Errno::NOENT, _)) => return Ok(false),
             other => other?.map(|row| row.body).unwrap_or_default(),
         };
@@ -224,7 +224,7 @@ impl Table<'_> {
         let ask = Message::new(GETRULE, 0, &IPV4)
             .put(rule::TABLE, self.name)
             .put(rule::CHAIN, chain.name);
-        let rows = socket.dump(&ask)?;
+        let rows = socket.dump(ask)?;
         let mut there = rows.iter().filter(|row| row.kind == NEWRULE);
         let all = chain.rules.iter().all(|wanted| {
             let wanted = self.new_rule(chain, wanted);
@@ -242,5 +242,7 @@ impl Table<'_> {
 
 /// `nft delete table ip NAME`.
 pub fn drop_table(socket: &mut Socket, name: &str) -> Result<(), Why> {
-    socket.batch(&[Message::new(DELTABLE, 0, &IPV4).put(table::NAME, name)])
+    socket.batch(vec![
+        Message::new(DELTABLE, 0, &IPV4).put(table::NAME, name),
+    ])
 }

@@ -168,7 +168,7 @@ impl Link {
 pub fn links(socket: &mut Socket) -> Result<Vec<Link>, Why> {
     let message = Message::new(rtm::GETLINK, 0, &ifinfo(0, 0, 0)).put(ifla::EXT_MASK, &SKIP_STATS);
     Ok(socket
-        .dump(&message)?
+        .dump(message)?
         .iter()
         .filter_map(Link::read)
         .collect())
@@ -179,7 +179,7 @@ pub fn link(socket: &mut Socket, name: &str) -> Result<Option<Link>, Why> {
     let message = Message::new(rtm::GETLINK, 0, &ifinfo(0, 0, 0))
         .put(ifla::EXT_MASK, &SKIP_STATS)
         .put(ifla::IFNAME, name);
-    match socket.get(&message) {
+    match socket.get(message) {
         Err(Why::Kernel(Errno::NODEV, _)) => Ok(None),
         other => Ok(other?.as_ref().and_then(Link::read)),
     }
@@ -226,12 +226,12 @@ fn set_alias(index: u32, alias: &str) -> Message {
 /// taken back.
 pub fn add_veth(socket: &mut Socket, veth: &Veth<'_>) -> Result<(), Why> {
     let namespace = u32::try_from(veth.peer_ns.as_raw_fd()).map_err(|_| Errno::BADF)?;
-    socket.request(&new_veth(veth, namespace))?;
+    socket.request(new_veth(veth, namespace))?;
     let Some(made) = link(socket, veth.name)? else {
         return Err(Errno::NODEV.into());
     };
     socket
-        .request(&set_alias(made.index, veth.alias))
+        .request(set_alias(made.index, veth.alias))
         .inspect_err(|_| {
             delete_link(socket, made.index).ok();
         })
@@ -244,7 +244,7 @@ fn up(index: u32) -> Message {
 
 /// `ip link set dev X up`.
 pub fn set_up(socket: &mut Socket, index: u32) -> Result<(), Why> {
-    socket.request(&up(index))
+    socket.request(up(index))
 }
 
 /// Whether IPv4 packets that come by a link are passed on. Unlike /proc/sys this can be set wherever there is
@@ -257,12 +257,12 @@ pub fn set_forwarding(socket: &mut Socket, index: u32, on: bool) -> Result<(), W
             })
         })
     });
-    socket.request(&message)
+    socket.request(message)
 }
 
 /// `ip link delete dev X`. A pair goes with either of its ends, before this returns.
 pub fn delete_link(socket: &mut Socket, index: u32) -> Result<(), Why> {
-    socket.request(&Message::new(rtm::DELLINK, 0, &ifinfo(index, 0, 0)))
+    socket.request(Message::new(rtm::DELLINK, 0, &ifinfo(index, 0, 0)))
 }
 
 /// An IPv4 address of a link.
@@ -293,11 +293,7 @@ pub fn addresses(socket: &mut Socket) -> Result<Vec<Address>, Why> {
         })
     };
     let message = Message::new(rtm::GETADDR, 0, &ifaddr(0, 0));
-    Ok(socket
-        .dump(&message)?
-        .into_iter()
-        .filter_map(read)
-        .collect())
+    Ok(socket.dump(message)?.into_iter().filter_map(read).collect())
 }
 
 /// The request for an address.
@@ -318,7 +314,7 @@ pub fn add_address(
     address: Ipv4Addr,
     prefix: u8,
 ) -> Result<(), Why> {
-    socket.request(&new_address(index, address, prefix))
+    socket.request(new_address(index, address, prefix))
 }
 
 /// An IPv4 route.
@@ -366,11 +362,7 @@ pub fn routes(socket: &mut Socket) -> Result<Vec<Route>, Why> {
         })
     };
     let message = Message::new(rtm::GETROUTE, 0, &rtmsg(0, 0, 0));
-    Ok(socket
-        .dump(&message)?
-        .into_iter()
-        .filter_map(read)
-        .collect())
+    Ok(socket.dump(message)?.into_iter().filter_map(read).collect())
 }
 
 /// The request for a default route.
@@ -384,7 +376,7 @@ fn new_default_route(via: Ipv4Addr, index: u32) -> Message {
 
 /// `ip route add default via A dev X`.
 pub fn add_default_route(socket: &mut Socket, via: Ipv4Addr, index: u32) -> Result<(), Why> {
-    socket.request(&new_default_route(via, index))
+    socket.request(new_default_route(via, index))
 }
 
 #[cfg(test)]
@@ -430,8 +422,9 @@ mod tests {
             ),
         ] {
             let bytes = recorded(text);
-            let message = message.bytes(0, flags::REQUEST | flags::ACK);
-            assert_eq!(tree(&message, fixed), tree(&bytes, fixed), "{text}");
+            let mut message = message;
+            let message = message.seal(0, flags::REQUEST | flags::ACK);
+            assert_eq!(tree(message, fixed), tree(&bytes, fixed), "{text}");
         }
     }
 

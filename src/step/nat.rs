@@ -223,8 +223,8 @@ mod tests {
         let table = nat.table();
         let ours: Vec<_> = table
             .messages()
-            .iter()
-            .map(|message| tree(&message.bytes(0, 0), 4))
+            .iter_mut()
+            .map(|message| tree(message.seal(0, 0), 4))
             .collect();
         assert_eq!(ours.len(), batch.len());
         // nft makes all chains before the first rule.
