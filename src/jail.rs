@@ -29,7 +29,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use crate::error::{Error, Result, What as _};
+use crate::error::{Error, Result, What as _, complain};
 use crate::procfs;
 use crate::record;
 use crate::step::{View, file};
@@ -123,6 +123,19 @@ impl Init {
     fn signal(&self, signal: Signal) {
         // The one error is that it is gone, which is as well.
         pidfd_send_signal(&self.fd, signal).ok();
+    }
+
+    /// Tells how many sessions are open beside the one that has just ended, if there are any; their number.
+    pub fn tell_open(&self) -> usize {
+        let open = sessions(self.pid).len();
+        match open {
+            0 => {}
+            1 => complain("kak: setup: 1 other session is still open\n"),
+            more => complain(&format!(
+                "kak: setup: {more} other sessions are still open\n"
+            )),
+        }
+        open
     }
 
     /// Asks it to end as soon as no session is left.

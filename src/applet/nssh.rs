@@ -8,7 +8,7 @@ use lexopt::Arg::{Long, Short, Value};
 
 use super::{Applet, Call, unexpected};
 use crate::config::{self, DEFAULT_JAIL};
-use crate::error::{Error, Result, complain};
+use crate::error::{Error, Result};
 use crate::jail::session;
 use crate::jail::shell::{Environment, Program, c_string};
 use crate::sys;
@@ -51,14 +51,7 @@ fn run(call: Call) -> Result<u8> {
     if let Some(shell) = session::real_shell() {
         return become_it(&shell, login, args);
     }
-    let end = session::run(&jail, &Program::Shell { login, args });
-    Ok(end.map_or_else(
-        |error| {
-            complain(&error.lines("kak: nssh"));
-            125
-        },
-        |end| end.follow("kak: nssh"),
-    ))
+    Ok(session::follow(&jail, &Program::Shell { login, args }))
 }
 
 /// Reads kak's own options.

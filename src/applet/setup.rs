@@ -8,13 +8,13 @@ use super::{Applet, Call, print, unexpected};
 use crate::config::{self, Bind, Config, DEFAULT_JAIL, Subnet};
 use crate::engine;
 use crate::error::{Error, Result, complain};
+use crate::jail::Life;
 use crate::jail::build::{self, Basis, Teller, Wanted};
 use crate::jail::entrypoint;
 use crate::jail::keeper::{self, Stay};
 use crate::jail::process;
 use crate::jail::session;
 use crate::jail::shell::Program;
-use crate::jail::{Life, sessions};
 use crate::plan::Plan;
 use crate::record::Record;
 use crate::step::{Machine, Seen, Step};
@@ -205,24 +205,9 @@ fn run(call: Call) -> Result<u8> {
 /// Runs the first session of an attached jail in this process's place, and waits for the others.
 fn attend(jail: &str, program: &Program, keeper: keeper::Keeper) -> Result<u8> {
     // Joining is for good, so a child does it.
-    let session = process::in_place_of(|| {
-        let end = session::run(jail, program);
-        end.map_or_else(
-            |error| {
-                complain(&error.lines("kak: nssh"));
-                125
-            },
-            |end| end.follow("kak: nssh"),
-        )
-    })?;
+    let session = process::in_place_of(|| session::follow(jail, program))?;
     if let Life::Up(init) = Life::of(jail)? {
-        let open = sessions(init.pid).len();
-        if open > 0 {
-            complain(&format!(
-                "kak: setup: {open} other session{} still open\n",
-                if open == 1 { " is" } else { "s are" }
-            ));
-        }
+        init.tell_open();
     }
     match keeper.release() {
         0 => Ok(session),

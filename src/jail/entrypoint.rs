@@ -12,7 +12,7 @@ use super::build::{self, Teller, Wanted};
 use super::session;
 use super::shell::Program;
 use super::{Init, Life, init, keeper, process};
-use crate::error::{Error, Result, What as _, complain};
+use crate::error::{Result, What as _};
 use crate::sys::{self, Action, SignalSet};
 
 /// The life of PID 1: with a first session, if there is a command or somebody to talk to. The status is the
@@ -95,14 +95,9 @@ impl Container<'_> {
         let Life::Up(init) = Life::of(self.jail)? else {
             return Ok(Some(status));
         };
-        let open = super::sessions(init.pid).len();
-        if open == 0 {
+        if init.tell_open() == 0 {
             return Ok(Some(status));
         }
-        complain(&format!(
-            "kak: setup: {open} other session{} still open\n",
-            if open == 1 { " is" } else { "s are" }
-        ));
         init.end_when_idle();
         self.others = Some(init);
         Ok(None)
@@ -139,12 +134,5 @@ fn start(jail: &str, command: Option<Program>, mask: &SignalSet) -> Result<Pid> 
     rustix::process::setpgid(None, None).ok();
     rustix::termios::tcsetpgrp(rustix::stdio::stdin(), rustix::process::getpid()).ok();
     sys::set_signal_mask(mask);
-    let status = session::run(jail, &program).map_or_else(
-        |error: Error| {
-            complain(&error.lines("kak: nssh"));
-            125
-        },
-        |end| end.follow("kak: nssh"),
-    );
-    sys::exit_now(status)
+    sys::exit_now(session::follow(jail, &program))
 }

@@ -77,8 +77,20 @@ pub fn is_inside() -> bool {
     real_shell().is_some()
 }
 
+/// Runs a program in a jail and ends as it ended: dies of the same signal, or returns the status to exit with. What went
+/// wrong is told.
+pub fn follow(jail: &str, program: &Program) -> u8 {
+    match run(jail, program) {
+        Ok(end) => end.follow("kak: nssh"),
+        Err(error) => {
+            complain(&error.lines("kak: nssh"));
+            125
+        }
+    }
+}
+
 /// Runs a program in a jail that is up, or that is brought up for it.
-pub fn run(jail: &str, program: &Program) -> Result<End> {
+fn run(jail: &str, program: &Program) -> Result<End> {
     sys::close_from(3);
     keep_standard_descriptors().what(|| "open /dev/null")?;
     if let Program::Shell { args, .. } = program

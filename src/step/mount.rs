@@ -87,7 +87,15 @@ impl Action for Bind {
     fn apply(&self, _: &mut Machine) -> Result<()> {
         mount::mount_bind_recursive(&self.source, self.place()).what(|| self.to_string())?;
         if self.read_only {
-            sys::make_read_only(&self.place()).what(|| self.to_string())?;
+            match sys::make_read_only(&self.place()) {
+                Err(Errno::NOSYS) => {
+                    return Err(Error::text(
+                        self.to_string(),
+                        "':ro' needs Linux 5.12 or later",
+                    ));
+                }
+                other => other.what(|| self.to_string())?,
+            }
         }
         Ok(())
     }
@@ -311,11 +319,12 @@ impl Action for Resolvers {
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         let root = rustix::fs::open(&self.root, flags, Mode::empty()).what(what)?;
         // mount(2) would follow an absolute link out of the root that is being put together.
-        let open =
-            |flags, resolve| rustix::fs::openat2(&root, Self::PLACE, flags, Mode::empty(), resolve);
-        let place = match open(flags, ResolveFlags::IN_ROOT) {
-            // The link dangles: the mount goes on the link itself.
-            Err(Errno::NOENT) => open(flags | OFlags::NOFOLLOW, ResolveFlags::IN_ROOT),
+        let resolve = ResolveFlags::IN_ROOT;
+        let place = match rustix::fs::openat2(&root, Self::PLACE, flags, Mode::empty(), resolve) {
+            // The link dangles, or Linux is older than 5.6: the mount goes on the link itself.
+            Err(Errno::NOENT | Errno::NOSYS) => {
+                rustix::fs::openat(&root, Self::PLACE, flags | OFlags::NOFOLLOW, Mode::empty())
+            }
             other => other,
         };
         let place = place.what(what)?;

@@ -101,7 +101,7 @@ fn programs(kak: &[u8]) {
         } else if host.is_dir() {
             let upper = format!("var/upper/{name}");
             directory(&upper, 0o755);
-            directory(format!("var/work/{name}"), 0o700);
+            directory(format!("var/scratch/{name}"), 0o700);
             directory(name, 0o755);
             if name == "usr" {
                 directory("var/upper/usr/bin", 0o755);
@@ -122,7 +122,8 @@ fn programs(kak: &[u8]) {
     symlink("/bin/kak", sbin.join("kak-setup")).unwrap();
     for upper in fs::read_dir("var/upper").unwrap() {
         let name = upper.unwrap().file_name().into_string().unwrap();
-        let layers = format!("lowerdir=/{name},upperdir=var/upper/{name},workdir=var/work/{name}");
+        let layers =
+            format!("lowerdir=/{name},upperdir=var/upper/{name},workdir=var/scratch/{name}");
         filesystem("overlay", &name, "overlay", &layers);
     }
 }
