@@ -2,6 +2,7 @@
 //! down ([`crate::record`]). It decides nothing but what has to be free: the subnet.
 
 use std::ffi::OsString;
+use std::net::IpAddr;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Component, Path, PathBuf};
 
@@ -250,19 +251,22 @@ fn bound_dir(config: &Config, entries: &[Entry], bind: &Bind) -> Result<bool> {
     Ok(dir)
 }
 
-/// Whether a resolv.conf (resolv.conf(5)) has resolvers, and none that another network namespace could reach.
-pub fn only_loopback(text: &[u8]) -> bool {
+/// The resolvers of a resolv.conf (resolv.conf(5)) that no other network namespace reaches.
+pub fn loopbacks(text: &[u8]) -> Vec<IpAddr> {
     let text = String::from_utf8_lossy(text);
-    let mut resolvers = text
-        .lines()
-        .filter_map(|line| {
-            line.strip_prefix("nameserver")?
-                .trim()
-                .parse::<std::net::IpAddr>()
-                .ok()
-        })
-        .peekable();
-    resolvers.peek().is_some() && resolvers.all(|address| address.is_loopback())
+    let addresses = text.lines().filter_map(|line| {
+        line.strip_prefix("nameserver")?
+            .trim()
+            .parse::<IpAddr>()
+            .ok()
+    });
+    let mut found: Vec<IpAddr> = Vec::new();
+    for address in addresses.filter(IpAddr::is_loopback) {
+        if !found.contains(&address) {
+            found.push(address);
+        }
+    }
+    found
 }
 
 /// The jail's shell.
@@ -431,13 +435,18 @@ mod tests {
 
     #[test]
     fn whom_a_jail_cannot_ask() {
-        assert!(only_loopback(
-            b"# Docker\nnameserver 127.0.0.11\noptions ndots:0\n"
-        ));
-        assert!(only_loopback(b"nameserver 127.0.0.53\nnameserver ::1\n"));
-        assert!(!only_loopback(
-            b"nameserver 127.0.0.1\nnameserver 192.0.2.53\n"
-        ));
-        assert!(!only_loopback(b"search example.org\n"));
+        let found = |text: &[u8]| {
+            loopbacks(text)
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            found(b"# Docker\nnameserver 127.0.0.11\noptions ndots:0\n"),
+            ["127.0.0.11"]
+        );
+        let text = b"nameserver 127.0.0.53\nnameserver ::1\nnameserver 192.0.2.53\nnameserver\t127.0.0.53\n";
+        assert_eq!(found(text), ["127.0.0.53", "::1"]);
+        assert_eq!(found(b"search 127.0.0.1\nnameserver x\n"), [""; 0]);
     }
 }

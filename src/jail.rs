@@ -11,6 +11,7 @@
 //! 4. Init is asked to end by signals that only somebody outside can send it.
 
 pub mod build;
+pub mod dns;
 pub mod entrypoint;
 pub mod init;
 pub mod keeper;

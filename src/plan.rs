@@ -18,7 +18,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::config::OWN;
-use crate::facts::{ETHERNET_MTU, Kind, is_own, link_name, only_loopback};
+use crate::facts::{ETHERNET_MTU, Kind, is_own, link_name};
 use crate::netns;
 use crate::record::{self, Record};
 use crate::step::file::{Dir, File, Line, Symlink};
@@ -145,12 +145,6 @@ fn outer(record: &Record) -> (Vec<Step>, Vec<String>) {
         }
     } else {
         notes.push("/etc is read-only: the jail uses the outer resolv.conf, and nssh is not put into /etc/shells".into());
-    }
-
-    if only_loopback(&facts.resolvers) {
-        notes.push(
-            "the outer resolvers are loopback addresses, which the jail does not reach: name others with --dns".into(),
-        );
     }
 
     steps.add(

@@ -116,6 +116,56 @@ sandboxed! {
         assert_eq!(seen_as(), uplink::OURS);
     }
 
+    fn a_resolver_on_loopback_is_reached_from_the_jail() {
+        use std::io::{Read as _, Write as _};
+        uplink::plug();
+        // It answers with the question, and says how it was asked.
+        let udp = std::net::UdpSocket::bind("127.0.0.53:53").unwrap();
+        std::thread::spawn(move || {
+            let mut question = [0; 2048];
+            while let Ok((length, asker)) = udp.recv_from(&mut question) {
+                let answer = [b"udp ", &question[..length]].concat();
+                udp.send_to(&answer, asker).unwrap();
+            }
+        });
+        let tcp = std::net::TcpListener::bind("127.0.0.53:53").unwrap();
+        std::thread::spawn(move || {
+            for connection in tcp.incoming() {
+                let mut connection = connection.unwrap();
+                let mut question = Vec::new();
+                let mut byte = [0];
+                while connection.read(&mut byte).unwrap_or(0) == 1 && byte != *b"\n" {
+                    question.push(byte[0]);
+                }
+                // As long as an answer can be.
+                let answer = [b"tcp ", &question[..], &vec![b'.'; 65_000], b"\n"].concat();
+                connection.write_all(&answer).unwrap();
+            }
+        });
+        sh("umount /etc/resolv.conf; echo nameserver 127.0.0.53 >/etc/resolv.conf");
+        let before = dump();
+        sh("kak setup");
+        assert_eq!(sh("nssh -c 'cat /etc/resolv.conf'"), "nameserver 127.0.0.53");
+        let ask = "ask() { exec 3<>/dev/udp/127.0.0.53/53; printf %s $1 >&3; answer=$(head -c $((4 + ${#1})) <&3); echo $answer; }";
+        assert_eq!(sh(&format!("nssh -c '{ask}; ask one; ask two'")), "udp one\nudp two");
+        // Many at once, each its own answer.
+        let many = format!("nssh -c '{ask}; for n in $(seq 100 160); do (ask question$n) & done; wait'");
+        let answers = sh(&many);
+        let mut answers: Vec<&str> = answers.lines().collect();
+        answers.sort_unstable();
+        let wanted: Vec<String> = (100..=160).map(|n| format!("udp question{n}")).collect();
+        assert_eq!(answers, wanted);
+        let long = sh("nssh -c 'exec 3<>/dev/tcp/127.0.0.53/53; echo three >&3; cat <&3'");
+        assert!(long.starts_with("tcp three.") && long.len() == 9 + 65_000, "{} bytes", long.len());
+        // It goes with the jail, and with its keeper.
+        sh("kak teardown");
+        assert_same("a relay", &before, &dump());
+        until("nobody is left", || processes().is_empty());
+        sh("kak setup");
+        sh(&format!("kill -KILL {}", process_field(init("USER"), "PPid").unwrap()));
+        until("nobody is left", || processes().is_empty());
+    }
+
     fn the_jail_has_the_outer_resolvers() {
         uplink::plug();
         sh("kak setup");

@@ -11,8 +11,8 @@ use rustix::process::{Pid, Signal, WaitOptions, wait};
 use super::build::{self, Teller, Wanted};
 use super::session;
 use super::shell::Program;
-use super::{Init, Life, init, keeper, process};
-use crate::error::{Result, What as _};
+use super::{Init, Life, dns, init, keeper, process};
+use crate::error::{Result, What as _, complain};
 use crate::sys::{self, Action, SignalSet};
 
 /// The life of PID 1: with a first session, if there is a command or somebody to talk to. The status is the
@@ -22,7 +22,12 @@ pub fn run(wanted: &Wanted, command: Option<Program>, teller: &mut Teller<'_>) -
     sys::set_disposition(Signal::CHILD, Action::Default);
     let mask = sys::set_signal_mask(&SignalSet::all_but_faults());
     let jail = wanted.config.jail.as_str();
-    build::bring_up(wanted, teller)?;
+    let init = build::bring_up(wanted, teller)?;
+    if let Err(error) = dns::start(&init, jail) {
+        // The jail is of use without it.
+        complain(&error.lines("kak: setup"));
+    }
+    drop(init);
     let first = match command {
         None if is_nobody_there() => None,
         command => Some(start(jail, command, &mask)?),

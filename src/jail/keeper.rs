@@ -10,9 +10,9 @@ use rustix::fs::{Mode, OFlags};
 use rustix::net::{RecvFlags, SendFlags};
 use rustix::process::{Pid, Signal, WaitOptions};
 
-use super::Init;
 use super::build::{Teller, Wanted, bring_up, quietly, take_down};
 use super::process::{be_deaf, channel, silence, wait_status};
+use super::{Init, dns};
 use crate::error::{Error, Result, What as _, complain};
 use crate::sys::{self, SignalSet};
 
@@ -80,6 +80,10 @@ fn keep(wanted: &Wanted, stay: Stay, channel: &OwnedFd, teller: &mut Teller<'_>)
         }
     };
     let jail = &wanted.config.jail;
+    let ours = rustix::process::waitpid(Some(mine.pid), WaitOptions::NOHANG).is_ok();
+    if ours && let Err(error) = dns::start(&mine, jail) {
+        complain(&error.lines("kak: setup"));
+    }
     sys::set_signal_mask(&SignalSet::all_but_faults());
     rustix::thread::set_name(c"kak-keeper").ok();
     rustix::process::chdir("/").ok();
@@ -92,7 +96,7 @@ fn keep(wanted: &Wanted, stay: Stay, channel: &OwnedFd, teller: &mut Teller<'_>)
         return 1;
     };
     rustix::net::send(channel, &[0], SendFlags::NOSIGNAL).ok();
-    if rustix::process::waitpid(Some(mine.pid), WaitOptions::NOHANG).is_err() {
+    if !ours {
         // It is not our child: somebody else brought it up, and keeps it.
         return 0;
     }
