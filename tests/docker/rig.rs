@@ -113,6 +113,24 @@ impl Drop for Image {
     }
 }
 
+/// A network of the engine's, with its own resolver; dropped, it is gone, if the containers on it are.
+pub struct Network(pub String);
+
+impl Network {
+    /// Makes one.
+    pub fn new() -> Self {
+        let network = Self(unique("net"));
+        docker(&["network", "create", &network.0]).code(0);
+        network
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        docker(&["network", "rm", &self.0]);
+    }
+}
+
 /// A container; dropped, it is gone.
 pub struct Container(pub String);
 
