@@ -58,20 +58,23 @@ fn survive(first: usize, stride: usize) {
     let mut killed = 0;
     let mine: Vec<_> = all.iter().skip(first).step_by(stride).collect();
     for (n, (name, nth)) in mine.iter().enumerate() {
+        let trace = format!("trace={name}");
         let inject = format!("inject={name}:signal=SIGKILL:when={nth}");
         let strace = [
             "timeout",
             "20",
             "strace",
             "-f",
-            "-qq",
             "-o",
-            "/dev/null",
+            "/tmp/trace",
+            "-e",
+            &trace,
             "-e",
             &inject,
         ];
-        let ended = program(&[&strace[..], &LIFE[..]].concat());
-        killed += usize::from(ended.status.code() != Some(0));
+        program(&[&strace[..], &LIFE[..]].concat());
+        let traced = std::fs::read_to_string("/tmp/trace").unwrap();
+        killed += usize::from(traced.contains("+++ killed by SIGKILL +++"));
         if n % 2 == 0 {
             let again = run("kak setup");
             assert_eq!(
@@ -94,9 +97,10 @@ fn survive(first: usize, stride: usize) {
         );
         assert_same(&format!("killed at {name} {nth}"), &before, &dump());
     }
-    // A session that is killed is one that ends, and a jail that is killed at its end has ended.
+    // How often a process polls or looks again is a matter of timing, so a few of the calls of the clean run may not
+    // come; a life without an injection kills nobody.
     assert!(
-        killed * 2 > mine.len(),
+        killed * 10 >= mine.len() * 9,
         "killed only at {killed} of {} points",
         mine.len()
     );
