@@ -4,6 +4,7 @@
 //! nothing here knows what an applet does.
 
 mod init;
+mod ip;
 mod kill;
 mod netns;
 mod nssh;
@@ -37,6 +38,8 @@ pub struct Applet {
     pub name: &'static str,
     /// The link that `--install` makes; none for an applet that is not for people or that would hide a system tool.
     pub links: &'static [&'static str],
+    /// Called by its own name, all of its words are its own, `--help` too.
+    pub own_words: bool,
     /// Its help: a synopsis, and after a blank line the sentence that `kak --help` shows.
     pub help: &'static str,
     /// Does it. The status is the process's.
@@ -51,7 +54,7 @@ const TABLE: &[&Applet] = &[
     &nssh::APPLET,
     &kill::APPLET,
     &netns::APPLET,
-    &netns::IP,
+    &ip::APPLET,
     &init::APPLET,
 ];
 
@@ -65,10 +68,13 @@ User jails and network namespaces from one static binary.
 
 /// Prints on standard output; a reader that went away is no error of ours.
 pub fn print(text: &str) {
+    print_bytes(text.as_bytes());
+}
+
+/// [`print`] for what need not be text.
+pub fn print_bytes(bytes: &[u8]) {
     let mut out = std::io::stdout();
-    out.write_all(text.as_bytes())
-        .and_then(|()| out.flush())
-        .ok();
+    out.write_all(bytes).and_then(|()| out.flush()).ok();
 }
 
 /// An option that the applet does not have; for `--help` (and `-h`) the request for its help.
@@ -148,7 +154,7 @@ pub fn main(mut argv: Vec<OsString>) -> u8 {
 
 /// Runs one applet and tells its error.
 fn run(applet: &Applet, call: Call) -> u8 {
-    let asks = !(call.own_name && applet.links == ["nssh"])
+    let asks = !(call.own_name && applet.own_words)
         && call.args.first().is_some_and(|word| word == "--help");
     if asks {
         print(applet.help);
@@ -180,6 +186,9 @@ fn report(error: &Error, prefix: &str) -> u8 {
 fn find(name: &OsStr) -> Option<(&'static Applet, Option<OsString>)> {
     let name = name.to_str()?;
     let name = name.strip_prefix("kak-").unwrap_or(name);
+    if name == "ipnetns" {
+        return Some((&ip::APPLET, Some("netns".into())));
+    }
     let (name, verb) = match name.split_once('-') {
         Some(("netns", verb)) if !verb.is_empty() => ("netns", Some(verb.into())),
         _ => (name, None),

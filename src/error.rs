@@ -21,6 +21,8 @@ struct Failure {
     what: String,
     /// Why it did not work.
     why: Why,
+    /// The exit status, where it is not the one that belongs to the reason.
+    status: Option<u8>,
 }
 
 /// The reason of an [`Error`].
@@ -85,7 +87,11 @@ impl Error {
     #[cold]
     #[inline(never)]
     fn new(what: String, why: Why) -> Self {
-        Self(Box::new(Failure { what, why }))
+        Self(Box::new(Failure {
+            what,
+            why,
+            status: None,
+        }))
     }
 
     /// A wrong command line: exit status 2.
@@ -121,6 +127,23 @@ impl Error {
     /// What another process of ours has told already, and ended with this status.
     pub fn told(status: u8) -> Self {
         Self::new(String::new(), Why::Told(status))
+    }
+
+    /// The same error with another exit status than the one that belongs to its reason.
+    pub fn with_status(mut self, status: u8) -> Self {
+        self.0.status = Some(status);
+        self
+    }
+
+    /// The same error with a cure that only who attempted it knows.
+    pub fn with_cure(mut self, cure: impl Into<String>) -> Self {
+        self.0.why = Why::Cure(self.0.why.to_string(), cure.into());
+        self
+    }
+
+    /// Whether this is [`Error::told`].
+    pub fn is_told(&self) -> bool {
+        matches!(self.0.why, Why::Told(_))
     }
 
     /// This error and those that came with it.
@@ -169,11 +192,11 @@ impl Error {
 
     /// The exit status of a program that ends with this error (DESIGN §3.3).
     pub fn code(&self) -> u8 {
-        match self.0.why {
+        self.0.status.unwrap_or(match self.0.why {
             Why::Usage(_) => 2,
             Why::Told(status) => status,
             _ => 1,
-        }
+        })
     }
 
     /// What to do about it, where the cause is known.
@@ -223,7 +246,7 @@ impl Error {
         })
     }
 
-    /// The lines that tell this error, each with `prefix` (`kak: setup`) and a colon before it.
+    /// The lines that tell this error, each with `prefix` (`kak: setup`) and a colon before it, if it is not empty.
     pub fn lines(&self, prefix: &str) -> String {
         use fmt::Write as _;
         if let Why::Many(errors) = &self.0.why
@@ -234,10 +257,15 @@ impl Error {
         if matches!(self.0.why, Why::Told(_)) {
             return String::new();
         }
-        let mut lines = format!("{prefix}: {self}\n");
+        // ip tells what it has to say without its name, and so does whoever stands in for it. The cure is ours.
+        let (prefix, ours) = match prefix {
+            "" => (String::new(), "kak: netns"),
+            _ => (format!("{prefix}: "), prefix),
+        };
+        let mut lines = format!("{prefix}{self}\n");
         if let Some(hint) = self.hint() {
             // Writing to a String cannot fail.
-            writeln!(lines, "{prefix}: {hint}").ok();
+            writeln!(lines, "{ours}: {hint}").ok();
         }
         lines
     }

@@ -1,19 +1,28 @@
 //! Named network namespaces: files in /run/netns with a namespace mounted on each, as `ip netns` has them. It knows how
-//! a name comes and goes; what is in a namespace is others' business.
+//! a name comes and goes and is looked up; what is in a namespace is others' business, and so is what a command line
+//! says about it.
+//!
+//! What goes wrong is told in the words of `ip`, since scripts read them: `Cannot create namespace file "..."`.
 
-use std::ffi::OsStr;
-use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::os::unix::ffi::OsStrExt as _;
+pub mod enter;
+mod guard;
+
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use rustix::fs::{FileType, FlockOperation, Mode, OFlags};
+use rustix::fs::{Access, AtFlags, CWD, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
-    MountPropagationFlags, UnmountFlags, mount_bind, mount_bind_recursive, mount_change, unmount,
+    MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount_bind,
+    mount_bind_recursive, mount_change, move_mount, open_tree, unmount,
 };
 use rustix::thread::UnshareFlags;
 
-use crate::error::{Error, Result, What as _};
+use crate::error::{Error, Result, What as _, complain};
+use crate::nl;
 use crate::sys;
 
 /// Where the names are.
@@ -21,6 +30,10 @@ pub const DIR: &str = "/run/netns";
 
 /// The file system type of a namespace (`NSFS_MAGIC`, linux/magic.h).
 const NSFS: rustix::fs::FsWord = 0x6e73_6673;
+
+/// A file without a namespace that is younger than this may be one that `ip netns add` has just made, and is about to
+/// mount its namespace on.
+const YOUNG: Duration = Duration::from_millis(50);
 
 /// What a name stands for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,141 +48,266 @@ pub enum State {
     Foreign,
 }
 
-/// The file of a name; the name is checked first.
-fn path(name: &OsStr) -> Result<PathBuf> {
+/// Checks a name: 1 to 255 bytes that are one component of a path.
+pub fn check(name: &OsStr) -> Result<()> {
     let bytes = name.as_bytes();
     if bytes.is_empty() || bytes.len() > 255 || bytes.contains(&b'/') || name == "." || name == ".."
     {
-        return Err(Error::text(
-            format!("netns {}", name.display()),
-            "is no name for a network namespace",
-        ));
+        let text = format!("Invalid netns name \"{}\"", name.display());
+        return Err(Error::text("", text).with_status(255));
     }
+    Ok(())
+}
+
+/// The file of a name; the name is checked first.
+fn path(name: &OsStr) -> Result<PathBuf> {
+    check(name)?;
     Ok(Path::new(DIR).join(name))
 }
 
-/// Looks at a name without opening what is there: a FIFO would hold us up.
+/// Looks at a name without opening or following what is there: a FIFO would hold us up.
 pub fn state(name: &OsStr) -> Result<State> {
     let path = path(name)?;
     let what = || format!("stat {}", path.display());
-    let file = match rustix::fs::open(
-        &path,
-        OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-        Mode::empty(),
-    ) {
-        Ok(file) => file,
+    let stat = match rustix::fs::lstat(&path) {
+        Ok(stat) => stat,
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(State::Absent),
         Err(errno) => return Err(errno).what(what),
     };
-    if is_nsfs(&file).what(what)? {
-        return Ok(State::Namespace);
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Ok(State::Foreign);
     }
-    let stat = rustix::fs::fstat(&file).what(what)?;
-    let empty_file =
-        FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_size == 0;
-    Ok(if empty_file {
+    Ok(if has_namespace(name)? {
+        State::Namespace
+    } else if stat.st_size == 0 {
         State::Ghost
     } else {
         State::Foreign
     })
 }
 
-/// Whether a descriptor is one of a namespace.
-fn is_nsfs(file: &OwnedFd) -> rustix::io::Result<bool> {
-    Ok(rustix::fs::fstatfs(file)?.f_type == NSFS)
+/// Whether a name leads to a namespace, of whatever kind, be it through a link.
+pub fn has_namespace(name: &OsStr) -> Result<bool> {
+    let path = path(name)?;
+    match rustix::fs::statfs(&path) {
+        Ok(about) => Ok(about.f_type == NSFS),
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(false),
+        Err(errno) => Err(errno).what(|| format!("stat {}", path.display())),
+    }
 }
 
-/// Opens a namespace by name.
+/// Opens what a name stands for. Whether that is a network namespace the kernel says when it is asked to do something
+/// with it.
 pub fn open(name: &OsStr) -> Result<OwnedFd> {
-    let path = path(name)?;
-    let what = || format!("ip netns exec {}", name.display());
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let file = rustix::fs::open(&path, flags, Mode::empty()).what(what)?;
-    if !is_nsfs(&file).what(what)? {
-        return Err(Error::cure(
-            what(),
-            format!("{} has no namespace any more", path.display()),
-            format!(
-                "'ip netns delete {}' takes the stale name away",
-                name.display()
-            ),
-        ));
-    }
-    Ok(file)
+    rustix::fs::open(path(name)?, flags, Mode::empty())
+        .what(|| format!("Cannot open network namespace \"{}\"", name.display()))
 }
 
-/// Makes the run directory: a mount that is a peer group of its own. Bound to itself within a shared /run it would join
-/// /run's group, and every name would be mounted twice; so it is made private in between.
-pub fn prepare_dir() -> Result<()> {
-    match rustix::fs::mkdir(DIR, Mode::from_raw_mode(0o755)) {
-        Ok(()) | Err(Errno::EXIST) => {}
-        Err(errno) => return Err(errno).what(|| format!("mkdir {DIR}")),
+/// All names, in the order in which the directory has them; none where there is no directory.
+pub fn names() -> rustix::io::Result<Option<Vec<OsString>>> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let dir = match rustix::fs::open(DIR, flags, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(None),
+        other => other?,
+    };
+    let mut names = Vec::new();
+    for entry in rustix::fs::Dir::new(dir)? {
+        let name = entry?.file_name().to_bytes().to_vec();
+        if name != b"." && name != b".." {
+            names.push(OsString::from_vec(name));
+        }
     }
-    let _lock = DirLock::take()?;
-    match mount_change(
-        DIR,
-        MountPropagationFlags::SHARED | MountPropagationFlags::REC,
-    ) {
-        // Not a mount point yet.
-        Err(Errno::INVAL) => {}
-        other => return other.what(|| format!("mount --make-shared {DIR}")),
-    }
-    mount_bind_recursive(DIR, DIR).what(|| format!("mount --bind {DIR} {DIR}"))?;
-    mount_change(
-        DIR,
-        MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
-    )
-    .what(|| format!("mount --make-private {DIR}"))?;
-    mount_change(
-        DIR,
-        MountPropagationFlags::SHARED | MountPropagationFlags::REC,
-    )
-    .what(|| format!("mount --make-shared {DIR}"))
+    Ok(Some(names))
 }
 
-/// Takes the run directory's mount away, if no namespace is in it and nobody is using it. For who has made it.
-pub fn unmount_dir() -> Result<()> {
-    // Not lazily: who has it open, as `ip netns add` has for a moment, keeps it.
-    match unmount(DIR, UnmountFlags::NOFOLLOW) {
-        Ok(()) | Err(Errno::BUSY | Errno::INVAL) => Ok(()),
-        Err(errno) => Err(errno).what(|| format!("umount {DIR}")),
+/// Which file a namespace is. Two descriptors or names of one namespace have the same.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Identity(u64, u64);
+
+impl Identity {
+    /// Of a namespace that is open.
+    pub fn of(namespace: BorrowedFd<'_>) -> rustix::io::Result<Self> {
+        rustix::fs::fstat(namespace).map(|stat| Self(stat.st_dev, stat.st_ino))
+    }
+
+    /// Of the namespace at a path below a directory.
+    pub fn at(dir: BorrowedFd<'_>, path: &[u8]) -> rustix::io::Result<Self> {
+        let stat = rustix::fs::statat(dir, path, AtFlags::empty())?;
+        Ok(Self(stat.st_dev, stat.st_ino))
     }
 }
 
-/// The flock that `ip netns` takes too while it makes the run directory.
-struct DirLock(OwnedFd);
+/// The run directory, made ready for new names and locked against all others who make or repair one.
+pub struct RunDir {
+    /// The flock that `ip netns` takes too, while it makes the directory ready. The kernel lets it go with its holder.
+    _lock: OwnedFd,
+}
 
-impl DirLock {
-    /// Waits for it.
-    fn take() -> Result<Self> {
+impl RunDir {
+    /// Makes the directory a mount that is a peer group of its own. Bound to itself within a shared /run it would join
+    /// /run's group, and every name would be mounted twice; so it is made private in between.
+    pub fn prepare() -> Result<Self> {
+        match rustix::fs::mkdir(DIR, Mode::from_raw_mode(0o755)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(errno).what(|| format!("mkdir {DIR} failed")),
+        }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let dir = rustix::fs::open(DIR, flags, Mode::empty()).what(|| format!("cd {DIR}"))?;
-        rustix::fs::flock(&dir, FlockOperation::LockExclusive).what(|| format!("flock {DIR}"))?;
-        Ok(Self(dir))
+        let dir = rustix::fs::open(DIR, flags, Mode::empty())
+            .what(|| format!("Cannot open netns runtime directory \"{DIR}\""))?;
+        loop {
+            match rustix::fs::flock(&dir, FlockOperation::LockExclusive) {
+                Err(Errno::INTR) => {}
+                Ok(()) => break,
+                Err(errno) => {
+                    let why = Error::reason(errno);
+                    complain(&format!(
+                        "Warning: could not flock netns runtime directory \"{DIR}\": {why}\n"
+                    ));
+                    break;
+                }
+            }
+        }
+        let shared = MountPropagationFlags::SHARED | MountPropagationFlags::REC;
+        let share = || format!("mount --make-shared {DIR} failed");
+        match mount_change(DIR, shared) {
+            // Not a mount point yet.
+            Err(Errno::INVAL) => {
+                mount_bind_recursive(DIR, DIR)
+                    .what(|| format!("mount --bind {DIR} {DIR} failed"))?;
+                let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+                mount_change(DIR, private).what(|| format!("mount --make-private {DIR} failed"))?;
+                mount_change(DIR, shared).what(share)?;
+            }
+            other => other.what(share)?,
+        }
+        Ok(Self { _lock: dir })
+    }
+
+    /// Takes the directory's mount away, if no namespace is in it and nobody is using it. For who has made it.
+    pub fn unmount() -> Result<()> {
+        // Not lazily: who has it open, as `ip netns add` has for a moment, keeps it.
+        match unmount(DIR, UnmountFlags::NOFOLLOW) {
+            Ok(()) | Err(Errno::BUSY | Errno::INVAL) => Ok(()),
+            Err(errno) => Err(errno).what(|| format!("umount {DIR}")),
+        }
     }
 }
 
-impl Drop for DirLock {
+/// Makes a new namespace of this name.
+pub fn add(_ready: &RunDir, name: &OsStr) -> Result<()> {
+    // The file is there without a namespace for as short a time as can be.
+    Place::make_room(name)?;
+    let new = new_namespace().what(|| {
+        let name = name.display();
+        format!("Failed to create a new network namespace \"{name}\"")
+    })?;
+    Place::take(name)?.give(new.as_fd(), "self")
+}
+
+/// Gives a process's (or a thread's) namespace this name.
+pub fn attach(_ready: &RunDir, name: &OsStr, pid: i32) -> Result<()> {
+    Place::make_room(name)?;
+    let place = Place::take(name)?;
+    let source = format!("/proc/{pid}/ns/net");
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let namespace = rustix::fs::open(&source, flags, Mode::empty())
+        .what(|| format!("Bind {source} -> {} failed", place.path.display()))?;
+    place.give(namespace.as_fd(), &pid.to_string())
+}
+
+/// Whether a file has been there for a while; one that has not is given the time.
+fn is_old(path: &Path) -> bool {
+    let Ok(stat) = rustix::fs::lstat(path) else {
+        return false;
+    };
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    let made = Duration::new(
+        u64::try_from(stat.st_ctime).unwrap_or(0),
+        u32::try_from(stat.st_ctime_nsec).unwrap_or(0),
+    );
+    let now = Duration::new(
+        u64::try_from(now.tv_sec).unwrap_or(0),
+        u32::try_from(now.tv_nsec).unwrap_or(0),
+    );
+    // A clock that was set back makes it very young; no harm is done by waiting once.
+    let rest = YOUNG.saturating_sub(now.saturating_sub(made));
+    if !rest.is_zero() {
+        let rest = rustix::event::Timespec {
+            tv_sec: 0,
+            tv_nsec: rest.subsec_nanos().into(),
+        };
+        rustix::event::poll(&mut [], Some(&rest)).ok();
+    }
+    true
+}
+
+/// A file for a namespace, which goes again if it is given none.
+struct Place {
+    /// The file.
+    path: PathBuf,
+    /// Whether a namespace is mounted on it.
+    given: bool,
+}
+
+impl Place {
+    /// Sees that a name can be given. A file that lost its namespace is taken away.
+    fn make_room(name: &OsStr) -> Result<()> {
+        let path = path(name)?;
+        let what = || format!("Cannot create namespace file \"{}\"", path.display());
+        match state(name)? {
+            State::Absent => Ok(()),
+            State::Ghost if is_old(&path) && state(name)? == State::Ghost => {
+                rustix::fs::unlink(&path).what(what)
+            }
+            _ => Err(Errno::EXIST).what(what),
+        }
+    }
+
+    /// Makes the file for a namespace.
+    fn take(name: &OsStr) -> Result<Self> {
+        let path = path(name)?;
+        let flags = OFlags::RDONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let file = rustix::fs::open(&path, flags, Mode::empty());
+        drop(file.what(|| format!("Cannot create namespace file \"{}\"", path.display()))?);
+        Ok(Self { path, given: false })
+    }
+
+    /// Mounts a namespace here; `whose` it is is for the message.
+    fn give(mut self, namespace: BorrowedFd<'_>, whose: &str) -> Result<()> {
+        let source = format!("/proc/self/fd/{}", namespace.as_raw_fd());
+        let bound = match mount_bind(source, &self.path) {
+            // There is no /proc.
+            Err(Errno::NOENT) => clone_mount(namespace, &self.path),
+            other => other,
+        };
+        bound.what(|| {
+            format!(
+                "Bind /proc/{whose}/ns/net -> {} failed",
+                self.path.display()
+            )
+        })?;
+        self.given = true;
+        Ok(())
+    }
+}
+
+impl Drop for Place {
     fn drop(&mut self) {
-        rustix::fs::flock(&self.0, FlockOperation::Unlock).ok();
+        if !self.given {
+            rustix::fs::unlink(&self.path).ok();
+        }
     }
 }
 
-/// Makes a new namespace of this name. A name that lost its namespace is given one again. On failure nothing is left.
-pub fn create(name: &OsStr) -> Result<()> {
-    let path = path(name)?;
-    let what = || format!("ip netns add {}", name.display());
-    if state(name)? == State::Ghost {
-        delete(name)?;
-    }
-    let flags = OFlags::RDONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-    drop(rustix::fs::open(&path, flags, Mode::empty()).what(what)?);
-    let bound = new_namespace()
-        .and_then(|new| mount_bind(format!("/proc/self/fd/{}", new.as_raw_fd()), &path));
-    if bound.is_err() {
-        rustix::fs::unlink(&path).ok();
-    }
-    bound.what(what)
+/// Mounts what a descriptor is of, without a name for it.
+fn clone_mount(fd: BorrowedFd<'_>, path: &Path) -> rustix::io::Result<()> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    let tree = open_tree(fd, c"", flags)?;
+    let empty = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    move_mount(&tree, c"", CWD, path, empty)
 }
 
 /// A new network namespace. A thread makes it and ends, so the caller never leaves its own, and has nothing to come back
@@ -178,22 +316,87 @@ fn new_namespace() -> rustix::io::Result<OwnedFd> {
     std::thread::scope(|scope| {
         let there = scope.spawn(|| {
             sys::unshare(UnshareFlags::NEWNET)?;
-            rustix::fs::open(
-                "/proc/thread-self/ns/net",
-                OFlags::RDONLY | OFlags::CLOEXEC,
-                Mode::empty(),
-            )
+            let own = "/proc/thread-self/ns/net";
+            match rustix::fs::open(own, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
+                // There is no /proc. A socket knows its namespace too, but tells only who may change it.
+                Err(Errno::NOENT) => {
+                    use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+                    let (unix, datagrams) = (AddressFamily::UNIX, SocketType::DGRAM);
+                    let socket = socket_with(unix, datagrams, SocketFlags::CLOEXEC, None)?;
+                    sys::socket_namespace(socket.as_fd())
+                }
+                other => other,
+            }
         });
         there.join().unwrap_or(Err(Errno::IO))
     })
 }
 
-/// Takes a name away: every namespace that is mounted on it, one on top of the other, then the file.
-pub fn delete(name: &OsStr) -> Result<()> {
+/// Takes a name away: every namespace that is mounted on it, one on top of the other, then the file. A namespace with a
+/// physical device in it is only let go by `force`: the kernel would give the device to the machine's first namespace,
+/// wherever it came from.
+pub fn delete(name: &OsStr, force: bool) -> Result<()> {
     let path = path(name)?;
-    while state(name)? == State::Namespace {
-        unmount(&path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)
-            .what(|| format!("umount {}", path.display()))?;
+    let what = || format!("Cannot remove namespace file \"{}\"", path.display());
+    let mut state = state(name)?;
+    if state == State::Absent {
+        return Err(Errno::NOENT).what(what);
     }
-    rustix::fs::unlink(&path).what(|| format!("rm {}", path.display()))
+    // Before anything is unmounted: what could not be removed afterwards would stay as a ghost.
+    rustix::fs::access(DIR, Access::WRITE_OK).what(what)?;
+    if state == State::Namespace && !force {
+        let devices = physical_devices(name);
+        if !devices.is_empty() {
+            return Err(Error::cure(
+                what(),
+                format!("it still has the physical {}", devices.join(" and ")),
+                "move it to where it shall be, or delete with -force: it then goes to the machine's first namespace",
+            ));
+        }
+    }
+    while state == State::Namespace {
+        unmount(&path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).what(what)?;
+        state = self::state(name)?;
+    }
+    match rustix::fs::unlink(&path) {
+        Err(Errno::BUSY) => unlink_elsewhere(&path).what(what),
+        other => other.what(what),
+    }
+}
+
+/// Removes a file that is a mount point here, by a mount out of sight: a shared /run may have got its own copy of every
+/// name's mount, below the run directory's. In a mount namespace where that is taken away the file can be removed, and
+/// the kernel unmounts what is on it everywhere else.
+fn unlink_elsewhere(path: &Path) -> rustix::io::Result<()> {
+    std::thread::scope(|scope| {
+        let there = scope.spawn(|| {
+            // FS first: what a thread shares with others it may not have in another mount namespace.
+            sys::unshare(UnshareFlags::FS | UnshareFlags::NEWNS)?;
+            let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+            mount_change("/", private)?;
+            for point in [path, Path::new(DIR), path] {
+                // Until there is nothing more: EINVAL.
+                while unmount(point, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).is_ok() {}
+            }
+            rustix::fs::unlink(path)
+        });
+        there.join().unwrap_or(Err(Errno::IO))
+    })
+}
+
+/// The physical devices of a namespace that is not our own. One that cannot be looked into has none that we know of.
+fn physical_devices(name: &OsStr) -> Vec<String> {
+    let look = || -> Result<Vec<String>> {
+        let namespace = open(name)?;
+        let what = || String::new();
+        let own = Identity::at(CWD.as_fd(), b"/proc/self/ns/net");
+        if own == Identity::of(namespace.as_fd()) {
+            return Ok(Vec::new());
+        }
+        let mut socket = nl::Socket::route_in(namespace.as_fd()).what(what)?;
+        let links = nl::route::links(&mut socket).what(what)?;
+        let physical = links.into_iter().filter(|link| link.physical);
+        Ok(physical.map(|link| link.name).collect())
+    };
+    look().unwrap_or_default()
 }

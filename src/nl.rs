@@ -6,6 +6,7 @@
 pub mod golden;
 pub mod message;
 pub mod nft;
+pub mod nsid;
 pub mod route;
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -123,13 +124,25 @@ impl Socket {
         self.answers(self.sequence, &mut Vec::new()).map(drop)
     }
 
-    /// Sends a request that is answered by one message.
+    /// Sends a request that is answered by one message, or refused by one.
     pub fn get(&mut self, mut message: Message) -> Result<Option<Row>, Why> {
         self.sequence += 1;
-        self.send(message.seal(self.sequence, flags::REQUEST | flags::ACK))?;
-        let mut rows = Vec::new();
-        self.answers(self.sequence, &mut rows)?;
-        Ok(rows.into_iter().next())
+        self.send(message.seal(self.sequence, flags::REQUEST))?;
+        loop {
+            let length = self.receive(RecvFlags::empty())?.unwrap_or(0);
+            let mut answers = Messages(self.buffer.get(..length).unwrap_or_default());
+            let Some(answer) = answers.find(|answer| answer.sequence == self.sequence) else {
+                // The rest of an answer that nobody waited for.
+                continue;
+            };
+            if answer.kind == ERROR {
+                return verdict(answer.body, answer.flags).map(|()| None);
+            }
+            return Ok(Some(Row {
+                kind: answer.kind,
+                body: answer.body.to_vec(),
+            }));
+        }
     }
 
     /// Asks for all there is of a kind. Begun anew if the list changed meanwhile, so the rows belong together.

@@ -122,6 +122,31 @@ pub fn exit_now(status: u8) -> ! {
     unsafe { libc::_exit(libc::c_int::from(status)) }
 }
 
+/// `extern char **environ`: the environment as it came, whatever is in it (environ(7)).
+pub fn environment() -> Vec<CString> {
+    unsafe extern "C" {
+        /// The C library's.
+        static environ: *const *const libc::c_char;
+    }
+    let mut all = Vec::new();
+    // SAFETY: nothing in this program changes the variable.
+    let mut at = unsafe { environ };
+    if at.is_null() {
+        return all;
+    }
+    loop {
+        // SAFETY: the array ends in NULL, and nothing behind that is read.
+        let pair = unsafe { *at };
+        if pair.is_null() {
+            return all;
+        }
+        // SAFETY: each entry is a string that ends in NUL.
+        all.push(unsafe { CStr::from_ptr(pair) }.to_owned());
+        // SAFETY: the end has not been seen yet.
+        at = unsafe { at.add(1) };
+    }
+}
+
 /// `int execve(const char *path, char *const argv[], char *const envp[])`: only returns to say why it did not work.
 /// <https://man7.org/linux/man-pages/man2/execve.2.html>
 pub fn execve(path: &CStr, argv: &[CString], envp: &[CString]) -> Errno {
@@ -286,6 +311,15 @@ pub fn netlink_option(fd: BorrowedFd<'_>, option: libc::c_int) -> Result<()> {
         )
     })
     .map(drop)
+}
+
+/// `ioctl(fd, SIOCGSKNS)`: the network namespace that a socket belongs to (linux/sockios.h).
+pub fn socket_namespace(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
+    const SIOCGSKNS: libc::Ioctl = 0x894C;
+    // SAFETY: it takes no argument.
+    let namespace = check(unsafe { libc::ioctl(fd.as_raw_fd(), SIOCGSKNS) })?;
+    // SAFETY: the kernel has just made it; it is close-on-exec.
+    Ok(unsafe { OwnedFd::from_raw_fd(namespace) })
 }
 
 /// `getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE)`: a number that no other network namespace gets while this kernel runs;

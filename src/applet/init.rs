@@ -9,6 +9,7 @@ use crate::sys;
 pub const APPLET: Applet = Applet {
     name: "init",
     links: &[],
+    own_words: false,
     help: "\
 usage: kak init FD
 

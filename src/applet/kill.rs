@@ -14,6 +14,7 @@ use crate::jail::{self, Life};
 pub const APPLET: Applet = Applet {
     name: "kill",
     links: &["kak-kill"],
+    own_words: false,
     help: "\
 usage: kak kill [-n JAIL] SESSION...
        kak kill [-n JAIL] --all

@@ -1,255 +1,394 @@
 //! `kak netns`, `netns-VERB` and `ip netns`: named network namespaces on the command line. What a name is, and how it
 //! comes and goes, is [`crate::netns`]'s.
+//!
+//! What a script could notice is as with ip: shortened verbs, words that are too many, texts, exit statuses. An ordinary
+//! failure is 1, what the kernel refuses by netlink is 2, and wrong usage 255.
 
-use std::ffi::{CString, OsStr, OsString};
-use std::os::fd::{AsFd as _, OwnedFd};
+mod batch;
+mod exec;
+mod json;
+mod list;
+pub mod options;
+
+use std::ffi::{OsStr, OsString};
+use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, inotify};
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind_recursive, mount_change};
-use rustix::thread::{LinkNameSpaceType, UnshareFlags};
 
-use super::{Applet, Call, print};
-use crate::error::{Error, Result, What as _, complain};
-use crate::jail::session;
-use crate::jail::shell::{Environment, c_string, search};
-use crate::netns::{self, State};
-use crate::procfs;
-use crate::step::{file, quote};
-use crate::sys;
+use super::{Applet, Call, print, print_bytes};
+use crate::error::{Error, Result, What as _, Why, complain};
+use crate::netns::{self, Identity, RunDir};
+use crate::nl::nsid;
+use batch::Ended;
+use options::{Front, Options, c_integer, hard};
 
 /// `kak netns`.
 pub const APPLET: Applet = Applet {
     name: "netns",
-    links: &["netns-list", "netns-add", "netns-delete", "netns-exec"],
+    links: &[
+        "netns-list",
+        "netns-add",
+        "netns-attach",
+        "netns-set",
+        "netns-delete",
+        "netns-identify",
+        "netns-pids",
+        "netns-exec",
+        "netns-monitor",
+        "netns-list-id",
+    ],
+    own_words: false,
     help: "\
-usage: kak netns [list]
+usage: kak netns [OPTION]... [list]
        kak netns add NAME...
-       kak netns delete NAME...
-       kak netns exec NAME CMD [ARG]...
+       kak netns attach NAME PID
+       kak netns set NAME NUMBER|auto
+       kak netns [-all] [-force] delete [NAME]...
+       kak netns identify [PID]
+       kak netns pids NAME
+       kak netns [-all] exec [NAME] CMD [ARG]...
+       kak netns monitor
+       kak netns list-id [target-nsid NUMBER] [nsid NUMBER]
 
 Make, list, enter and delete network namespaces, as 'ip netns' does.
 
-A verb can be shortened as for ip. 'netns-add', 'netns-exec' and so on are the
+A verb can be shortened as for ip; 'netns-add', 'netns-exec' and so on are the
 same by name. A namespace is a file in /run/netns; 'ip netns' and kak see each
 other's. A name that lost its namespace is told by list, and add replaces it.
 
-Exit status: 0 done, 1 failed, 2 wrong usage; exec: CMD's own, 127 not found,
-126 not executable, 1 the namespace cannot be entered.
+  -all             every namespace (exec, delete)
+  -json, -pretty   list and list-id for programs, and for people who read that
+  -n, -netns NAME  do it in this namespace
+  -batch FILE      do what each line of FILE says; '-' is standard input
+  -force           go on with a batch after an error; delete a namespace that
+                   has a physical device
+  --help           show this
+
+exec lays a /sys of the namespace over the old one, and the files in
+/etc/netns/NAME over those in /etc, and sets KAK_NETNS=NAME. All else is as it
+was.
+
+Exit status: 0 done, 1 failed, 2 refused by the kernel, 255 wrong usage; exec:
+CMD's own, 127 not found, 126 not executable, 255 no such namespace.
 ",
     run,
 };
 
-/// `ip`, as far as it is about namespaces.
-pub const IP: Applet = Applet {
-    name: "ip",
-    links: &[],
-    help: "\
-usage: kak ip netns [VERB] [ARG]...
-       ip netns [VERB] [ARG]...
-
-The part of ip that is about named network namespaces.
-
-Stands in where iproute2 is not installed; see 'kak help netns'.
-",
-    run: run_ip,
-};
+/// What `ip netns help` prints.
+const USAGE: &str = "\
+Usage:\tip netns list
+\tip netns add NAME
+\tip netns attach NAME PID
+\tip netns set NAME NETNSID
+\tip [-all] netns delete [NAME]
+\tip netns identify [PID]
+\tip netns pids NAME
+\tip [-all] netns exec [NAME] cmd ...
+\tip netns monitor
+\tip netns list-id [target-nsid POSITIVE-INT] [nsid POSITIVE-INT]
+NETNSID := auto | POSITIVE-INT
+";
 
 /// What a verb does with the words after it.
-type Verb = fn(&[OsString]) -> Result<u8>;
+type Verb = fn(&Options, &[OsString]) -> Result<u8>;
 
-/// The verbs. The order decides what a shortened verb means, as in ip.
+/// The verbs. The order decides what a shortened verb means.
 const VERBS: &[(&str, Verb)] = &[
-    ("list", list),
-    ("show", list),
-    ("lst", list),
+    ("list", list::list),
+    ("show", list::list),
+    ("lst", list::list),
+    ("list-id", list::list_id),
+    ("help", help),
     ("add", add),
+    ("set", set),
     ("delete", delete),
-    ("exec", exec),
+    ("identify", identify),
+    ("pids", pids),
+    ("exec", exec::exec),
+    ("monitor", monitor),
+    ("attach", attach),
 ];
 
-/// Does it.
+/// `kak netns`: options may stand before the verb and after it.
 fn run(call: Call) -> Result<u8> {
-    let Call { args, .. } = call;
-    let Some((verb, rest)) = args.split_first() else {
-        return list(&[]);
+    let mut words = call.args;
+    let mut options = Options::new(Front::Kak);
+    match options.take(&mut words) {
+        Ok(None) => {}
+        other => return finish(other.map(|status| status.unwrap_or(0))),
+    }
+    finish(start(&options, words, dispatch))
+}
+
+/// Runs one command, or a batch of them.
+pub fn start(
+    options: &Options,
+    words: Vec<OsString>,
+    act: impl Fn(&Options, Vec<OsString>) -> Result<u8>,
+) -> Result<u8> {
+    let Some(file) = &options.batch else {
+        return act(options, words);
+    };
+    batch::run(options, file, |options, words| {
+        let result = act(options, words);
+        let over = matches!(&result, Err(error) if error.code() == 255 || error.is_told());
+        match finish(result) {
+            Ok(status) if !over => Ended::Status(status),
+            other => Ended::Over(other.unwrap_or(1)),
+        }
+    })
+}
+
+/// Tells an error in ip's way, without a name before it; the exit status.
+pub fn finish(result: Result<u8>) -> Result<u8> {
+    match result {
+        Err(error) if !error.asks_help() => {
+            complain(&error.lines(""));
+            Ok(if error.code() == 0 { 1 } else { error.code() })
+        }
+        other => other,
+    }
+}
+
+/// Does what the words after `netns` say.
+pub fn dispatch(options: &Options, words: Vec<OsString>) -> Result<u8> {
+    let mut words = words.into_iter();
+    let Some(verb) = words.next() else {
+        return list::list(options, &[]);
     };
     let found = VERBS
         .iter()
         .find(|(name, _)| !verb.is_empty() && name.as_bytes().starts_with(verb.as_bytes()));
-    match found {
-        Some((_, act)) => act(rest),
-        None => Err(Error::usage(format!(
-            "no verb {verb:?}: list, add, delete or exec"
-        ))),
-    }
-}
-
-/// `ip netns ...`.
-fn run_ip(call: Call) -> Result<u8> {
-    let Call {
-        login,
-        own_name,
-        mut args,
-    } = call;
-    // "net" and "netn" are netns for ip too; shorter ones mean neighbours.
-    if args
-        .first()
-        .is_some_and(|word| word.len() >= 3 && b"netns".starts_with(word.as_bytes()))
-    {
-        args.remove(0);
-        return run(Call {
-            login,
-            own_name,
-            args,
-        });
-    }
-    let object = args
-        .first()
-        .map_or_else(String::new, |word| format!(" {}", word.display()));
-    Err(Error::usage(format!(
-        "ip{object}: kak's ip knows 'ip netns' only; install iproute2 for the rest"
-    )))
-}
-
-/// `list`.
-fn list(_: &[OsString]) -> Result<u8> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let names = match rustix::fs::open(netns::DIR, flags, Mode::empty()) {
-        Err(Errno::NOENT) => return Ok(0),
-        other => other
-            .and_then(rustix::fs::Dir::new)
-            .what(|| format!("ls {}", netns::DIR))?,
+    let Some((name, act)) = found else {
+        let text = format!(
+            "Command \"{}\" is unknown, try \"ip netns help\".",
+            verb.display()
+        );
+        return Err(hard(text));
     };
-    for entry in names.flatten() {
-        let name = OsStr::from_bytes(entry.file_name().to_bytes());
-        if name == "." || name == ".." {
-            continue;
-        }
-        if netns::state(name)? != State::Namespace {
-            complain(&format!(
-                "kak: netns: {}: stale, it has no namespace\n",
-                name.display()
-            ));
-        }
-        print(&format!("{}\n", name.display()));
+    let words: Vec<OsString> = words.collect();
+    // Whatever the verb, its first word is taken for a name, but where a command stands there.
+    if let Some(word) = words.first()
+        && !(options.all && *name == "exec")
+    {
+        netns::check(word)?;
     }
-    Ok(0)
+    act(options, &words)
 }
 
-/// `add NAME...`.
-fn add(names: &[OsString]) -> Result<u8> {
-    each(names, |name| {
-        netns::prepare_dir()?;
-        netns::create(name)
+/// `help`.
+fn help(options: &Options, _: &[OsString]) -> Result<u8> {
+    Err(match options.front {
+        Front::Kak => Error::help(),
+        Front::Ip => hard(USAGE.trim_end()),
     })
 }
 
-/// `delete NAME...`.
-fn delete(names: &[OsString]) -> Result<u8> {
-    each(names, netns::delete)
+/// The first word, which is a name.
+fn name(words: &[OsString]) -> Result<&OsStr> {
+    let first = words.first().map(OsString::as_os_str);
+    first.ok_or_else(|| Error::text("", "No netns name specified"))
+}
+
+/// The names that a verb is about: ip does not look beyond the first word, and scripts may have more.
+fn names<'a>(options: &Options, words: &'a [OsString]) -> Result<&'a [OsString]> {
+    name(words)?;
+    let count = match options.front {
+        Front::Ip => 1,
+        Front::Kak => words.len(),
+    };
+    Ok(words.get(..count).unwrap_or(words))
 }
 
 /// Does something to every name, and tells all that went wrong.
 fn each(names: &[OsString], act: impl Fn(&OsStr) -> Result<()>) -> Result<u8> {
-    if names.is_empty() {
-        return Err(Error::usage("takes a name"));
-    }
+    names.iter().try_for_each(|name| netns::check(name))?;
     Error::all(names.iter().filter_map(|name| act(name).err()).collect()).map(|()| 0)
 }
 
-/// `exec NAME CMD [ARG]...`: this process becomes the command. Of what it was nothing changes but the network, /sys,
-/// the files of /etc/netns/NAME, and `KAK_NETNS` in its environment.
-fn exec(words: &[OsString]) -> Result<u8> {
-    let [name, command, ..] = words else {
-        return Err(Error::usage("takes a name and a command"));
+/// The names in the run directory.
+fn directory(names: rustix::io::Result<Option<Vec<OsString>>>) -> Result<Option<Vec<OsString>>> {
+    names.what(|| format!("Failed to open directory {}", netns::DIR))
+}
+
+/// A refusal by netlink, as ip tells it.
+fn answer(why: Why) -> Error {
+    let text = match why {
+        Why::Kernel(_, text) if !text.is_empty() => {
+            let stop = if text.ends_with('.') { "" } else { "." };
+            return Error::text("", format!("Error: {text}{stop}")).with_status(2);
+        }
+        Why::Kernel(errno, _) => {
+            return Err::<(), _>(errno)
+                .what(|| "RTNETLINK answers")
+                .err()
+                .map_or_else(Error::help, |error| error.with_status(2));
+        }
+        other => other,
+    };
+    Error::text("", text.to_string())
+}
+
+/// `add NAME...`.
+fn add(options: &Options, words: &[OsString]) -> Result<u8> {
+    let names = names(options, words)?;
+    let dir = RunDir::prepare()?;
+    each(names, |name| netns::add(&dir, name))
+}
+
+/// `attach NAME PID`.
+fn attach(_: &Options, words: &[OsString]) -> Result<u8> {
+    let [name, pid, ..] = words else {
+        return Err(Error::text("", "No netns name and PID specified"));
+    };
+    let number = c_integer(pid).filter(|number| *number != 0);
+    let number =
+        number.ok_or_else(|| Error::text("", format!("Invalid PID: {}", pid.display())))?;
+    netns::attach(&RunDir::prepare()?, name, number)?;
+    Ok(0)
+}
+
+/// `set NAME NUMBER|auto`.
+fn set(_: &Options, words: &[OsString]) -> Result<u8> {
+    let name = name(words)?;
+    let Some(word) = words.get(1) else {
+        return Err(Error::text("", "No nsid specified"));
+    };
+    let wrong = |why: &str| {
+        let word = word.display();
+        hard(format!("Error: argument \"{word}\" is wrong: {why}"))
+    };
+    let number = if word == "auto" {
+        -1
+    } else {
+        let number = c_integer(word).ok_or_else(|| wrong("Invalid \"netnsid\" value"))?;
+        if number < 0 {
+            return Err(wrong("\"netnsid\" value should be >= 0"));
+        }
+        number
     };
     let namespace = netns::open(name)?;
-    rustix::thread::move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
-        .what(|| format!("nsenter --net={}/{}", netns::DIR, name.display()))?;
-    drop(namespace);
-    sys::unshare(UnshareFlags::NEWNS).what(|| "unshare --mount")?;
-    mount_change(
-        "/",
-        MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC,
-    )
-    .what(|| "mount --make-rslave /")?;
-    replace_sys(name)?;
-    bind_files(name)?;
-
-    let mut env = Environment::of_caller();
-    let paths = search(command, env.get("PATH"))?;
-    let argv: Vec<CString> = words
-        .iter()
-        .skip(1)
-        .map(|word| c_string(word))
-        .collect::<Result<_>>()?;
-    env.set("KAK_NETNS", name.clone());
-    let errno = sys::execute(&paths, &argv, &env.into_c_strings()?);
-    Ok(session::End::NotRun(command.display().to_string(), errno).follow("kak: netns"))
+    nsid::set(&mut list::socket()?, namespace.as_fd(), number).map_err(answer)?;
+    Ok(0)
 }
 
-/// Lays a sysfs of this network over /sys, with everything that is mounted in the old one and no more rights than that
-/// one gave. Where the kernel allows none the old one stays.
-fn replace_sys(name: &OsStr) -> Result<()> {
-    let mounts = procfs::mounts(&file::read(std::path::Path::new("/proc/self/mountinfo"))?);
-    let sys = std::path::Path::new("/sys");
-    let Some(old) = mounts.iter().rev().find(|mount| mount.point == sys) else {
-        return Ok(());
-    };
-    let mut kept: Vec<(std::path::PathBuf, OwnedFd)> = Vec::new();
-    for point in procfs::uppermost_below(&mounts, sys) {
-        let flags = rustix::mount::OpenTreeFlags::OPEN_TREE_CLONE
-            | rustix::mount::OpenTreeFlags::OPEN_TREE_CLOEXEC
-            | rustix::mount::OpenTreeFlags::AT_RECURSIVE;
-        let tree = rustix::mount::open_tree(rustix::fs::CWD, point, flags)
-            .what(|| format!("mount --rbind {}", quote(point)))?;
-        kept.push((point.to_owned(), tree));
+/// `delete [NAME]...`.
+fn delete(options: &Options, words: &[OsString]) -> Result<u8> {
+    if !options.all {
+        return each(names(options, words)?, |name| {
+            netns::delete(name, options.force)
+        });
     }
-    let mut flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    if old.read_only {
-        flags |= MountFlags::RDONLY;
+    if let Some(name) = words.first() {
+        return Err(hard(format!(
+            "-all delete takes no name: \"{}\" would be one of all that are deleted",
+            name.display()
+        )));
     }
-    if let Err(errno) = mount(name, "/sys", "sysfs", flags, None) {
-        complain(&format!(
-            "kak: netns: mount -t sysfs {} /sys: {}; the old one stays\n",
-            name.display(),
-            Error::reason(errno)
-        ));
-        return Ok(());
-    }
-    for (point, tree) in kept {
-        let flags = rustix::mount::MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-        rustix::mount::move_mount(&tree, c"", rustix::fs::CWD, &point, flags)
-            .what(|| format!("mount --move {}", quote(&point)))?;
-    }
-    Ok(())
+    let all = directory(netns::names())?.unwrap_or_default();
+    each(&all, |name| netns::delete(name, options.force))
 }
 
-/// Binds every file of /etc/netns/NAME over the one of the same name in /etc. One that cannot be is told and left.
-fn bind_files(name: &OsStr) -> Result<()> {
-    let dir = std::path::Path::new("/etc/netns").join(name);
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let Ok(files) = rustix::fs::open(&dir, flags, Mode::empty()).and_then(rustix::fs::Dir::new)
-    else {
-        return Ok(());
-    };
-    for entry in files {
-        let entry = entry.what(|| format!("ls {}", quote(&dir)))?;
-        let file = OsStr::from_bytes(entry.file_name().to_bytes());
-        if file == "." || file == ".." {
-            continue;
+/// `identify [PID]`.
+fn identify(_: &Options, words: &[OsString]) -> Result<u8> {
+    let pid = match words {
+        [] => OsStr::new("self"),
+        [pid] if !pid.is_empty() && pid.as_bytes().iter().all(u8::is_ascii_digit) => pid,
+        [pid] => {
+            let text = format!("Specified string '{}' is not a pid", pid.display());
+            return Err(Error::text("", text));
         }
-        let (source, target) = (dir.join(file), std::path::Path::new("/etc").join(file));
-        if let Err(errno) = mount_bind_recursive(&source, &target) {
-            complain(&format!(
-                "Bind {} -> {} failed: {}\n",
-                source.display(),
-                target.display(),
+        _ => return Err(Error::text("", "extra arguments specified")),
+    };
+    let path = format!("/proc/{}/ns/net", pid.display());
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let wanted = rustix::fs::open(path, flags, Mode::empty())
+        .and_then(|namespace| Identity::of(namespace.as_fd()))
+        .what(|| "Cannot open network namespace")?;
+    let dir = match rustix::fs::open(netns::DIR, flags | OFlags::DIRECTORY, Mode::empty()) {
+        Ok(dir) => dir,
+        Err(Errno::NOENT) => {
+            print("\n");
+            return Ok(0);
+        }
+        Err(errno) => {
+            // ip has no blank there.
+            let text = format!(
+                "Failed to open directory {}:{}",
+                netns::DIR,
                 Error::reason(errno)
-            ));
+            );
+            return Err(Error::text("", text));
+        }
+    };
+    let mut names = directory(netns::names())?.unwrap_or_default();
+    names.retain(|name| Identity::at(dir.as_fd(), name.as_bytes()) == Ok(wanted));
+    let mut text = names.pop().unwrap_or_default().into_encoded_bytes();
+    text.push(b'\n');
+    print_bytes(&text);
+    Ok(0)
+}
+
+/// `pids NAME`.
+fn pids(_: &Options, words: &[OsString]) -> Result<u8> {
+    let name = name(words)?;
+    if words.len() > 1 {
+        return Err(Error::text("", "extra arguments specified"));
+    }
+    let what = || "Cannot open network namespace";
+    let wanted = match netns::open(name) {
+        Ok(namespace) => Identity::of(namespace.as_fd()).what(what)?,
+        Err(error) => return Err(error.errno().unwrap_or(Errno::IO)).what(what),
+    };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let proc = rustix::fs::open("/proc", flags, Mode::empty())
+        .what(|| "Failed to open directory /proc/")?;
+    let mut text = Vec::new();
+    for entry in rustix::fs::Dir::read_from(&proc)
+        .what(|| "ls /proc")?
+        .flatten()
+    {
+        let pid = entry.file_name().to_bytes();
+        if pid.iter().all(u8::is_ascii_digit)
+            && Identity::at(proc.as_fd(), &[pid, b"/ns/net"].concat()) == Ok(wanted)
+        {
+            text.extend(pid);
+            text.push(b'\n');
         }
     }
-    Ok(())
+    print_bytes(&text);
+    Ok(0)
+}
+
+/// `monitor`: names as they come and go, each told at once, until a signal ends it.
+fn monitor(_: &Options, _: &[OsString]) -> Result<u8> {
+    match rustix::fs::mkdir(netns::DIR, Mode::from_raw_mode(0o755)) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(errno) => return Err(errno).what(|| format!("mkdir {} failed", netns::DIR)),
+    }
+    let watch = inotify::init(inotify::CreateFlags::CLOEXEC).what(|| "inotify_init failed")?;
+    let kinds = inotify::WatchFlags::CREATE | inotify::WatchFlags::DELETE;
+    inotify::add_watch(&watch, netns::DIR, kinds).what(|| "inotify_add_watch failed")?;
+    let mut buffer = [std::mem::MaybeUninit::uninit(); 4096];
+    let mut events = inotify::Reader::new(watch, &mut buffer);
+    loop {
+        let event = match events.next() {
+            Err(Errno::INTR) => continue,
+            other => other.what(|| "read failed")?,
+        };
+        let word = if event.events().contains(inotify::ReadFlags::CREATE) {
+            "add "
+        } else if event.events().contains(inotify::ReadFlags::DELETE) {
+            "delete "
+        } else {
+            continue;
+        };
+        let name = event
+            .file_name()
+            .map(std::ffi::CStr::to_bytes)
+            .unwrap_or_default();
+        print_bytes(&[word.as_bytes(), name, b"\n"].concat());
+    }
 }

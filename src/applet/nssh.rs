@@ -17,6 +17,7 @@ use crate::sys;
 pub const APPLET: Applet = Applet {
     name: "nssh",
     links: &["nssh"],
+    own_words: true,
     help: "\
 usage: kak nssh [-n JAIL] [--] [ARG]...
        nssh [ARG]...

@@ -24,6 +24,7 @@ use crate::sys;
 pub const APPLET: Applet = Applet {
     name: "setup",
     links: &["kak-setup"],
+    own_words: false,
     help: "\
 usage: kak setup [-n JAIL] [OPTION]... [-- CMD [ARG]...]
 

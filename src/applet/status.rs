@@ -15,6 +15,7 @@ use crate::step::{Machine, Seen, file};
 pub const APPLET: Applet = Applet {
     name: "status",
     links: &["kak-status"],
+    own_words: false,
     help: "\
 usage: kak status [-n JAIL] [--json]
 

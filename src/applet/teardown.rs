@@ -11,6 +11,7 @@ use crate::jail::{build, process, session};
 pub const APPLET: Applet = Applet {
     name: "teardown",
     links: &["kak-teardown"],
+    own_words: false,
     help: "\
 usage: kak teardown [-n JAIL] [-v]
 

@@ -96,7 +96,7 @@ impl Shell {
 
 /// The files that execvp(3) would try.
 pub fn search(name: &OsStr, path: Option<&OsStr>) -> Result<Vec<CString>> {
-    if name.as_bytes().contains(&b'/') {
+    if name.is_empty() || name.as_bytes().contains(&b'/') {
         return Ok(vec![c_string(name)?]);
     }
     let path = path.unwrap_or(OsStr::new(DEFAULT_PATH));

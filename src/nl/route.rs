@@ -103,6 +103,8 @@ pub const RTN_UNICAST: u8 = 1;
 const RTPROT_BOOT: u8 = 3;
 /// `IFF_UP`.
 const UP: u32 = 1;
+/// `IFF_LOOPBACK`.
+const LOOPBACK: u32 = 8;
 /// `RTEXT_FILTER_SKIP_STATS`: leaves out what nobody here reads.
 const SKIP_STATS: u32 = 1 << 3;
 
@@ -120,6 +122,7 @@ fn ifinfo(index: u32, flags: u32, change: u32) -> [u8; 16] {
 }
 
 /// A link.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Link {
     /// Its number in its namespace.
@@ -136,6 +139,9 @@ pub struct Link {
     pub peer_elsewhere: bool,
     /// Whether IPv4 packets that come by it are passed on.
     pub forwarding: bool,
+    /// Whether it outlives its namespace, as a network card does: the kernel then puts it into the machine's first one
+    /// (`default_device_exit_net`). It is what nobody made by a request, and CAN controllers.
+    pub physical: bool,
 }
 
 impl Link {
@@ -148,6 +154,9 @@ impl Link {
         };
         let attrs = Attrs(row.body.get(16..)?);
         (row.kind == rtm::NEWLINK).then_some(())?;
+        let kind = attrs
+            .get(ifla::LINKINFO)
+            .and_then(|info| info.get(ifla::INFO_KIND));
         Some(Self {
             index: word(4)?,
             name: attrs.get(ifla::IFNAME)?,
@@ -155,6 +164,7 @@ impl Link {
             up: word(8)? & UP != 0,
             alias: attrs.get(ifla::IFALIAS),
             peer_elsewhere: attrs.get(ifla::LINK_NETNSID).is_some(),
+            physical: word(8)? & LOOPBACK == 0 && kind.is_none_or(|kind| kind == "can"),
             forwarding: attrs
                 .get(ifla::AF_SPEC)
                 .and_then(|spec| spec.get(ifla::INET)?.get(ifla::INET_CONF))
@@ -426,6 +436,22 @@ mod tests {
             let message = message.seal(0, flags::REQUEST | flags::ACK);
             assert_eq!(tree(message, fixed), tree(&bytes, fixed), "{text}");
         }
+    }
+
+    #[test]
+    fn what_outlives_its_namespace() {
+        let physical = |flags, kind: Option<&str>| {
+            let mut message =
+                Message::new(rtm::NEWLINK, 0, &ifinfo(2, flags, 0)).put(ifla::IFNAME, "x");
+            if let Some(kind) = kind {
+                message = message.nest(ifla::LINKINFO, |m| m.put(ifla::INFO_KIND, kind));
+            }
+            let body = message.seal(0, 0).split_at(16).1.to_vec();
+            let kind = rtm::NEWLINK;
+            Link::read(&Row { kind, body }).unwrap().physical
+        };
+        assert!(physical(0, None) && physical(0, Some("can")));
+        assert!(!physical(LOOPBACK, None) && !physical(0, Some("veth")));
     }
 
     proptest! {

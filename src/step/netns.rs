@@ -39,11 +39,11 @@ impl Action for RunDir {
     }
 
     fn apply(&self, _: &mut Machine) -> Result<()> {
-        netns::prepare_dir()
+        netns::RunDir::prepare().map(drop)
     }
 
     fn undo(&self, _: &mut Machine) -> Result<()> {
-        netns::unmount_dir()
+        netns::RunDir::unmount()
     }
 }
 
@@ -75,12 +75,15 @@ impl Action for NetNs {
     }
 
     fn apply(&self, _: &mut Machine) -> Result<()> {
-        netns::create(OsStr::new(&self.name))
+        let made =
+            netns::RunDir::prepare().and_then(|dir| netns::add(&dir, OsStr::new(&self.name)));
+        made.map_err(|error| error.context(self.to_string()))
     }
 
     fn undo(&self, machine: &mut Machine) -> Result<()> {
         // A socket of ours in it would keep it alive.
         machine.leave_jail();
-        netns::delete(OsStr::new(&self.name))
+        netns::delete(OsStr::new(&self.name), false)
+            .map_err(|error| error.context(format!("ip netns delete {}", self.name)))
     }
 }

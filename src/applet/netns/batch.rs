@@ -1,0 +1,193 @@
+//! `-batch`: a command in each line of a file, in one process. The file becomes standard input, so that a command that
+//! a line starts reads on where this program has read to, as with ip.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStringExt as _;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+use super::options::Options;
+use crate::error::{Error, Result, What as _, complain};
+
+/// More words than this are too many for a line (`MAX_ARGS`).
+const WORDS: usize = 511;
+/// As much is read at once.
+const BLOCK: usize = 4096;
+
+/// What became of a line.
+pub enum Ended {
+    /// All went well, or not; then the next line's turn depends on `-force`.
+    Status(u8),
+    /// Nothing more is done.
+    Over(u8),
+}
+
+/// Runs every line of a file; `-` is standard input.
+pub fn run(
+    options: &Options,
+    file: &OsStr,
+    act: impl Fn(&Options, Vec<OsString>) -> Ended,
+) -> Result<u8> {
+    if file != "-" {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let what = || format!("Cannot open file \"{}\" for reading", file.display());
+        let opened = rustix::fs::open(file, flags, Mode::empty()).what(what)?;
+        rustix::stdio::dup2_stdin(&opened).what(what)?;
+    }
+    let mut lines = Lines::default();
+    let mut result = 0;
+    while let Some(line) = lines.next()? {
+        let Some(words) = split(&line).map_err(|why| Error::text("", why))? else {
+            continue;
+        };
+        match act(options, words) {
+            Ended::Status(0) => {}
+            Ended::Status(_) => {
+                complain(&format!(
+                    "Command failed {}:{}\n",
+                    file.display(),
+                    lines.number
+                ));
+                result = 1;
+                if !options.force {
+                    break;
+                }
+            }
+            Ended::Over(status) => return Ok(status),
+        }
+    }
+    Ok(result)
+}
+
+/// Standard input, line by line.
+#[derive(Default)]
+struct Lines {
+    /// What was read and not used.
+    rest: Vec<u8>,
+    /// The last line's number.
+    number: usize,
+    /// Whether there is nothing more to read.
+    over: bool,
+}
+
+impl Lines {
+    /// The next line, with those that a backslash at its end joins to it, and without its comment.
+    fn next(&mut self) -> Result<Option<Vec<u8>>> {
+        let Some(mut line) = self.physical()? else {
+            return Ok(None);
+        };
+        loop {
+            if let Some(comment) = line.iter().position(|byte| *byte == b'#') {
+                line.truncate(comment);
+            }
+            if line.last() != Some(&b'\\') {
+                return Ok(Some(line));
+            }
+            line.pop();
+            match self.physical()? {
+                Some(more) => line.extend(more),
+                None => return Ok(Some(line)),
+            }
+        }
+    }
+
+    /// The next line of the file.
+    fn physical(&mut self) -> Result<Option<Vec<u8>>> {
+        let mut searched = 0;
+        loop {
+            let found = self
+                .rest
+                .iter()
+                .skip(searched)
+                .position(|byte| *byte == b'\n');
+            if let Some(end) = found {
+                let tail = self.rest.split_off(searched + end + 1);
+                let mut line = std::mem::replace(&mut self.rest, tail);
+                line.pop();
+                self.number += 1;
+                return Ok(Some(line));
+            }
+            searched = self.rest.len();
+            if self.over {
+                let line = std::mem::take(&mut self.rest);
+                self.number += usize::from(!line.is_empty());
+                return Ok((!line.is_empty()).then_some(line));
+            }
+            self.rest.reserve(BLOCK);
+            match rustix::io::read(
+                rustix::stdio::stdin(),
+                rustix::buffer::spare_capacity(&mut self.rest),
+            ) {
+                Err(Errno::INTR) => {}
+                other => self.over = other.what(|| "cat")? == 0,
+            }
+        }
+    }
+}
+
+/// The words of a line; none if it is blank. A word that begins with a quote goes to the next one of its kind.
+fn split(line: &[u8]) -> Result<Option<Vec<OsString>>, &'static str> {
+    let blank = |byte: &u8| b" \t\r\n".contains(byte);
+    let mut words = Vec::new();
+    let mut rest = line;
+    loop {
+        let start = rest
+            .iter()
+            .position(|byte| !blank(byte))
+            .unwrap_or(rest.len());
+        rest = rest.get(start..).unwrap_or_default();
+        let word = match rest.first() {
+            None => return Ok((!words.is_empty()).then_some(words)),
+            Some(quote @ (b'\'' | b'"')) => {
+                let inner = rest.get(1..).unwrap_or_default();
+                let end = inner.iter().position(|byte| byte == quote);
+                let end = end.ok_or("Unterminated quoted string")?;
+                rest = inner.get(end + 1..).unwrap_or_default();
+                inner.get(..end)
+            }
+            Some(_) => {
+                let end = rest.iter().position(blank).unwrap_or(rest.len());
+                let (word, more) = rest.split_at(end);
+                rest = more;
+                Some(word)
+            }
+        };
+        if words.len() == WORDS {
+            return Err("Too many arguments to command");
+        }
+        words.push(OsString::from_vec(word.unwrap_or_default().to_vec()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn words() {
+        let words = |line: &str| split(line.as_bytes());
+        assert_eq!(words(" \t"), Ok(None));
+        assert_eq!(
+            words("add 'a b' \"c'd\" e\"f\r"),
+            Ok(Some(vec![
+                "add".into(),
+                "a b".into(),
+                "c'd".into(),
+                "e\"f".into()
+            ]))
+        );
+        assert_eq!(words("add ''"), Ok(Some(vec!["add".into(), "".into()])));
+        assert_eq!(words("add 'a"), Err("Unterminated quoted string"));
+        assert!(words(&"x ".repeat(511)).is_ok());
+        assert!(words(&"x ".repeat(512)).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes(line: Vec<u8>) {
+            split(&line).ok();
+        }
+    }
+}

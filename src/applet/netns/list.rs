@@ -1,0 +1,196 @@
+//! `list` and `list-id`: names and numbers of namespaces. A namespace has a number only for those who gave it one, so
+//! both look from the namespace that they are called in.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::io::Write as _;
+use std::os::fd::AsFd as _;
+use std::os::unix::ffi::OsStrExt as _;
+
+use rustix::io::Errno;
+
+use super::json::{Array, Value};
+use super::options::{Options, c_integer, hard};
+use super::{answer, directory};
+use crate::applet::print_bytes;
+use crate::error::{Result, What as _, Why, complain};
+use crate::netns::{self, State};
+use crate::nl::nsid::Numbers;
+use crate::nl::{self, nsid};
+
+/// `list`.
+pub fn list(options: &Options, _: &[OsString]) -> Result<u8> {
+    let Some(names) = directory(netns::names())? else {
+        if options.json {
+            print_bytes(&Array::new(options.pretty).end());
+        }
+        return Ok(0);
+    };
+    let mut socket = socket()?;
+    // Where nobody has a number nobody needs to be asked for one.
+    let numbered = !nsid::all(&mut socket, None).map_err(answer)?.is_empty();
+    let mut text = Vec::new();
+    let mut json = Array::new(options.pretty);
+    for name in &names {
+        let number = look(name, numbered.then_some(&mut socket))?;
+        if options.json {
+            let name = ("name", Value::Name(name));
+            json.object(&[name, ("id", Value::number(number))]);
+        } else {
+            text.extend(name.as_bytes());
+            if let Some(number) = number {
+                write!(text, " (id: {number})").ok();
+            }
+            text.push(b'\n');
+        }
+    }
+    print_bytes(&if options.json { json.end() } else { text });
+    Ok(0)
+}
+
+/// A name's number, where there are numbers to be asked for. A name that stands for no network namespace is told.
+fn look(name: &OsStr, socket: Option<&mut nl::Socket>) -> Result<Option<i32>> {
+    let bad = match socket {
+        None => !netns::has_namespace(name)?,
+        Some(socket) => match netns::open(name) {
+            Ok(namespace) => match nsid::of(socket, namespace.as_fd()) {
+                Ok(number) => return Ok(number),
+                Err(Why::Kernel(Errno::INVAL, _)) => true,
+                Err(why) => return Err(answer(why)),
+            },
+            // It went since its name was read, or it leads nowhere.
+            Err(error) if error.errno() == Some(Errno::NOENT) => !exists(name)?,
+            Err(_) => true,
+        },
+    };
+    if bad && exists(name)? {
+        let what = match netns::state(name)? {
+            State::Ghost => "is stale, its namespace is gone",
+            _ => "is no network namespace",
+        };
+        complain(&format!(
+            "Error: Peer netns reference is invalid: \"{}\" {what}.\n",
+            name.display()
+        ));
+    }
+    Ok(None)
+}
+
+/// Whether a name is there, whatever it stands for.
+fn exists(name: &OsStr) -> Result<bool> {
+    Ok(netns::state(name)? != State::Absent)
+}
+
+/// A socket to ask for numbers.
+pub fn socket() -> Result<nl::Socket> {
+    nl::Socket::route().what(|| "Cannot open netlink socket")
+}
+
+/// `list-id [target-nsid N] [nsid N]`.
+pub fn list_id(options: &Options, words: &[OsString]) -> Result<u8> {
+    let (mut target, mut number) = (None, None);
+    let mut rest = words.iter();
+    while let Some(word) = rest.next() {
+        let (slot, key) = match word.to_str() {
+            Some("target-nsid") => (&mut target, "target-nsid"),
+            Some("nsid") => (&mut number, "nsid"),
+            _ => return Err(hard(super::USAGE.trim_end())),
+        };
+        let Some(value) = rest.next() else {
+            return Err(hard("Command line is not complete. Try option \"help\""));
+        };
+        if slot.is_some() {
+            let text = format!(
+                "Error: duplicate \"{key}\": \"{}\" is the second value.",
+                value.display()
+            );
+            return Err(hard(text));
+        }
+        let wrong = |why| {
+            let value = value.display();
+            hard(format!(
+                "Error: argument \"{value}\" is wrong: \"{key}\" value {why}"
+            ))
+        };
+        let parsed = c_integer(value).ok_or_else(|| wrong("is invalid"))?;
+        if parsed < 0 {
+            return Err(wrong("should be >= 0"));
+        }
+        *slot = Some(parsed);
+    }
+    let mut socket = socket()?;
+    let rows = match number {
+        Some(number) => vec![nsid::find(&mut socket, number, target).map_err(answer)?],
+        None => match nsid::all(&mut socket, target) {
+            Ok(rows) => rows,
+            Err(why) => {
+                complain(&answer(why).lines(""));
+                complain("Dump terminated\n");
+                if options.json {
+                    print_bytes(&Array::new(options.pretty).end());
+                }
+                return Ok(1);
+            }
+        },
+    };
+    let names = if rows.is_empty() {
+        BTreeMap::new()
+    } else {
+        names(&mut socket)
+    };
+    print_bytes(&shown(options, target.is_some(), &rows, &names));
+    Ok(0)
+}
+
+/// The numbers as text.
+fn shown(
+    options: &Options,
+    elsewhere: bool,
+    rows: &[Numbers],
+    names: &BTreeMap<i32, OsString>,
+) -> Vec<u8> {
+    let mut text = Vec::new();
+    let mut json = Array::new(options.pretty);
+    for row in rows {
+        let ours = if elsewhere { row.current } else { row.target };
+        let name = ours.and_then(|number| names.get(&number));
+        if options.json {
+            let current = if elsewhere { row.current } else { None };
+            json.object(&[
+                ("nsid", Value::number(row.target)),
+                ("current-nsid", Value::number(current)),
+                ("name", name.map_or(Value::None, |name| Value::Name(name))),
+            ]);
+            continue;
+        }
+        let mut word = |key: &str, number: Option<i32>| match number {
+            Some(number) => write!(text, "{key} {number} ").ok(),
+            None => write!(text, "{key} unassigned ").ok(),
+        };
+        word("nsid", row.target);
+        if elsewhere {
+            word("current-nsid", row.current);
+        }
+        if let Some(name) = name {
+            text.extend(b"(iproute2 netns name: ");
+            text.extend(name.as_bytes());
+            text.push(b')');
+        }
+        text.push(b'\n');
+    }
+    if options.json { json.end() } else { text }
+}
+
+/// The name of each number that has one; of several, the first in the directory.
+fn names(socket: &mut nl::Socket) -> BTreeMap<i32, OsString> {
+    let mut names = BTreeMap::new();
+    for name in netns::names().ok().flatten().unwrap_or_default() {
+        let number = netns::open(&name)
+            .ok()
+            .and_then(|namespace| nsid::of(socket, namespace.as_fd()).ok()?);
+        if let Some(number) = number {
+            names.entry(number).or_insert(name);
+        }
+    }
+    names
+}

@@ -1,0 +1,186 @@
+//! Entering a namespace by name, for good: what `ip netns exec` does to a process before that becomes the command. The
+//! network is the namespace's; and in a mount namespace of the process's own /sys shows that network, and the files of
+//! /etc/netns/NAME stand over those of /etc.
+//!
+//! Everything else under /sys stays what it is: what was mounted there (cgroup, bpf, debugfs, masks) is moved over to
+//! the new sysfs, which has the old one's flags. Where the kernel grants no sysfs, as to a user namespace that sees part
+//! of the old one only, the old one stays, with a warning.
+
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{
+    MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount, mount_change,
+    move_mount, open_tree,
+};
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
+
+use super::guard::{self, Bound};
+use super::{State, open, state};
+use crate::error::{Error, Result, What as _, complain};
+use crate::procfs::{self, Mount};
+use crate::step::file;
+use crate::sys;
+
+/// Where each namespace has files of its own.
+const FILES: &str = "/etc/netns";
+
+/// Moves this process into a namespace's network.
+pub fn network(name: &OsStr) -> Result<()> {
+    let namespace = open(name)?;
+    let what = || {
+        format!(
+            "setting the network namespace \"{}\" failed",
+            name.display()
+        )
+    };
+    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
+        .what(what)
+        .map_err(|error| match (error.errno(), state(name)) {
+            (Some(Errno::INVAL), Ok(State::Ghost)) => error.with_cure(
+                "this name has lost its namespace: delete takes it away, add gives it a new one",
+            ),
+            _ => error,
+        })
+}
+
+/// Gives this process, which is in the namespace's network already, a mount namespace that goes with it.
+pub fn mounts(name: &OsStr) -> Result<()> {
+    sys::unshare(UnshareFlags::NEWNS).what(|| "unshare failed")?;
+    let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+    mount_change("/", slave).what(|| "\"mount --make-rslave /\" failed")?;
+    let mounts = procfs::mounts(&file::read(Path::new("/proc/self/mountinfo"))?);
+    lay_sysfs(name, &mounts);
+    bind_files(name, &mounts)
+}
+
+/// Lays a sysfs of this network over /sys.
+fn lay_sysfs(name: &OsStr, mounts: &[Mount]) {
+    let sys = Path::new("/sys");
+    let warn = |what: &str, errno: Errno| {
+        complain(&format!("{what} failed: {}\n", Error::reason(errno)));
+    };
+    let flags = if mounts.iter().any(|mount| mount.point == sys) {
+        flags_of(sys)
+    } else {
+        MountFlags::empty()
+    };
+    // Pinned before the new one hides them.
+    let pin = |point: &Path| {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let place = rustix::fs::open(point, flags, Mode::empty()).ok()?;
+        Some((point.to_owned(), place))
+    };
+    let kept: Vec<(PathBuf, OwnedFd)> = procfs::uppermost_below(mounts, sys)
+        .into_iter()
+        .filter_map(pin)
+        .collect();
+    if let Err(errno) = mount(name, sys, "sysfs", flags, None) {
+        warn("mount of /sys", errno);
+        complain("kak: netns: /sys still shows the network devices of the old namespace\n");
+        return;
+    }
+    for (point, mount) in kept {
+        if let Err(errno) = move_over(&mount, &point) {
+            warn(&format!("mount --move {}", point.display()), errno);
+        }
+    }
+}
+
+/// The flags of a mount that a mount in its place shall have too.
+fn flags_of(point: &Path) -> MountFlags {
+    use rustix::fs::StatVfsMountFlags as Has;
+    let has = rustix::fs::statvfs(point).map_or(Has::empty(), |about| about.f_flag);
+    [
+        (Has::RDONLY, MountFlags::RDONLY),
+        (Has::NOSUID, MountFlags::NOSUID),
+        (Has::NODEV, MountFlags::NODEV),
+        (Has::NOEXEC, MountFlags::NOEXEC),
+    ]
+    .into_iter()
+    .filter(|(old, _)| has.contains(*old))
+    .map(|(_, new)| new)
+    .collect()
+}
+
+/// Moves a mount, with all that is mounted in it, to what is at its place now.
+fn move_over(mount: &OwnedFd, point: &Path) -> rustix::io::Result<()> {
+    let empty = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    match move_mount(mount, c"", CWD, point, empty) {
+        // A user namespace may not move what it got from outside, but may have it in two places.
+        Err(Errno::INVAL) => {
+            let flags = OpenTreeFlags::OPEN_TREE_CLONE
+                | OpenTreeFlags::OPEN_TREE_CLOEXEC
+                | OpenTreeFlags::AT_RECURSIVE
+                | OpenTreeFlags::AT_EMPTY_PATH;
+            let copy = open_tree(mount, c"", flags)?;
+            move_mount(&copy, c"", CWD, point, empty)
+        }
+        other => other,
+    }
+}
+
+/// Mounts every file of /etc/netns/NAME over the one of the same name in /etc. One that cannot be is told and left.
+fn bind_files(name: &OsStr, mounts: &[Mount]) -> Result<()> {
+    let dir = Path::new(FILES).join(name);
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let Ok(files) = rustix::fs::open(&dir, flags, Mode::empty()).and_then(rustix::fs::Dir::new)
+    else {
+        return Ok(());
+    };
+    let mut bound = Vec::new();
+    for entry in files {
+        let entry = entry.what(|| format!("ls {}", dir.display()))?;
+        let file = OsString::from_vec(entry.file_name().to_bytes().to_vec());
+        if file == "." || file == ".." {
+            continue;
+        }
+        let bind = Bound {
+            source: dir.join(&file),
+            target: Path::new("/etc").join(&file),
+        };
+        match bind.make() {
+            // A mount point cannot be replaced, so what stands on it stays.
+            Ok(()) if mounts.iter().any(|mount| mount.point == bind.target) => {}
+            Ok(()) => bound.push(bind),
+            Err(errno) => complain(&format!(
+                "Bind {} -> {} failed: {}\n",
+                bind.source.display(),
+                bind.target.display(),
+                Error::reason(errno)
+            )),
+        }
+    }
+    if bound.is_empty() {
+        return Ok(());
+    }
+    guard::leave(&bound).what(|| format!("fork for {}", dir.display()))
+}
+
+impl Bound {
+    /// Mounts it. On the file itself: where /etc/resolv.conf is a link, what it leads to is replaced by others day by
+    /// day, or is not there at all.
+    pub fn make(&self) -> rustix::io::Result<()> {
+        let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let tree = open_tree(CWD, &self.source, clone)?;
+        let empty = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+        match move_mount(&tree, c"", CWD, &self.target, empty) {
+            // A directory fits on a link to a directory only.
+            Err(Errno::NOTDIR) if is_link(&self.target) => {
+                let follow = empty | MoveMountFlags::MOVE_MOUNT_T_SYMLINKS;
+                move_mount(&tree, c"", CWD, &self.target, follow)
+            }
+            other => other,
+        }
+    }
+}
+
+/// Whether a path is a symbolic link.
+fn is_link(path: &Path) -> bool {
+    rustix::fs::lstat(path)
+        .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink)
+}
