@@ -310,25 +310,22 @@ fn clone_mount(fd: BorrowedFd<'_>, path: &Path) -> rustix::io::Result<()> {
     move_mount(&tree, c"", CWD, path, empty)
 }
 
-/// A new network namespace. A thread makes it and ends, so the caller never leaves its own, and has nothing to come back
+/// A new network namespace. A child makes it and ends, so the caller never leaves its own, and has nothing to come back
 /// from.
 fn new_namespace() -> rustix::io::Result<OwnedFd> {
-    std::thread::scope(|scope| {
-        let there = scope.spawn(|| {
-            sys::unshare(UnshareFlags::NEWNET)?;
-            let own = "/proc/thread-self/ns/net";
-            match rustix::fs::open(own, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
-                // There is no /proc. A socket knows its namespace too, but tells only who may change it.
-                Err(Errno::NOENT) => {
-                    use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
-                    let (unix, datagrams) = (AddressFamily::UNIX, SocketType::DGRAM);
-                    let socket = socket_with(unix, datagrams, SocketFlags::CLOEXEC, None)?;
-                    sys::socket_namespace(socket.as_fd())
-                }
-                other => other,
+    sys::elsewhere(|| {
+        sys::unshare(UnshareFlags::NEWNET)?;
+        let own = "/proc/thread-self/ns/net";
+        match rustix::fs::open(own, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
+            // There is no /proc. A socket knows its namespace too, but tells only who may change it.
+            Err(Errno::NOENT) => {
+                use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+                let (unix, datagrams) = (AddressFamily::UNIX, SocketType::DGRAM);
+                let socket = socket_with(unix, datagrams, SocketFlags::CLOEXEC, None)?;
+                sys::socket_namespace(socket.as_fd())
             }
-        });
-        there.join().unwrap_or(Err(Errno::IO))
+            other => other,
+        }
     })
 }
 
@@ -368,35 +365,33 @@ pub fn delete(name: &OsStr, force: bool) -> Result<()> {
 /// name's mount, below the run directory's. In a mount namespace where that is taken away the file can be removed, and
 /// the kernel unmounts what is on it everywhere else.
 fn unlink_elsewhere(path: &Path) -> rustix::io::Result<()> {
-    std::thread::scope(|scope| {
-        let there = scope.spawn(|| {
-            // FS first: what a thread shares with others it may not have in another mount namespace.
-            sys::unshare(UnshareFlags::FS | UnshareFlags::NEWNS)?;
-            let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-            mount_change("/", private)?;
-            for point in [path, Path::new(DIR), path] {
-                // Until there is nothing more: EINVAL.
-                while unmount(point, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).is_ok() {}
-            }
-            rustix::fs::unlink(path)
-        });
-        there.join().unwrap_or(Err(Errno::IO))
+    sys::elsewhere(|| {
+        sys::unshare(UnshareFlags::NEWNS)?;
+        let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+        mount_change("/", private)?;
+        for point in [path, Path::new(DIR), path] {
+            // Until there is nothing more: EINVAL.
+            while unmount(point, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).is_ok() {}
+        }
+        rustix::fs::unlink(path)
     })
 }
 
-/// The physical devices of a namespace that is not our own. One that cannot be looked into has none that we know of.
+/// The physical devices of a namespace, unless it is our own, which lives on without a name. One that cannot be looked
+/// into has none that we know of.
 fn physical_devices(name: &OsStr) -> Vec<String> {
     let look = || -> Result<Vec<String>> {
         let namespace = open(name)?;
         let what = || String::new();
-        let own = Identity::at(CWD.as_fd(), b"/proc/self/ns/net");
-        if own == Identity::of(namespace.as_fd()) {
+        let mut socket = nl::Socket::route_in(namespace.as_fd()).what(what)?;
+        let mut links = nl::route::links(&mut socket).what(what)?;
+        links.retain(|link| link.physical);
+        if !links.is_empty()
+            && Identity::at(CWD.as_fd(), b"/proc/self/ns/net") == Identity::of(namespace.as_fd())
+        {
             return Ok(Vec::new());
         }
-        let mut socket = nl::Socket::route_in(namespace.as_fd()).what(what)?;
-        let links = nl::route::links(&mut socket).what(what)?;
-        let physical = links.into_iter().filter(|link| link.physical);
-        Ok(physical.map(|link| link.name).collect())
+        Ok(links.into_iter().map(|link| link.name).collect())
     };
     look().unwrap_or_default()
 }

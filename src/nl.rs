@@ -82,18 +82,12 @@ impl Socket {
         Self::open(Some(NETFILTER))
     }
 
-    /// For links, addresses and routes of another network namespace. A thread goes there, opens the socket and ends:
+    /// For links, addresses and routes of another network namespace. A child goes there, opens the socket and ends:
     /// the caller never leaves, so nothing can strand it.
     pub fn route_in(namespace: BorrowedFd<'_>) -> Result<Self, Errno> {
-        std::thread::scope(|scope| {
-            let there = scope.spawn(|| {
-                rustix::thread::move_into_link_name_space(
-                    namespace,
-                    Some(LinkNameSpaceType::Network),
-                )?;
-                Self::route()
-            });
-            there.join().unwrap_or(Err(Errno::IO))
+        sys::elsewhere(|| {
+            rustix::thread::move_into_link_name_space(namespace, Some(LinkNameSpaceType::Network))?;
+            Self::route()
         })
     }
 

@@ -24,7 +24,21 @@ pub struct Mount {
 /// The mounts that a mountinfo lists, in its order: what was mounted last on a place comes last. A line that is not
 /// one is left out.
 pub fn mounts(text: &[u8]) -> Vec<Mount> {
+    mounts_in(text, &[])
+}
+
+/// The same for mounts at or below one of some directories only, or for all if there is none. A machine may have
+/// thousands of others.
+pub fn mounts_in(text: &[u8], dirs: &[&str]) -> Vec<Mount> {
+    let wanted = |line: &[u8]| {
+        let point = line
+            .splitn(6, |byte| *byte == b' ')
+            .nth(4)
+            .unwrap_or_default();
+        dirs.is_empty() || dirs.iter().any(|dir| point.starts_with(dir.as_bytes()))
+    };
     text.split(|byte| *byte == b'\n')
+        .filter(|line| wanted(line))
         .filter_map(mount)
         .collect()
 }

@@ -5,7 +5,7 @@
 //! # Safety
 //!
 //! The program has one thread while any function here runs that is unsafe in the presence of others (fork, clone): the
-//! only threads it ever starts open one descriptor in another namespace and are joined at once. Pointers given to the
+//! only tasks that ever share its memory are those of [`elsewhere`], during which it stands still. Pointers given to the
 //! kernel live on the stack of the function that passes them, or are borrowed from the caller for the call.
 
 #![allow(unsafe_code, reason = "the one door")]
@@ -17,6 +17,7 @@
 
 #[cfg(not(test))]
 use std::ffi::OsString;
+mod child;
 mod signal;
 
 use std::ffi::{CStr, CString};
@@ -27,6 +28,7 @@ use std::os::unix::ffi::OsStringExt as _;
 use rustix::io::{Errno, Result};
 use rustix::process::Pid;
 
+pub use child::elsewhere;
 pub use signal::*;
 
 /// Where the C library enters: without the standard library's own start-up, which would set SIGPIPE, poll the standard

@@ -127,14 +127,11 @@ struct Relay {
     connections: Vec<Connection>,
 }
 
-/// Listens in another network namespace: a thread goes there, and ends.
+/// Listens in another network namespace: a child goes there, and ends.
 fn listen_in(namespace: BorrowedFd<'_>, resolvers: &[IpAddr]) -> rustix::io::Result<Vec<Door>> {
-    std::thread::scope(|scope| {
-        let there = scope.spawn(|| {
-            rustix::thread::move_into_link_name_space(namespace, Some(LinkNameSpaceType::Network))?;
-            resolvers.iter().map(|address| listen(*address)).collect()
-        });
-        there.join().unwrap_or(Err(Errno::IO))
+    sys::elsewhere(|| {
+        rustix::thread::move_into_link_name_space(namespace, Some(LinkNameSpaceType::Network))?;
+        resolvers.iter().map(|address| listen(*address)).collect()
     })
 }
 

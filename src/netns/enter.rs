@@ -53,7 +53,10 @@ pub fn mounts(name: &OsStr) -> Result<()> {
     sys::unshare(UnshareFlags::NEWNS).what(|| "unshare failed")?;
     let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
     mount_change("/", slave).what(|| "\"mount --make-rslave /\" failed")?;
-    let mounts = procfs::mounts(&file::read(Path::new("/proc/self/mountinfo"))?);
+    let mounts = procfs::mounts_in(
+        &file::read(Path::new("/proc/self/mountinfo"))?,
+        &["/sys", "/etc"],
+    );
     lay_sysfs(name, &mounts);
     bind_files(name, &mounts)
 }
