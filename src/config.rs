@@ -20,6 +20,8 @@ pub const OWN: [(&str, u32); 3] = [("mnt", 0o755), ("opt", 0o755), ("tmp", 0o177
 pub struct Config {
     /// Its name: 1 to 32 of `A-Za-z0-9_.-`, not starting with `.` or `-`.
     pub jail: String,
+    /// It is only a network: a named namespace with an uplink, without root and init (`kak netns add --uplink`).
+    pub bare: bool,
     /// Where its root is put together.
     pub root: PathBuf,
     /// Top-level directories, without slash, that it has of its own beside [`OWN`].
@@ -41,6 +43,7 @@ impl Config {
     pub fn new(jail: &str) -> Self {
         Self {
             jail: jail.into(),
+            bare: false,
             root: Path::new("/mnt").join(jail.to_ascii_lowercase()),
             hide: Vec::new(),
             binds: Vec::new(),
@@ -78,6 +81,18 @@ pub fn absolute(option: &str, word: &OsStr) -> Result<PathBuf> {
         )));
     }
     Ok(path.components().collect())
+}
+
+/// Checks an IP address.
+pub fn address(option: &str, word: &OsStr) -> Result<std::net::IpAddr> {
+    let address = word.to_str().and_then(|word| word.parse().ok());
+    let wrong = || {
+        Error::usage(format!(
+            "{option} {}: must be an IP address",
+            word.display()
+        ))
+    };
+    address.ok_or_else(wrong)
 }
 
 /// Checks `--root`.

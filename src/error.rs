@@ -7,6 +7,13 @@ use std::fmt;
 
 use rustix::io::Errno;
 
+/// What a mount or a namespace needs.
+const SYS_ADMIN: &str = "needs CAP_SYS_ADMIN in the user namespace that it belongs to: run as root; \
+    in Docker use --privileged, or --cap-add SYS_ADMIN";
+/// What a change of a network needs.
+const NET_ADMIN: &str = "needs CAP_NET_ADMIN in the user namespace that the network belongs to: run as root; \
+    in Docker use --privileged or --cap-add NET_ADMIN";
+
 /// The program's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -215,12 +222,12 @@ impl Error {
                 "needs CAP_SYS_ADMIN and no security profile that forbids mounts: run as root; \
                  in Docker use --privileged, or --cap-add SYS_ADMIN --security-opt apparmor=unconfined"
             }
-            ("ip", Errno::PERM) if sub("netns") => {
-                "needs CAP_SYS_ADMIN: run as root; in Docker use --privileged"
+            ("ip", Errno::PERM) if sub("netns") => SYS_ADMIN,
+            ("Cannot" | "Failed" | "Bind" | "setting" | "\"mount", Errno::PERM | Errno::ACCESS) => {
+                SYS_ADMIN
             }
-            ("ip" | "nft", Errno::PERM) => {
-                "needs CAP_NET_ADMIN: run as root; in Docker use --privileged or --cap-add NET_ADMIN"
-            }
+            ("RTNETLINK", Errno::PERM) => NET_ADMIN,
+            ("ip" | "nft", Errno::PERM) => NET_ADMIN,
             (
                 "nft",
                 Errno::OPNOTSUPP
@@ -233,7 +240,7 @@ impl Error {
                  `kak setup --no-nat` comes up without it"
             }
             ("mkdir" | "printf" | "cat" | "ln", Errno::ROFS) => {
-                "this file system is read-only; in Docker add a --tmpfs for it, or choose another --root"
+                "this file system is read-only: mount a tmpfs there, in Docker by --tmpfs"
             }
             ("lslocks", Errno::ACCESS) => "what kak knows of jails is for root alone: run as root",
             ("mkdir" | "printf" | "cat" | "ln" | "flock", Errno::ACCESS | Errno::PERM) => {
@@ -274,8 +281,9 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.0.what.is_empty() {
-            // A step's text may be several lines of shell; its first line names it.
-            write!(f, "{}: ", self.0.what.lines().next().unwrap_or_default())?;
+            // A step's text may have a here-document in it, which does not name it.
+            let what = self.0.what.split(" <<'KAK'").next().unwrap_or_default();
+            write!(f, "{what}: ")?;
         }
         self.0.why.fmt(f)
     }

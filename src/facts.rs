@@ -80,6 +80,9 @@ pub const ETHERNET_MTU: u32 = 1500;
 impl Facts {
     /// Looks at the machine.
     pub fn gather(config: &Config) -> Result<Self> {
+        if config.bare {
+            return Self::of_network(config);
+        }
         file::check_ours(&config.root)
             .map_err(|error| error.context(format!("--root {}", quote(&config.root))))?;
         let mounts = procfs::mounts(&file::read(Path::new("/proc/self/mountinfo"))?);
@@ -112,16 +115,7 @@ impl Facts {
             sys_read_only: sys.is_some_and(|mount| mount.read_only),
             etc_writable: rustix::fs::access("/etc", Access::WRITE_OK).is_ok(),
             has_resolv: file::lstat(resolv)?.is_some(),
-            resolvers: if config.dns.is_empty() {
-                file::read(resolv)?
-            } else {
-                config
-                    .dns
-                    .iter()
-                    .map(|address| format!("nameserver {address}\n"))
-                    .collect::<String>()
-                    .into_bytes()
-            },
+            resolvers: resolvers(config)?,
             shells_unterminated: shells.last().is_some_and(|last| *last != b'\n'),
             shell: shell(config.shell.as_deref())?,
             subnet: network.subnet,
@@ -129,6 +123,34 @@ impl Facts {
             cookie: cookie()?,
         })
     }
+
+    /// Looks only at what a network needs.
+    fn of_network(config: &Config) -> Result<Self> {
+        let network = Network::gather(config.subnet)?;
+        Ok(Self {
+            entries: Vec::new(),
+            bound_dirs: Vec::new(),
+            submounts: Vec::new(),
+            sys_read_only: false,
+            etc_writable: rustix::fs::access("/etc", Access::WRITE_OK).is_ok(),
+            has_resolv: true,
+            resolvers: resolvers(config)?,
+            shells_unterminated: false,
+            shell: "/bin/sh".into(),
+            subnet: network.subnet,
+            uplink: network.uplink,
+            cookie: cookie()?,
+        })
+    }
+}
+
+/// What a resolv.conf of one's own shall say.
+fn resolvers(config: &Config) -> Result<Vec<u8>> {
+    if config.dns.is_empty() {
+        return file::read(Path::new("/etc/resolv.conf"));
+    }
+    let line = |address| format!("nameserver {address}\n");
+    Ok(config.dns.iter().map(line).collect::<String>().into_bytes())
 }
 
 /// The cookie of the network namespace we are in.

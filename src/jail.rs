@@ -16,6 +16,7 @@ pub mod entrypoint;
 pub mod init;
 pub mod keeper;
 pub mod monitor;
+pub mod network;
 pub mod process;
 pub mod session;
 pub mod shell;
@@ -45,6 +46,8 @@ const STARTING: u8 = 1;
 const UP: u8 = 2;
 /// ... when the jail goes down.
 const ENDING: u8 = 3;
+/// How much a relay has locked that serves a network without a jail: it can be ended, but not joined.
+const RELAY: u8 = 4;
 
 /// The process that a jail lives by.
 pub struct Init {

@@ -342,14 +342,7 @@ pub fn delete(name: &OsStr, force: bool) -> Result<()> {
     // Before anything is unmounted: what could not be removed afterwards would stay as a ghost.
     rustix::fs::access(DIR, Access::WRITE_OK).what(what)?;
     if state == State::Namespace && !force {
-        let devices = physical_devices(name);
-        if !devices.is_empty() {
-            return Err(Error::cure(
-                what(),
-                format!("it still has the physical {}", devices.join(" and ")),
-                "move it to where it shall be, or delete with -force: it then goes to the machine's first namespace",
-            ));
-        }
+        check_devices(name)?;
     }
     while state == State::Namespace {
         unmount(&path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).what(what)?;
@@ -359,6 +352,19 @@ pub fn delete(name: &OsStr, force: bool) -> Result<()> {
         Err(Errno::BUSY) => unlink_elsewhere(&path).what(what),
         other => other.what(what),
     }
+}
+
+/// Sees that no physical device is in a namespace.
+pub fn check_devices(name: &OsStr) -> Result<()> {
+    let devices = physical_devices(name);
+    if devices.is_empty() {
+        return Ok(());
+    }
+    Err(Error::cure(
+        format!("Cannot remove namespace file \"{}\"", path(name)?.display()),
+        format!("it still has the physical {}", devices.join(" and ")),
+        "move it to where it shall be, or delete with -force: it then goes to the machine's first namespace",
+    ))
 }
 
 /// Removes a file that is a mount point here, by a mount out of sight: a shared /run may have got its own copy of every

@@ -117,7 +117,9 @@ fn outer(record: &Record) -> (Vec<Step>, Vec<String>) {
     let mut notes = Vec::new();
 
     let mut steps = Steps(Plan::state(jail, record.text()));
-    root_dir(record, &mut steps);
+    if !config.bare {
+        root_dir(record, &mut steps);
+    }
     if facts.etc_writable {
         let own = Path::new("/etc/netns").join(jail);
         steps.add(
@@ -144,7 +146,14 @@ fn outer(record: &Record) -> (Vec<Step>, Vec<String>) {
             );
         }
     } else {
-        notes.push("/etc is read-only: the jail uses the outer resolv.conf, and nssh is not put into /etc/shells".into());
+        notes.push(
+            if config.bare {
+                "/etc is read-only: the namespace uses the outer resolv.conf"
+            } else {
+                "/etc is read-only: the jail uses the outer resolv.conf, and nssh is not put into /etc/shells"
+            }
+            .into(),
+        );
     }
 
     steps.add(
@@ -158,7 +167,7 @@ fn outer(record: &Record) -> (Vec<Step>, Vec<String>) {
     steps.add("a network of the jail's own", NetNs { name: jail.into() });
     network(record, &mut steps, &mut notes);
 
-    if facts.etc_writable {
+    if facts.etc_writable && !config.bare {
         let shells = Line {
             path: "/etc/shells".into(),
             line: NSSH.into(),
@@ -306,15 +315,16 @@ fn network(record: &Record, steps: &mut Steps, notes: &mut Vec<String>) {
         );
     }
     if facts.uplink.is_none() {
-        notes.push(
-            "no default route: the jail reaches this machine only, until there is one".into(),
-        );
+        notes.push("no default route: only this machine is reached, until there is one".into());
     }
 }
 
 /// The mounts.
 fn inner(record: &Record) -> Vec<Step> {
     let Record { config, facts, .. } = record;
+    if config.bare {
+        return Vec::new();
+    }
     let root = &config.root;
     let bind = |source: PathBuf| Bind {
         target: source.clone(),

@@ -62,6 +62,7 @@ impl Record {
         let yes = |is: bool| if is { &b"yes"[..] } else { b"no" };
         let (config, facts) = (&self.config, &self.facts);
         line("jail", &[config.jail.as_bytes()]);
+        line("bare", &[yes(config.bare)]);
         line("root", &[config.root.as_os_str().as_bytes()]);
         for hidden in &config.hide {
             line("hide", &[hidden.as_bytes()]);
@@ -117,8 +118,8 @@ impl Record {
             (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let (mut bound_dirs, mut submounts, mut found) = (Vec::new(), Vec::new(), BTreeSet::new());
         let (mut want_subnet, mut want_shell, mut uplink) = (None, None, None);
-        let (mut nat, mut sys_read_only, mut etc_writable, mut has_resolv) =
-            (None, None, None, None);
+        let (mut nat, mut bare, mut sys_read_only, mut etc_writable, mut has_resolv) =
+            (None, None, None, None, None);
         let (mut resolvers, mut unterminated, mut shell, mut subnet, mut cookie) =
             (None, None, None, None, None);
         for line in text.strip_suffix(b"\n")?.split(|byte| *byte == b'\n') {
@@ -129,6 +130,7 @@ impl Record {
             let path = || config::absolute("record", &value).ok();
             match (key.to_str()?, &more) {
                 ("jail", None) => jail = config::jail_name(&value).ok(),
+                ("bare", None) => bare = yes(&value),
                 ("root", None) => root = config::root(&value).ok(),
                 ("hide", None) => hide.push(config::hide(&value).ok()?),
                 ("bind", Some(dir)) => {
@@ -163,6 +165,7 @@ impl Record {
         }
         let config = Config {
             jail: jail?,
+            bare: bare?,
             root: root?,
             hide,
             binds,

@@ -28,6 +28,8 @@ mod faults;
 mod jail;
 /// Setup, setup again, drift, crash, teardown.
 mod life;
+/// Named network namespaces, beside the real `ip`.
+mod netns;
 /// Packets: jail, veth, NAT, upstream.
 mod network;
 /// Sessions: arguments, statuses, signals, descriptors.

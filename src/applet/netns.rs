@@ -4,6 +4,7 @@
 //! What a script could notice is as with ip: shortened verbs, words that are too many, texts, exit statuses. An ordinary
 //! failure is 1, what the kernel refuses by netlink is 2, and wrong usage 255.
 
+mod add;
 mod batch;
 mod exec;
 mod json;
@@ -19,6 +20,7 @@ use rustix::io::Errno;
 
 use super::{Applet, Call, print, print_bytes};
 use crate::error::{Error, Result, What as _, Why, complain};
+use crate::jail::network;
 use crate::netns::{self, Identity, RunDir};
 use crate::nl::nsid;
 use batch::Ended;
@@ -168,14 +170,21 @@ pub fn dispatch(options: &Options, words: Vec<OsString>) -> Result<u8> {
         );
         return Err(hard(text));
     };
-    let words: Vec<OsString> = words.collect();
+    let mut words: Vec<OsString> = words.collect();
+    let mut options = options.clone();
+    if options.front == Front::Kak
+        && *name != "add"
+        && let Some(status) = options.take(&mut words)?
+    {
+        return Ok(status);
+    }
     // Whatever the verb, its first word is taken for a name, but where a command stands there.
     if let Some(word) = words.first()
         && !(options.all && *name == "exec")
     {
         netns::check(word)?;
     }
-    act(options, &words)
+    act(&options, &words)
 }
 
 /// `help`.
@@ -231,11 +240,12 @@ fn answer(why: Why) -> Error {
     Error::text("", text.to_string())
 }
 
-/// `add NAME...`.
+/// `add NAME...`, and what kak's own front has beside.
 fn add(options: &Options, words: &[OsString]) -> Result<u8> {
-    let names = names(options, words)?;
-    let dir = RunDir::prepare()?;
-    each(names, |name| netns::add(&dir, name))
+    if options.front == Front::Kak {
+        return add::run(words);
+    }
+    add::plain(names(options, words)?)
 }
 
 /// `attach NAME PID`.
@@ -277,9 +287,7 @@ fn set(_: &Options, words: &[OsString]) -> Result<u8> {
 /// `delete [NAME]...`.
 fn delete(options: &Options, words: &[OsString]) -> Result<u8> {
     if !options.all {
-        return each(names(options, words)?, |name| {
-            netns::delete(name, options.force)
-        });
+        return each(names(options, words)?, |name| delete_one(options, name));
     }
     if let Some(name) = words.first() {
         return Err(hard(format!(
@@ -288,7 +296,15 @@ fn delete(options: &Options, words: &[OsString]) -> Result<u8> {
         )));
     }
     let all = directory(netns::names())?.unwrap_or_default();
-    each(&all, |name| netns::delete(name, options.force))
+    each(&all, |name| delete_one(options, name))
+}
+
+/// Deletes a namespace, with its uplink if kak gave it one.
+fn delete_one(options: &Options, name: &OsStr) -> Result<()> {
+    if network::is_ours(name)? {
+        return network::unmake(name, options.force);
+    }
+    netns::delete(name, options.force)
 }
 
 /// `identify [PID]`.

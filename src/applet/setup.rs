@@ -106,13 +106,7 @@ fn parse(args: Vec<OsString>) -> Result<Options> {
             Long("hide") => hide.push(config::hide(&parser.value()?)?),
             Long("bind") => binds.push(Bind::parse(&parser.value()?)?),
             Long("subnet") => subnet = Some(Subnet::parse(&parser.value()?)?),
-            Long("dns") => {
-                let word = parser.value()?;
-                let address = word.to_str().and_then(|word| word.parse().ok());
-                dns.push(address.ok_or_else(|| {
-                    Error::usage(format!("--dns {}: must be an IP address", word.display()))
-                })?);
-            }
+            Long("dns") => dns.push(config::address("--dns", &parser.value()?)?),
             Long("no-nat") => nat = false,
             Long("shell") => shell = Some(config::absolute("--shell", &parser.value()?)?),
             Long("attach") => attach = true,

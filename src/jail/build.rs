@@ -69,10 +69,17 @@ pub struct Teller<'a> {
 
 /// Brings a jail up, or mends one that is. The init is new if it is our own child.
 pub fn bring_up(wanted: &Wanted, teller: &mut Teller<'_>) -> Result<Init> {
-    check_capabilities()?;
+    check_capabilities("a jail")?;
     let jail = wanted.config.jail.as_str();
     let _lock = Lock::take()?;
     let old = Record::read(jail)?;
+    if old.as_ref().is_some_and(|old| old.config.bare) {
+        return Err(Error::cure(
+            format!("kak setup -n {jail}"),
+            "this is a network namespace that 'kak netns add --uplink' made, not a jail",
+            format!("choose another name, or take it away by 'kak netns delete {jail}'"),
+        ));
+    }
     let old = match (Life::of(jail)?, old) {
         (Life::Up(init), Some(record)) => return mend(wanted, &record, init, teller),
         (_, old) => {
@@ -223,7 +230,7 @@ fn start(record: &Record, plan: &Plan) -> Result<Init> {
 }
 
 /// Takes back what a record tells of; the steps that were its own, as text.
-fn clear(mut record: Record, tell: Tell<'_>) -> Result<BTreeSet<String>> {
+pub fn clear(mut record: Record, tell: Tell<'_>) -> Result<BTreeSet<String>> {
     if record.facts.cookie != facts::cookie()? {
         // The kernel's switches were those of another life of the machine; this one's are not the jail's.
         record.found.insert(Forwarding::TEXT.to_owned());
@@ -257,7 +264,7 @@ pub fn take_down(jail: &str, tell: Tell<'_>) -> Result<()> {
 }
 
 /// Names the capabilities that are missing, before anything is changed.
-fn check_capabilities() -> Result<()> {
+pub fn check_capabilities(what: &str) -> Result<()> {
     let have = capabilities(None).what(|| "capget")?.effective;
     let missing: Vec<&str> = [
         (CapabilitySet::SYS_ADMIN, "CAP_SYS_ADMIN"),
@@ -271,7 +278,7 @@ fn check_capabilities() -> Result<()> {
         return Ok(());
     }
     Err(Error::cure(
-        "a jail",
+        what,
         format!("needs {}", missing.join(" and ")),
         "run as root; in Docker use --privileged, or --cap-add SYS_ADMIN --cap-add NET_ADMIN \
          --security-opt apparmor=unconfined",

@@ -38,34 +38,95 @@ const DATAGRAM: usize = 65_535;
 
 /// Starts the relay of a jail that is up, if it needs one: as a child of the keeper, who calls this.
 pub fn start(init: &Init, jail: &str) -> Result<()> {
-    let own = Path::new("/etc/netns").join(jail).join("resolv.conf");
-    let text = match file::read(&own)? {
-        text if text.is_empty() => file::read(Path::new("/etc/resolv.conf"))?,
-        text => text,
-    };
-    let resolvers = facts::loopbacks(&text);
-    if resolvers.is_empty() {
+    let Some(relay) = Relay::prepare(jail)? else {
         return Ok(());
-    }
-    let namespace = netns::open(jail.as_ref())?;
-    let doors = listen_in(namespace.as_fd(), &resolvers)
-        .what(|| format!("listen on {}:{PORT}", list(&resolvers)))?;
-    drop(namespace);
+    };
     if sys::fork().what(|| "fork")?.is_some() {
         return Ok(());
     }
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).ok();
-    rustix::thread::set_name(c"kak-dns").ok();
-    rustix::process::setsid().ok();
-    rustix::process::chdir("/").ok();
-    process::silence().ok();
-    sys::set_signal_mask(&SignalSet::empty());
-    Relay {
-        doors,
-        questions: Vec::new(),
-        connections: Vec::new(),
+    relay.serve(&init.fd)
+}
+
+/// Starts the relay of a network without a jail, if it needs one. It is nobody's child; who wants to end it finds it by
+/// the lock.
+pub fn start_alone(name: &str) -> Result<()> {
+    let Some(relay) = Relay::prepare(name)? else {
+        return Ok(());
+    };
+    let (ours, theirs) = process::channel()?;
+    let Some(between) = sys::fork().what(|| "fork")? else {
+        drop(ours);
+        if let Ok(None) = sys::fork() {
+            relay.alone(name, theirs);
+        }
+        sys::exit_now(0);
+    };
+    drop(theirs);
+    process::wait_status(between);
+    let mut byte = [0];
+    match rustix::net::recv(&ours, &mut byte, RecvFlags::empty()) {
+        Ok((1, _)) => Ok(()),
+        _ => Err(crate::error::Error::text(
+            "kak-dns",
+            "the relay for the resolvers did not start",
+        )),
     }
-    .run(init)
+}
+
+impl Relay {
+    /// Opens the doors of a jail's resolvers; none if it needs no relay.
+    fn prepare(jail: &str) -> Result<Option<Self>> {
+        let own = Path::new("/etc/netns").join(jail).join("resolv.conf");
+        let text = match file::read(&own)? {
+            text if text.is_empty() => file::read(Path::new("/etc/resolv.conf"))?,
+            text => text,
+        };
+        let resolvers = facts::loopbacks(&text);
+        if resolvers.is_empty() {
+            return Ok(None);
+        }
+        let namespace = netns::open(jail.as_ref())?;
+        let doors = listen_in(namespace.as_fd(), &resolvers)
+            .what(|| format!("listen on {}:{PORT}", list(&resolvers)))?;
+        Ok(Some(Self {
+            doors,
+            questions: Vec::new(),
+            connections: Vec::new(),
+        }))
+    }
+
+    /// The life of a relay that nobody keeps: says that it can be found, and serves until a signal ends it.
+    fn alone(self, name: &str, report: OwnedFd) {
+        let path = crate::record::dir(name).join("lock");
+        let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC;
+        let lock = rustix::fs::open(path, flags, rustix::fs::Mode::empty());
+        let Ok(lock) =
+            lock.and_then(|lock| sys::lock_bytes(lock.as_fd(), super::RELAY).map(|()| lock))
+        else {
+            return;
+        };
+        let me = rustix::process::pidfd_open(
+            rustix::process::getpid(),
+            rustix::process::PidfdFlags::empty(),
+        );
+        if let Ok(me) = me {
+            rustix::net::send(&report, &[0], SendFlags::NOSIGNAL).ok();
+            drop(report);
+            self.serve(&me);
+        }
+        drop(lock);
+    }
+
+    /// Leaves everything that belongs to the caller, and relays until this process ends, or the one of `end`.
+    fn serve(self, end: &OwnedFd) -> ! {
+        rustix::thread::set_name(c"kak-dns").ok();
+        rustix::process::setsid().ok();
+        rustix::process::chdir("/").ok();
+        process::silence().ok();
+        sys::set_signal_mask(&SignalSet::empty());
+        self.run(end)
+    }
 }
 
 /// Addresses, for people.
@@ -166,10 +227,10 @@ fn listen(address: IpAddr) -> rustix::io::Result<Door> {
 
 impl Relay {
     /// Relays until init is gone.
-    fn run(mut self, init: &Init) -> ! {
+    fn run(mut self, end: &OwnedFd) -> ! {
         let mut buffer = vec![0; DATAGRAM];
         loop {
-            let ready = self.wait(init);
+            let ready = self.wait(end);
             let mut ready = ready.into_iter();
             if ready.next().unwrap_or(true) {
                 sys::exit_now(0);
@@ -204,9 +265,9 @@ impl Relay {
         }
     }
 
-    /// Waits for something to do: whether init is gone, then for each door both sockets, then each question.
-    fn wait(&self, init: &Init) -> Vec<bool> {
-        let mut fds = vec![PollFd::new(&init.fd, PollFlags::IN)];
+    /// Waits for something to do: whether it is over, then for each door both sockets, then each question.
+    fn wait(&self, end: &OwnedFd) -> Vec<bool> {
+        let mut fds = vec![PollFd::new(end, PollFlags::IN)];
         // A flood waits in the kernel, which drops what is too much.
         let room = |full: bool| {
             if full {

@@ -171,14 +171,22 @@ impl Bound {
         let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
         let tree = open_tree(CWD, &self.source, clone)?;
         let empty = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-        match move_mount(&tree, c"", CWD, &self.target, empty) {
+        let follow = empty | MoveMountFlags::MOVE_MOUNT_T_SYMLINKS;
+        let made = match move_mount(&tree, c"", CWD, &self.target, empty) {
             // A directory fits on a link to a directory only.
-            Err(Errno::NOTDIR) if is_link(&self.target) => {
-                let follow = empty | MoveMountFlags::MOVE_MOUNT_T_SYMLINKS;
+            Err(Errno::INVAL) if is_link(&self.target) => {
                 move_mount(&tree, c"", CWD, &self.target, follow)
             }
             other => other,
-        }
+        };
+        // One is a directory and the other is not, for which mount(2) has another word.
+        made.map_err(|errno| {
+            if errno == Errno::INVAL {
+                Errno::NOTDIR
+            } else {
+                errno
+            }
+        })
     }
 }
 

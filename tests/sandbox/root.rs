@@ -65,6 +65,7 @@ pub(super) fn build() {
     for dir in ["etc", "run", "mnt", "opt", "var", "proc", "sys", "dev"] {
         directory(dir, 0o755);
     }
+    symlink("/run", "var/run").unwrap();
     directory("root", 0o700);
     directory("tmp", 0o1777);
     fs::write(".dockerenv", "").unwrap();
@@ -80,6 +81,13 @@ pub(super) fn build() {
     }
     if Path::new("/sys/fs/cgroup").is_dir() {
         mount_bind_recursive("/sys/fs/cgroup", "sys/fs/cgroup").unwrap();
+    }
+    // What scripts/test has got from elsewhere.
+    let data = std::env::var_os("KAK_DATA")
+        .map_or_else(|| env!("CARGO_TARGET_TMPDIR").into(), PathBuf::from);
+    if data.is_dir() {
+        directory("var/data", 0o755);
+        mount_bind_recursive(&data, "var/data").unwrap();
     }
     rustix::process::pivot_root(".", ".").unwrap();
     unmount(".", UnmountFlags::DETACH).unwrap();

@@ -58,13 +58,13 @@ fn look(name: &OsStr, socket: Option<&mut nl::Socket>) -> Result<Option<i32>> {
                 Err(Why::Kernel(Errno::INVAL, _)) => true,
                 Err(why) => return Err(answer(why)),
             },
-            // It went since its name was read, or it leads nowhere.
-            Err(error) if error.errno() == Some(Errno::NOENT) => !exists(name)?,
             Err(_) => true,
         },
     };
-    if bad && exists(name)? {
+    if bad {
         let what = match netns::state(name)? {
+            // It went since its name was read.
+            State::Absent => return Ok(None),
             State::Ghost => "is stale, its namespace is gone",
             _ => "is no network namespace",
         };
@@ -74,11 +74,6 @@ fn look(name: &OsStr, socket: Option<&mut nl::Socket>) -> Result<Option<i32>> {
         ));
     }
     Ok(None)
-}
-
-/// Whether a name is there, whatever it stands for.
-fn exists(name: &OsStr) -> Result<bool> {
-    Ok(netns::state(name)? != State::Absent)
 }
 
 /// A socket to ask for numbers.
@@ -100,10 +95,7 @@ pub fn list_id(options: &Options, words: &[OsString]) -> Result<u8> {
             return Err(hard("Command line is not complete. Try option \"help\""));
         };
         if slot.is_some() {
-            let text = format!(
-                "Error: duplicate \"{key}\": \"{}\" is the second value.",
-                value.display()
-            );
+            let text = format!("Error: duplicate \"{key}\": \"{key}\" is the second value.");
             return Err(hard(text));
         }
         let wrong = |why| {

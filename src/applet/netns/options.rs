@@ -20,6 +20,7 @@ pub enum Front {
 
 /// What the options say.
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
+#[derive(Clone)]
 pub struct Options {
     /// Whose command line it is.
     pub front: Front,
@@ -138,12 +139,15 @@ impl Options {
             if self.front == Front::Kak && word == "-h" {
                 return Err(Error::help());
             }
-            let kind = find(&word).ok_or_else(|| {
-                hard(format!(
-                    "Option \"{}\" is unknown, try \"ip -help\".",
-                    word.display()
-                ))
-            })?;
+            let unknown = || {
+                let word = word.display().to_string();
+                let word = word
+                    .strip_prefix('-')
+                    .filter(|rest| rest.starts_with('-'))
+                    .unwrap_or(&word);
+                hard(format!("Option \"{word}\" is unknown, try \"ip -help\"."))
+            };
+            let kind = find(&word).ok_or_else(unknown)?;
             let mut value = |name: &str| {
                 if words.is_empty() {
                     return Err(hard(format!("Error: argument \"{name}\" is required")));

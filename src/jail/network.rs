@@ -1,0 +1,82 @@
+//! A jail's network without the jail: a named network namespace with an uplink, as `kak netns add --uplink` makes it. It
+//! has a record, a subnet and a table of its own like any jail, made and taken back by the same steps, but no root and no
+//! init. Where its resolvers need a relay, that one holds the lock that init would hold, by which it is found and ended.
+
+use std::ffi::OsStr;
+
+use super::{Lock, build, dns};
+use crate::config::{self, Config};
+use crate::engine;
+use crate::error::{Error, Result};
+use crate::netns::{self, State};
+use crate::plan::Plan;
+use crate::record::{self, Record};
+use crate::step::Machine;
+use crate::step::file;
+
+/// Makes one; `note` hears what the machine does not allow. What does not work is taken back.
+pub fn make(config: Config, note: &mut dyn FnMut(&str)) -> Result<()> {
+    build::check_capabilities("a network with an uplink")?;
+    let name = config.jail.clone();
+    let _lock = Lock::take()?;
+    match Record::read(&name)? {
+        Some(old) if !old.config.bare => {
+            return Err(Error::cure(
+                format!("kak netns add {name} --uplink"),
+                "there is a jail of this name",
+                format!("choose another name, or end it by 'kak teardown -n {name}'"),
+            ));
+        }
+        old => {
+            if netns::state(name.as_ref())? == State::Namespace {
+                return Err(Error::text(
+                    format!("Cannot create namespace file \"{}/{name}\"", netns::DIR),
+                    "File exists",
+                ));
+            }
+            super::end(&name)?;
+            if let Some(old) = old {
+                // Its namespace went without it: with a restart, or by somebody else's hand.
+                build::clear(old, &mut build::quietly)?;
+            }
+        }
+    }
+    let record = build::draw_up(config)?;
+    let plan = Plan::new(&record);
+    plan.notes.iter().for_each(|text| note(text));
+    let mut machine = Machine::new(&name);
+    engine::setup(&plan.outer, &mut machine, &mut build::quietly)?;
+    dns::start_alone(&name).map_err(|error| {
+        let keep = |text: &str| record.found.contains(text);
+        error.and(engine::teardown(&plan.outer, &mut machine, keep, &mut build::quietly).err())
+    })
+}
+
+/// Whether a name is one that [`make`] made, whatever is left of it.
+pub fn is_ours(name: &OsStr) -> Result<bool> {
+    let Ok(name) = config::jail_name(name) else {
+        return Ok(false);
+    };
+    // Who may not look there has not made it.
+    let there = file::lstat(&record::dir(&name).join("record"));
+    if there.is_ok_and(|stat| stat.is_none()) {
+        return Ok(false);
+    }
+    Ok(Record::read(&name)
+        .ok()
+        .flatten()
+        .is_some_and(|record| record.config.bare))
+}
+
+/// Takes everything of it back; the name too.
+pub fn unmake(name: &OsStr, force: bool) -> Result<()> {
+    let jail = config::jail_name(name)?;
+    if netns::state(name)? == State::Namespace {
+        if force {
+            netns::delete(name, true)?;
+        } else {
+            netns::check_devices(name)?;
+        }
+    }
+    build::take_down(&jail, &mut build::quietly)
+}

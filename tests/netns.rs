@@ -1,0 +1,566 @@
+//! `kak ip` beside the real `ip`: the same commands in the same state give the same output, errors and statuses. What
+//! differs on purpose is in one table, [`BETTER`], and has tests of its own below.
+
+use crate::sandbox::*;
+
+/// What a script does on a machine whose /run and /etc/netns are empty and whose network is new. `$IP` is the program.
+fn outcome(ip: &str, script: &str) -> (Option<i32>, String, String) {
+    let script = format!(
+        "mount -t tmpfs run /run; mkdir -p /etc/netns; mount -t tmpfs conf /etc/netns; cd /tmp; IP='{ip}'\n{script}"
+    );
+    let ended = program(&["unshare", "--net", "--mount", "sh", "-c", &script]);
+    (ended.status.code(), ended.text(), ended.stderr)
+}
+
+/// The same without the cures, which are kak's own lines.
+fn told(outcome: (Option<i32>, String, String)) -> (Option<i32>, String, String) {
+    let (code, stdout, stderr) = outcome;
+    let ours = |line: &&str| !line.starts_with("kak: netns: ");
+    let stderr = stderr.split_inclusive('\n').filter(ours).collect();
+    (code, stdout, stderr)
+}
+
+/// Scripts that do the same with both.
+const SAME: &[&str] = &[
+    // Options (1.1) and objects (1.2).
+    "$IP netns add a; for o in -h -human -iec -s -stats -d -r -o -t -ts -br -N -4 -6 -0 -M -B -c -c=always -color=never; do
+        $IP $o netns || echo $o $?; done",
+    "$IP netns add a; $IP -l 3 netns; $IP -loops 3 netns; $IP -f inet netns; $IP -family link netns; $IP -rc 4096 netns",
+    "$IP netns add a; $IP -j -p netns; $IP -p netns; $IP --json netns; $IP -json -pretty netns list",
+    "$IP netns add a; $IP -- netns; $IP net; $IP netn; $IP netns",
+    "for o in -x -q --nope -e -ec -all=x -color=x; do $IP $o netns; echo $?; done",
+    "for f in x inet7; do $IP -family $f netns; echo $?; done",
+    "$IP -n nope netns; echo $?; $IP -n nope -V; echo $?; $IP --netns nope netns; echo $?",
+    "$IP netns -all exec true; echo $?; $IP netns -j list; echo $?",
+    // Verbs, whole and shortened (2.1).
+    "$IP netns add a; for v in l li lis list s sh sho show ls lst; do $IP netns $v || echo $v $?; done",
+    "$IP netns add a; $IP netns set a 7; for v in list- list-i list-id; do $IP netns $v; done",
+    "$IP netns a a; $IP netns ad b; $IP netns at c $$; $IP netns se a 1; $IP netns i; $IP netns id $$; $IP netns p nope
+        for v in d de del dele delet; do $IP netns $v b; done; $IP netns delete c; $IP netns",
+    "$IP netns add a; for v in e ex exe exec; do $IP netns $v a echo $v; done",
+    "for v in rm remove deletee showx '' LIST; do $IP netns \"$v\" x; echo $?; done",
+    "for v in h he hel help; do $IP netns $v; echo $?; done; $IP netns list-id x; echo $?",
+    // Names are looked at first, whatever the verb (2.2).
+    "for v in list add set delete identify pids exec monitor attach list-id help; do
+        for n in '' . .. a/b /; do $IP netns $v \"$n\"; echo $?; done; done",
+    "long=$(printf %0255d 0); $IP netns add $long; $IP netns; $IP netns exec $long true; $IP netns delete $long
+        $IP netns add ${long}0; echo $?",
+    "for n in 'a b' 'c\td' 'e\nf' \"g'h\" 'i\"j' 'k\\l' -x -- .hidden ...; do n=$(printf '%b' \"$n\")
+        $IP netns add \"$n\"; $IP netns; $IP -j netns; $IP netns exec \"$n\" true; echo $?; $IP netns add \"$n\"; $IP netns delete \"$n\"; done",
+    "n=$(printf 'x\\377y'); $IP netns add \"$n\"; $IP netns; $IP -j netns; $IP netns delete \"$n\"",
+    "$IP netns add a extra words; $IP netns list extra; $IP netns delete a b c; $IP netns",
+    "$IP netns exec -- a true; echo $?; $IP netns add a; $IP netns exec a -- true; echo end",
+    // Adding and attaching (4).
+    "$IP netns add; echo $?; $IP netns attach; echo $?; $IP netns attach a; echo $?; $IP netns set; echo $?; $IP netns delete; echo $?",
+    "for p in x 0 0x 1x '' 99999999999; do $IP netns attach a \"$p\"; echo $?; done; ls /run/netns",
+    "for p in -1 4194304 007; do $IP netns attach a $p; echo $?; ls /run/netns; done",
+    "$IP netns attach a $$; $IP netns identify; $IP netns attach b 0x$(printf %x $$); $IP netns; $IP netns attach a $$; echo $?",
+    "$IP netns add a; $IP netns add a; echo $?; mkdir /run/netns/d; echo text >/run/netns/f; ln -s /nowhere /run/netns/l
+        for n in d f l; do $IP netns add $n; echo $?; done",
+    "echo >/run/netns; $IP netns add a; echo $?; $IP -all netns exec true; echo $?; $IP netns identify; echo $?",
+    "mount -o remount,ro /run; $IP netns add a; echo $?",
+    "mkdir /run/netns; mount -o bind /run/netns /run/netns; mount -o remount,ro,bind /run/netns; $IP netns add a; echo $?",
+    // Listing (5).
+    "$IP netns; echo $?; mkdir /run/netns; $IP netns; $IP -j netns; $IP -j -p netns",
+    "for n in a b c d e; do $IP netns add $n; done; $IP netns set c 16; $IP netns set a 3
+        $IP netns; $IP -j netns; $IP -j -p netns; $IP netns exec a $IP netns; $IP -n b netns",
+    "$IP netns add a; ln -s a /run/netns/l; $IP netns; $IP netns set a 4; $IP netns; $IP netns list-id",
+    // Deleting (6).
+    "$IP netns delete nope; echo $?; $IP netns add a; mkdir /run/netns/d; $IP netns delete d; echo $?; $IP netns delete a; ls /run/netns",
+    "$IP netns add a; for n in f p; do :; done; echo x >/run/netns/f; mkfifo /run/netns/p; $IP netns delete f; $IP netns delete p; ls /run/netns",
+    "$IP netns add a; $IP netns exec a sleep 5 & sleep .3; $IP netns delete a; $IP netns; $IP netns identify $!; kill $!",
+    "$IP netns add a; $IP netns delete a; $IP netns add a; $IP netns; $IP netns delete a; grep -c nsfs /proc/self/mountinfo",
+    // Who is where (7).
+    "$IP netns identify; echo $?; mkdir /run/netns; $IP netns identify; $IP netns identify 1 2; echo $?",
+    "for p in -1 x self 1x ''; do $IP netns identify $p \"\"; echo $?; $IP netns identify $p; echo $?; done",
+    "for p in 0 007 4194304; do $IP netns identify $p; echo $?; done",
+    "$IP netns add a; $IP netns exec a $IP netns identify; $IP netns exec a sh -c \"$IP netns identify \\$\\$\"",
+    "$IP netns pids; echo $?; $IP netns pids a b; echo $?; $IP netns pids nope; echo $?; mkdir -p /run/netns; echo x >/run/netns/f; $IP netns pids f; echo $?",
+    "$IP netns add a; $IP netns pids a; $IP netns exec a sleep 9 & $IP netns exec a sleep 9 & sleep .3
+        [ $($IP netns pids a | wc -l) = 2 ] && for p in $($IP netns pids a); do $IP netns identify $p; kill $p; done",
+    // Numbers (8).
+    "$IP netns add a; $IP netns set a; echo $?; for n in x 1x 2147483648 -5 -1 '' 0x; do $IP netns set a \"$n\"; echo $?; done; $IP netns",
+    "$IP netns add a; $IP netns add b; $IP netns set a 0x10 more; $IP netns set a 16; echo $?; $IP netns set b 16; echo $?; $IP netns set b auto; $IP netns; $IP netns list-id",
+    "$IP netns set nope 5; echo $?; mkdir -p /run/netns; echo >/run/netns/f; $IP netns set f 5; echo $?",
+    "$IP netns list-id; echo $?; $IP -j netns list-id; $IP -j -p netns list-id; $IP netns list-id nsid 9; echo $?; $IP -j netns list-id nsid 9; echo $?",
+    "$IP netns add a; $IP netns add b; $IP netns set b 30; $IP netns set a 20; $IP -n a netns set b 7; $IP netns list-id
+        $IP -j netns list-id; $IP -j -p netns list-id; $IP netns list-id nsid 30; $IP -j netns list-id nsid 30; $IP -p -j netns list-id nsid 20",
+    "$IP netns add a; $IP netns add b; $IP netns set b 30; $IP netns set a 20; $IP -n a netns set b 7; $IP -n a netns set a 8
+        for t in 20 30; do $IP netns list-id target-nsid $t; $IP -j netns list-id target-nsid $t; done
+        $IP netns list-id target-nsid 20 nsid 30; $IP netns list-id nsid 20 target-nsid 20; $IP -j netns list-id nsid 7 target-nsid 20; echo $?",
+    "$IP netns add a; $IP netns set a 5; $IP netns attach b $$; mount -t tmpfs x /run; $IP netns list-id; $IP -j netns list-id",
+    "for w in 'nsid' 'target-nsid' 'nsid x' 'target-nsid x' 'nsi 1' 'nsid 1 nsid 2' 'target-nsid 1 target-nsid 2' 'nsid 99999999999'; do $IP netns list-id $w; echo $?; done",
+    "$IP netns list-id target-nsid 77; echo $?; $IP -j netns list-id target-nsid 77; echo $?",
+    // All (9).
+    "$IP -all netns exec true; echo $?; $IP -all netns delete; echo $?; $IP -all netns exec; echo $?",
+    "for n in a b c; do $IP netns add $n; done; $IP -all netns exec sh -c 'echo hello; exit 3'; echo $?
+        $IP -all netns exec nosuch; echo $?; $IP -a netns del; echo $?; $IP netns",
+    "for n in a b c; do $IP netns add $n; done; $IP -all netns exec sh -c 'kill -9 $$'; echo $?",
+    // In another one (10).
+    "$IP netns add a; $IP netns add b; $IP -n a netns set b 4; $IP netns; $IP -n a netns; $IP -n b -n a netns; $IP -n a netns identify",
+    "mkdir -p /run/netns; echo >/run/netns/f; $IP -n f netns; echo $?",
+    // Batches (11).
+    "printf 'netns add a\\n# no\\n\\n netns  add\\tb # so\\nnetns add \"c d\"\\nnetns add \\\\\\ne\\nnetns\\nnetns list-id\\n' >f; $IP -batch f; echo $?; $IP -j -b f; echo $?",
+    "printf 'netns add a\\nnetns add a\\nnetns add b\\n' >f; $IP -b f; echo $?; $IP netns; $IP -force -b f; echo $?; $IP netns",
+    "printf 'netns add a\\nnetns nope\\nnetns add b\\n' >f; $IP -force -b f; echo $?; $IP netns",
+    "printf 'netns add a\\nnetns add ..\\nnetns add b\\n' | $IP -fo -b -; echo $?; $IP netns",
+    "printf 'netns add a\\nnetns exec a sh -c \"exit 3\"\\nnetns add b\\n' | $IP -b -; echo $?; printf 'netns exec a echo in\\nnetns add c\\n' | $IP -b -; echo $?; $IP netns",
+    "printf 'netns add a\\nnetns exec a sh -c \"kill -9 0\"\\n' >/dev/null; printf \"netns add a\\nnetns exec a sh -c 'kill -9 \\$\\$'\\nnetns add b\\n\" | $IP -force -b -; echo $?; $IP netns",
+    "$IP -b nofile; echo $?; printf 'netns add \"a\\n' | $IP -b -; echo $?; printf 'netns add \"a b\" \"c\" x y' | $IP -b -; $IP netns",
+    "printf 'netns add a\\nnetns exec a cat\\nnetns add b\\n' >f; $IP -b f; $IP netns",
+    "printf 'netns set a 1\\nnetns add b\\n' | $IP -b - ; echo $?",
+    // Commands (12).
+    "$IP netns exec; echo $?; $IP netns add a; $IP netns exec a; echo $?; $IP netns exec nope true; echo $?",
+    "$IP netns add a; $IP netns exec a sh -c 'exit 77'; echo $?; $IP netns exec a sh -c 'kill -TERM $$'; echo $?; $IP netns exec a printf '%s.' -x -- '' 'a b'",
+    "$IP netns add a; $IP netns exec a sh -c 'ls /sys/class/net; cat /proc/net/dev | wc -l; umask; pwd; ulimit -n; test $PPID = '$$; ulimit -n",
+    "mkdir -p /run/netns; echo >/run/netns/f; mkdir /run/netns/d; for n in f d; do $IP netns exec $n true; echo $?; done",
+    "printf 'echo script $1\\n' >s; chmod +x s; : >e; chmod +x e; $IP netns add a; $IP netns exec a ./s one; $IP netns exec a ./e; echo $?",
+    "$IP netns add a; exec 7</dev/null; $IP netns exec a sh -c 'ls /proc/self/fd | wc -l; grep -c SigBlk /proc/self/status; grep -E \"^(SigBlk|SigIgn|CapEff|CapBnd|Uid|Groups|NoNewPrivs)\" /proc/self/status'",
+    "trap '' PIPE; $IP netns add a; $IP netns exec a grep SigIgn /proc/self/status",
+    // Files of a namespace (12.2).
+    "mkdir -p /etc/netns/a /etc/dir /etc/netns/a/dir; echo host >/etc/f; echo ns >/etc/netns/a/f; echo ns >/etc/netns/a/dir/x; echo ns >/etc/netns/a/.dot; echo host >/etc/.dot
+        $IP netns add a; $IP netns exec a cat /etc/f /etc/dir/x /etc/.dot; cat /etc/f; $IP netns exec a sh -c 'echo new >/etc/f'; cat /etc/netns/a/f /etc/f",
+    "mkdir -p /etc/netns/a /etc/netns/a/tofile /etc/todir; echo x >/etc/netns/a/missing; echo x >/etc/tofile; echo x >/etc/netns/a/todir; ln -s /nowhere /etc/netns/a/f; echo x >/etc/f
+        $IP netns add a; $IP netns exec a true 2>&1 | sort; echo $?",
+    "mkdir -p /etc/netns/a; echo host >/etc/real; echo ns >/etc/netns/real; ln -s ../real /etc/netns/a/f; echo host >/etc/f
+        $IP netns add a; $IP netns exec a cat /etc/f; $IP netns exec a sh -c 'rm /etc/f; echo $?; mv /etc/real /etc/f; echo $?' 2>&1",
+    "mkdir -p /etc/netns/a; echo ns >/etc/netns/a/f; echo host >/etc/f; $IP netns add a; $IP netns add b; $IP netns exec a $IP netns exec b cat /etc/f
+        $IP netns exec a sh -c 'echo old >/etc/netns/a/g; mv /etc/netns/a/g /etc/netns/a/f; cat /etc/f'",
+    // Without rights (13).
+    "$IP netns add a; drop='setpriv --bounding-set -all --inh-caps -all --'; for c in 'netns' 'netns list-id' 'netns identify' 'netns pids a' '-j netns'; do $drop $IP $c; echo $?; done",
+];
+
+/// Scripts in which kak does better: status, output, and errors are what stands here, and ip's are not.
+const BETTER: &[(&str, &str, i32, &str, &str)] = &[
+    (
+        "a missing or unfit program is told as a shell would",
+        "$IP netns add a; $IP netns exec a nosuch; echo $?; $IP netns exec a /etc; echo $?; $IP netns exec a ''; echo $?",
+        0,
+        "127\n126\n127\n",
+        "exec of \"nosuch\" failed: No such file or directory\nexec of \"/etc\" failed: Permission denied\nexec of \"\" failed: No such file or directory\n",
+    ),
+    (
+        "JSON is JSON without a run directory too",
+        "$IP -j netns; $IP -j -p netns",
+        0,
+        "[]\n[ ]\n",
+        "",
+    ),
+    (
+        "names are checked with -all and -n too",
+        "$IP -all netns add ../x; echo $?; ls -d /run/x 2>/dev/null; $IP -n ../x netns; echo $?; $IP -n '' netns; echo $?; $IP -n . netns; echo $?",
+        0,
+        "255\n255\n255\n255\n",
+        "Invalid netns name \"../x\"\nInvalid netns name \"../x\"\nInvalid netns name \"\"\nInvalid netns name \".\"\n",
+    ),
+    (
+        "one line for each bad entry, with its name",
+        "$IP netns add a; : >/run/netns/g; mkdir /run/netns/d; ln -s /nowhere /run/netns/l; $IP netns 2>&1 | sort; $IP netns set a 1; $IP netns 2>&1 | sort",
+        0,
+        "Error: Peer netns reference is invalid: \"d\" is no network namespace.\nError: Peer netns reference is invalid: \"g\" is stale, its namespace is gone.\nError: Peer netns reference is invalid: \"l\" is no network namespace.\na\nd\ng\nl\n\
+         Error: Peer netns reference is invalid: \"d\" is no network namespace.\nError: Peer netns reference is invalid: \"g\" is stale, its namespace is gone.\nError: Peer netns reference is invalid: \"l\" is no network namespace.\na (id: 1)\nd\ng\nl\n",
+        "",
+    ),
+    (
+        "a stale name is given a namespace again",
+        "mkdir /run/netns; : >/run/netns/g; chmod 0 /run/netns/g; $IP netns exec g true; echo $?; $IP netns add g; echo $?; $IP netns exec g true; echo $?; $IP netns attach g $$; echo $?",
+        0,
+        "255\n0\n0\n1\n",
+        "setting the network namespace \"g\" failed: Invalid argument\nkak: netns: this name has lost its namespace: delete takes it away, add gives it a new one\nCannot create namespace file \"/run/netns/g\": File exists\n",
+    ),
+    (
+        "-all delete with a name deletes nothing",
+        "$IP netns add a; $IP netns add b; $IP -all netns delete a; echo $?; $IP netns",
+        0,
+        "255\nb\na\n",
+        "-all delete takes no name: \"a\" would be one of all that are deleted\n",
+    ),
+    (
+        "a link is deleted, not what it leads to",
+        "$IP netns add a; ln -s a /run/netns/l; $IP netns delete l; $IP netns; $IP netns exec a true; echo $?",
+        0,
+        "a\n0\n",
+        "",
+    ),
+    (
+        "a read-only directory keeps what is in it",
+        "$IP netns add a; mount -o remount,ro,bind /run/netns; $IP netns delete a; echo $?; $IP netns exec a true; echo $?",
+        0,
+        "1\n0\n",
+        "Cannot remove namespace file \"/run/netns/a\": Read-only file system\n",
+    ),
+    (
+        "every copy that is mounted on a name goes",
+        "$IP netns add a; mount --bind /run/netns/a /run/netns/a; mount --bind /run/netns/a /run/netns/a; $IP netns delete a; echo $?; ls /run/netns; grep -c nsfs /proc/self/mountinfo; true",
+        0,
+        "0\n0\n",
+        "",
+    ),
+    (
+        "what stands in the way of a FIFO does not wait",
+        "$IP netns add a; mkfifo /run/netns/p; timeout 5 $IP netns 2>/dev/null | sort; timeout 5 $IP netns exec p true; echo $?; timeout 5 $IP netns set p 3; echo $?; timeout 5 $IP netns pids p; echo $?; timeout 5 $IP netns identify; echo $?",
+        0,
+        "a\np\n255\n2\n0\n\n0\n",
+        "setting the network namespace \"p\" failed: Invalid argument\nError: Peer netns reference is invalid.\n",
+    ),
+    (
+        "a namespace can be made without /proc",
+        "umount -l /proc; $IP netns add a; echo $?; $IP netns add b; $IP netns; $IP netns delete a; $IP netns",
+        0,
+        "0\nb\na\nb\n",
+        "",
+    ),
+    (
+        "adding from inside another namespace reaches the outside",
+        "$IP netns add a; $IP -n a netns add b; $IP netns exec b true; echo $?",
+        0,
+        "0\n",
+        "",
+    ),
+    (
+        "a negative number is the one that is named",
+        "$IP netns list-id nsid -5 x; echo $?; $IP netns list-id target-nsid -1; echo $?",
+        0,
+        "255\n255\n",
+        "Error: argument \"-5\" is wrong: \"nsid\" value should be >= 0\nError: argument \"-1\" is wrong: \"target-nsid\" value should be >= 0\n",
+    ),
+    (
+        "an option without its value is named",
+        "for o in -batch -family -loops -rcvbuf -netns; do $IP $o; echo $?; done",
+        0,
+        "255\n255\n255\n255\n255\n",
+        "Error: argument \"batch file\" is required\nError: argument \"family type\" is required\nError: argument \"loop count\" is required\nError: argument \"rcvbuf size\" is required\nError: argument \"network namespace\" is required\n",
+    ),
+    (
+        "other objects are refused in one line",
+        "for o in link n ne nei netc x; do $IP $o show; echo $?; done",
+        0,
+        "255\n255\n255\n255\n255\n255\n",
+        "ip link: kak's ip knows 'ip netns' only; install iproute2 for the rest\nip n: kak's ip knows 'ip netns' only; install iproute2 for the rest\nip ne: kak's ip knows 'ip netns' only; install iproute2 for the rest\nip nei: kak's ip knows 'ip netns' only; install iproute2 for the rest\nip netc: kak's ip knows 'ip netns' only; install iproute2 for the rest\nip x: kak's ip knows 'ip netns' only; install iproute2 for the rest\n",
+    ),
+    (
+        "control characters are JSON's, as in newer releases of ip",
+        "n=$(printf 'a\\001\\177b'); $IP netns add \"$n\"; $IP -j netns",
+        0,
+        "[{\"name\":\"a\\u0001\\u007fb\"}]\n",
+        "",
+    ),
+];
+
+sandboxed! {
+    fn the_same_as_ip() {
+        let mut differ = String::new();
+        for script in SAME {
+            let (theirs, ours) = (outcome("ip", script), told(outcome("kak ip", script)));
+            if theirs != ours {
+                differ += &format!("--- {script}\nip:  {theirs:?}\nkak: {ours:?}\n");
+            }
+        }
+        assert!(differ.is_empty(), "{differ}");
+    }
+
+    fn better_than_ip() {
+        for (why, script, code, stdout, stderr) in BETTER {
+            let wanted = (Some(*code), (*stdout).to_owned(), (*stderr).to_owned());
+            assert_eq!(outcome("kak ip", script), wanted, "{why}: {script}");
+            // What ip has learnt meanwhile belongs above.
+            let script = script.replace("mkfifo", "timeout 5 mkfifo");
+            assert_ne!(outcome("timeout 2 ip", &script), wanted, "{why}: ip does too");
+        }
+    }
+
+    fn what_one_makes_the_other_has() {
+        for (one, other) in [("ip", "kak ip"), ("kak ip", "ip"), ("kak ip", "kak")] {
+            sh(&format!("{one} netns add a; {one} netns set a 12; {one} netns attach b $$"));
+            assert_eq!(sh(&format!("{other} netns | sort")), "a (id: 12)\nb");
+            assert_eq!(sh(&format!("{other} netns list-id")), "nsid 12 (iproute2 netns name: a)");
+            assert_eq!(sh(&format!("{one} netns exec a {other} netns identify")), "a");
+            assert_eq!(sh(&format!("{other} netns exec a {one} netns identify")), "a");
+            assert_eq!(sh(&format!("{one} netns exec a sleep 5 & sleep .2; {other} netns pids a | grep -x $!; kill $!")).lines().count(), 1);
+            sh(&format!("{other} netns delete a; {other} netns delete b; test -z \"$({one} netns)\""));
+            // The number goes when the kernel has taken the namespace apart.
+            until("nobody has a number", || sh("ip netns list-id").is_empty());
+        }
+    }
+
+    fn pyroute2_has_it_too() {
+        sh("kak netns add a b; kak netns set a 5");
+        let script = "
+from pyroute2 import netns, NetNS, IPRoute
+assert sorted(netns.listnetns()) == ['a', 'b'], netns.listnetns()
+netns.create('c')
+with NetNS('a') as a: assert [l.get_attr('IFLA_IFNAME') for l in a.get_links()] == ['lo']
+with IPRoute() as ip, open('/run/netns/a') as a: assert ip.get_netnsid(fd=a.fileno())['nsid'] == 5
+netns.remove('b')
+";
+        std::fs::write("/tmp/script.py", script).unwrap();
+        let ended = program(&["/usr/bin/python3", "/tmp/script.py"]);
+        assert!(ended.status.success(), "{ended} (Debian has it as python3-pyroute2)");
+        assert_eq!(sh("kak netns | sort"), "a (id: 5)\nc");
+        assert_eq!(sh("kak netns exec c kak netns identify; kak netns delete a c; kak netns"), "c");
+    }
+
+    fn iproute2s_own_tests_pass() {
+        let suite = std::path::Path::new("/var/data/iproute2/testsuite");
+        assert!(suite.is_dir(), "iproute2's sources are not there; scripts/test gets them");
+        sh("mkdir /tmp/front; ln -s /bin/kak /tmp/front/ip");
+        for test in ["set_nsid", "set_nsid_batch"] {
+            until("nobody has a number", || sh("ip netns list-id").is_empty());
+            let said = sh(&format!(
+                "cd {}; export IP=/tmp/front/ip STD_ERR=/tmp/err STD_OUT=/tmp/out ERRF=/tmp/failed TMPDIR=/tmp
+                : >/tmp/failed; sh tests/ip/netns/{test}.t; cat /tmp/failed",
+                suite.display()
+            ));
+            assert!(said.contains("[SUCCESS]") && !said.to_lowercase().contains("fail"), "{said}");
+        }
+    }
+
+    fn one_of_many_wins() {
+        let adds = |name: &str| {
+            let count = format!("for n in $(seq 32); do (kak netns add {name} 2>/dev/null && echo won) & done; wait");
+            sh(&count).lines().count()
+        };
+        assert_eq!(adds("one"), 1);
+        assert_eq!(adds("many$n"), 32);
+        assert_eq!(sh("kak netns | wc -l; grep -c ' /run/netns ' /proc/self/mountinfo"), "33\n1");
+        sh("kak netns -all delete");
+        // And with ip at it too.
+        let both = sh("for n in $(seq 16); do (kak netns add x 2>/dev/null && echo won) & (ip netns add x 2>/dev/null && echo won) & done; wait");
+        assert_eq!(both, "won");
+        assert_eq!(sh("kak netns exec x kak netns identify"), "x");
+    }
+
+    fn several_names_in_one_call() {
+        assert_eq!(sh("kak netns add a b c; netns-add d 2>/dev/null || kak netns-add d; kak netns | sort"), "a\nb\nc\nd");
+        run("kak netns add e a f").code(1).says("\"/run/netns/a\": File exists");
+        run("kak netns add g ../h").code(255).says("Invalid netns name");
+        assert_eq!(sh("kak netns list | sort"), "a\nb\nc\nd\ne\nf");
+        run("kak netns delete a nope b").code(1).says("nope");
+        assert_eq!(sh("kak netns -j list | tr , '\\n' | wc -l; kak netns list -j -p | grep -c name; kak netns-list -j | wc -l"), "4\n4\n1");
+        assert_eq!(sh("kak netns exec -all true | grep -c netns:; kak netns-delete -all; kak netns"), "4");
+        sh("kak netns add -- -x; test $(kak netns) = -x; kak netns exec -- -x true; kak netns delete -- -x");
+        run("kak netns add -x").code(255).says("-x");
+        run("kak netns -h").code(0);
+        run("kak netns help").code(0);
+        run("ln -s /bin/kak /tmp/ipnetns; /tmp/ipnetns add y && /tmp/ipnetns").code(0);
+    }
+
+    fn everything_under_sys_is_still_there() {
+        sh("mkdir -p /tmp/mark; mount -t tmpfs mark /sys/kernel/debug 2>/dev/null || mount -t tmpfs mark /sys/fs/bpf
+            mount -t tmpfs below /sys/fs/cgroup; mkdir /sys/fs/cgroup/deeper; mount -t tmpfs deeper /sys/fs/cgroup/deeper
+            mount -o remount,bind,nosuid,nodev,noexec /sys; kak netns add a");
+        let below = |script: &str| sh(&format!("{script} grep -E ' /sys/' /proc/self/mountinfo | cut -d ' ' -f 5- | sed 's/ master:[0-9]*//' | sort"));
+        assert_eq!(below("kak netns exec a"), below(""));
+        let sys = sh("kak netns exec a sh -c \"findmnt -n -o SOURCE,OPTIONS /sys | tail -n 1; ls /sys/class/net\"");
+        let flags = sys.lines().next().unwrap();
+        assert!(flags.starts_with('a') && ["nosuid", "nodev", "noexec"].iter().all(|flag| flags.contains(flag)), "{sys}");
+        assert_eq!(sys.lines().last(), Some("lo"));
+        sh("mount -o remount,bind,ro /sys");
+        sh("kak netns exec a findmnt -n -o OPTIONS /sys | tail -n 1 | grep -w ro");
+        // And nothing of it is seen outside.
+        assert_eq!(sh("findmnt -n /sys | wc -l"), "1");
+    }
+
+    fn where_there_can_be_no_sysfs_the_old_one_stays() {
+        sh("kak netns add a; mount -t tmpfs plain /var; umount -l /sys");
+        let ended = run("rmdir /sys; kak netns exec a true").code(0);
+        assert_eq!(ended.stderr.matches("mount of /sys failed").count(), 1, "{ended}");
+    }
+
+    fn a_command_gets_what_it_would_have_had() {
+        sh("kak netns add a");
+        assert_eq!(sh("env -i A=1 B /bin/kak netns exec a env 2>/dev/null || env -i A=1 /bin/kak netns exec a /usr/bin/env"), "A=1\nKAK_NETNS=a");
+        assert_eq!(sh("kak netns add b; kak netns exec a kak netns exec b sh -c 'echo $KAK_NETNS; env | grep -c KAK_NETNS'"), "b\n1");
+        let facts = "'grep -E \"^(Sig[PBIC]|Shd|Cap|Uid|Gid|Groups|NoNew|Seccomp)\" /proc/self/status; cat /proc/self/limits; ls /proc/self/fd; ps -o pid,ppid,pgid,sid -p $$ | wc -l; cat /proc/self/cgroup; nice'";
+        for caller in ["", "trap '' PIPE USR1;", "exec 5</dev/null 9>/dev/null;", "ulimit -n 77;", "umask 077;"] {
+            let (with, without) = (sh(&format!("{caller} kak netns exec a sh -c {facts}")), sh(&format!("{caller} sh -c {facts}")));
+            assert_eq!(with, without, "{caller}");
+        }
+        assert_eq!(sh("sh -c 'echo $$; exec kak netns exec a sh -c \"echo \\$\\$\"' | uniq | wc -l"), "1");
+    }
+
+    fn a_resolver_that_is_replaced_does_not_become_the_hosts() {
+        sh("mkdir -p /etc/netns/a /run/resolve; umount /etc/resolv.conf; echo ns >/etc/netns/a/resolv.conf; kak netns add a");
+        let spy = |host: &str, replace: &str| {
+            sh(host);
+            let mut inside = std::process::Command::new("kak").args(["netns", "exec", "a", "sh", "-c"])
+                .arg("cat /etc/resolv.conf; read line; cat /etc/resolv.conf; exec sleep 1000")
+                .stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn().unwrap();
+            let pid = i64::from(inside.id());
+            let see = || sh(&format!("nsenter -t {pid} -m cat /etc/resolv.conf"));
+            until("the command has its resolver", || see() == "ns");
+            for _ in 0..5 {
+                sh(replace);
+                until("it has it again", || see() == "ns");
+            }
+            assert_ne!(sh("cat /etc/resolv.conf"), "ns");
+            drop(inside.stdin.take());
+            until("it has looked again", || process_field(pid, "Name").is_some_and(|name| name == "sleep"));
+            inside.kill().unwrap();
+            let said = std::io::read_to_string(inside.stdout.take().unwrap()).unwrap();
+            inside.wait().unwrap();
+            assert_eq!(said, "ns\nns\n");
+            until("nobody is left", || processes().is_empty());
+        };
+        spy("echo host >/etc/resolv.conf", "echo other >/etc/new; mv /etc/new /etc/resolv.conf");
+        spy(
+            "echo host >/run/resolve/stub; rm /etc/resolv.conf; ln -s ../run/resolve/stub /etc/resolv.conf",
+            "echo other >/run/resolve/new; mv /run/resolve/new /run/resolve/stub",
+        );
+        spy(
+            "rm /etc/resolv.conf; ln -s ../run/resolve/stub /etc/resolv.conf",
+            "ln -s ../run/resolve/stub /etc/new; mv -T /etc/new /etc/resolv.conf",
+        );
+        // A link that leads nowhere is as good a place.
+        sh("rm /etc/resolv.conf; ln -s /nowhere/stub /etc/resolv.conf");
+        assert_eq!(sh("kak netns exec a cat /etc/resolv.conf"), "ns");
+        until("nobody is left", || processes().is_empty());
+    }
+
+    fn the_guard_stays_as_long_as_anybody() {
+        sh("mkdir -p /etc/netns/a; umount /etc/resolv.conf; echo ns >/etc/netns/a/resolv.conf; kak netns add a");
+        sh("kak netns exec a sh -c 'setsid sleep 1000 >/dev/null 2>&1 & echo $! >/tmp/pid'");
+        let pid: i64 = sh("cat /tmp/pid").parse().unwrap();
+        assert!(processes().values().any(|name| name == "kak-netns"));
+        sh("echo other >/etc/new; mv /etc/new /etc/resolv.conf");
+        until("who is left has it too", || sh(&format!("nsenter -t {pid} -m cat /etc/resolv.conf")) == "ns");
+        sh(&format!("kill {pid}"));
+        until("nobody is left", || processes().is_empty());
+        // In a container, where the file is a mount point, nothing can take its place, and nobody needs to guard it.
+        sh("mount --bind /etc/hosts /etc/resolv.conf");
+        assert_eq!(sh("kak netns exec a sh -c 'cat /etc/resolv.conf; cat /proc/[0-9]*/comm | grep -c kak-netns || :'"), "ns\n0");
+    }
+
+    fn monitor_tells_at_once() {
+        use std::io::BufRead as _;
+        let mut monitor = std::process::Command::new("kak").args(["ip", "netns", "monitor"])
+            .stdout(std::process::Stdio::piped()).spawn().unwrap();
+        let mut lines = std::io::BufReader::new(monitor.stdout.take().unwrap()).lines();
+        until("it watches", || sh(&format!("grep -c '^inotify' /proc/{}/fdinfo/* | grep -c ':1$' || :", monitor.id())) == "1");
+        sh("kak netns add a; ip netns add b; kak netns delete a; mkfifo /run/netns/c");
+        for wanted in ["add a", "add b", "delete a", "add c"] {
+            assert_eq!(lines.next().unwrap().unwrap(), wanted);
+        }
+        monitor.kill().unwrap();
+        monitor.wait().unwrap();
+    }
+
+    fn a_hidden_copy_does_not_keep_a_name() {
+        // A run directory as older releases of ip make it: in the peer group of a shared /run, so every name is mounted
+        // twice; and a mount namespace that has both copies, but gets no news of either.
+        sh("mount -t tmpfs run /run; mount --make-shared /run; mkdir /run/netns; mount --bind /run/netns /run/netns
+            : >/run/netns/a; unshare --net mount --bind /proc/self/ns/net /run/netns/a
+            test $(grep -c ' /run/netns/a ' /proc/self/mountinfo) = 2");
+        sh("unshare --mount --propagation slave kak netns delete a");
+        assert_eq!(sh("ls /run/netns; grep -c nsfs /proc/self/mountinfo || :"), "0");
+    }
+
+    fn a_user_namespaces_root_has_what_it_may_have() {
+        let inside = |script: &str| program(&["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script]);
+        // The network is not the user namespace's: ip cannot go back to it, kak need not.
+        let ended = inside("mount -t tmpfs run /run; kak netns add a && kak netns exec a sh -c 'ls /sys/class/net' && kak netns && kak netns delete a && kak netns");
+        assert_eq!(ended.code(0).text(), "lo\na\n");
+        let ended = inside("mount -t tmpfs run /run; kak netns add a; kak ip netns set a 5; kak ip -n a netns set a 5; kak netns list; kak ip -n a netns");
+        let text = ended.text();
+        assert!(ended.stderr.contains("RTNETLINK answers: Operation not permitted") && ended.stderr.contains("CAP_NET_ADMIN"), "{ended}");
+        assert_eq!(text, "a\na (id: 5)\n");
+        // What belongs to somebody else it may look at, and no more.
+        sh("kak netns add theirs");
+        let ended = inside("kak netns; kak netns exec theirs true; echo $?; kak netns delete theirs; echo $?");
+        assert_eq!(ended.text(), "theirs\n255\n1\n");
+        assert!(ended.stderr.contains("setting the network namespace \"theirs\" failed: Operation not permitted") && ended.stderr.contains("CAP_SYS_ADMIN"), "{ended}");
+        sh("kak netns exec theirs true");
+    }
+
+    fn the_missing_capability_is_named() {
+        sh("kak netns add a");
+        let with = |capabilities: &str, command: &str| {
+            run(&format!("setpriv --bounding-set -all,{capabilities} --inh-caps -all,{capabilities} -- kak ip {command}"))
+        };
+        for command in ["netns add b", "netns attach b $$", "netns exec a true", "-n a netns", "netns delete a"] {
+            let ended = with("+net_admin", command).says("Operation not permitted").says("CAP_SYS_ADMIN");
+            assert_eq!(ended.stderr.lines().count(), 2, "{ended}");
+        }
+        assert_eq!(sh("kak netns; kak netns exec a true && ls /run/netns"), "a\na");
+        with("+sys_admin", "netns set a 5").code(2).says("RTNETLINK answers: Operation not permitted").says("CAP_NET_ADMIN");
+        with("+sys_admin", "netns exec a true").code(0);
+        with("+sys_admin", "netns add b").code(0);
+        with("+sys_admin", "netns delete b").code(0);
+        assert_eq!(with("+net_admin", "netns").code(0).text(), "a\n");
+    }
+
+    fn a_namespace_with_an_uplink() {
+        uplink::plug();
+        let before = dump();
+        sh("kak netns add blue --uplink");
+        let state = sh("ip -n blue -o addr; ip -n blue route; cat /etc/netns/blue/resolv.conf; ip netns");
+        for part in ["lo    inet 127.0.0.1/8", "eth0    inet 10.0.0.2/24", "default via 10.0.0.1 dev eth0", "nameserver 203.0.113.1", "blue (id: 1)"] {
+            assert!(state.contains(part), "no {part} in {state}");
+        }
+        let ask = |name: &str| sh(&format!("kak netns exec {name} perl -MIO::Socket::INET -e 'print IO::Socket::INET->new(\"{}:{}\")->getline'", uplink::THEIRS, uplink::PORT));
+        assert_eq!(ask("blue"), uplink::OURS);
+        assert_eq!(sh("kak netns exec blue cat /etc/resolv.conf"), "nameserver 203.0.113.1\nsearch example");
+        // Another beside it, as it was wanted; and a jail beside both.
+        sh("kak netns add --uplink --subnet 10.9.0.0/30 --dns 192.0.2.7 --dns 192.0.2.8 red; kak setup");
+        assert_eq!(sh("ip -n red -o -4 addr show eth0 | grep -o 10.9.0.2/30; kak netns exec red cat /etc/resolv.conf; ip -n USER -o -4 addr show eth0 | grep -o 10.0.1.2/24"),
+            "10.9.0.2/30\nnameserver 192.0.2.7\nnameserver 192.0.2.8\n10.0.1.2/24");
+        assert_eq!([ask("red"), ask("USER")], [uplink::OURS, uplink::OURS]);
+        // Nobody takes one for the other.
+        run("kak netns add blue --uplink").code(1).says("File exists");
+        run("kak netns add USER --uplink").code(1).says("there is a jail of this name");
+        run("kak setup -n red").code(1).says("kak netns add --uplink");
+        run("kak nssh -n red -c true").code(125).says("kak netns add --uplink");
+        sh("kak teardown; kak netns delete blue");
+        // At once: the next one has the first one's addresses and link.
+        sh("kak netns add blue --uplink; ip -n blue -o -4 addr show eth0 | grep -q 10.0.0.2/24; ip netns delete red; kak netns delete red; kak ip netns delete blue");
+        assert_same("after all of them", &before, &dump());
+    }
+
+    fn two_hundred_uplinks_leave_nothing() {
+        uplink::plug();
+        sh("kak netns add x; kak netns delete x");
+        let before = dump();
+        for _ in 0..200 {
+            sh("kak netns add blue --uplink; kak netns delete blue");
+        }
+        assert_same("after 200 of them", &before, &dump());
+    }
+
+    fn an_uplink_that_cannot_be_leaves_nothing() {
+        uplink::plug();
+        sh("kak netns add x; kak netns delete x");
+        let before = dump();
+        for (words, code, said) in [
+            ("--uplink --subnet 203.0.113.0/24 blue", 1, "is taken by"),
+            ("--uplink --subnet 10.0.0.1/24 blue", 255, "give the network"),
+            ("--uplink --dns nobody blue", 255, "must be an IP address"),
+            ("--uplink --subnet 10.0.0.0/24 blue red", 255, "one namespace"),
+            ("--uplink .hidden", 255, "jail name"),
+            ("--subnet 10.0.0.0/24 blue", 255, "--uplink"),
+            ("--uplink", 1, "No netns name specified"),
+        ] {
+            run(&format!("kak netns add {words}")).code(code).says(said);
+        }
+        sh("ip link add kak-blue type veth peer name other");
+        run("kak netns add blue --uplink").code(1).says("a link kak-blue that is not kak's");
+        sh("ip link delete kak-blue");
+        assert_same("afterwards", &before, &dump());
+    }
+
+    fn a_relay_serves_a_namespace_too() {
+        uplink::plug();
+        sh("umount /etc/resolv.conf; echo nameserver 127.0.0.53 >/etc/resolv.conf; kak netns add blue --uplink");
+        let relays = || processes().values().filter(|name| *name == "kak-dns").count();
+        assert_eq!(relays(), 1);
+        // Whoever answers outside, on that address.
+        let answer = "perl -MIO::Socket::INET -e 'my $s = IO::Socket::INET->new(LocalAddr => \"127.0.0.53:53\", Proto => \"udp\"); print STDERR \"ready\"; $s->recv(my $q, 512); $s->send(\"to $q\")'";
+        let mut server = std::process::Command::new("sh").args(["-c", answer]).stderr(std::process::Stdio::piped()).spawn().unwrap();
+        let mut ready = [0; 5];
+        std::io::Read::read_exact(server.stderr.as_mut().unwrap(), &mut ready).unwrap();
+        let ask = "perl -MIO::Socket::INET -e 'my $s = IO::Socket::INET->new(PeerAddr => \"127.0.0.53:53\", Proto => \"udp\"); $s->send(\"me\"); $s->recv(my $a, 512); print $a'";
+        assert_eq!(sh(&format!("kak netns exec blue {ask}")), "to me");
+        server.wait().unwrap();
+        sh("kak netns delete blue");
+        assert_eq!(relays(), 0);
+    }
+}
