@@ -226,8 +226,7 @@ impl Error {
             ("Cannot" | "Failed" | "Bind" | "setting" | "\"mount", Errno::PERM | Errno::ACCESS) => {
                 SYS_ADMIN
             }
-            ("RTNETLINK", Errno::PERM) => NET_ADMIN,
-            ("ip" | "nft", Errno::PERM) => NET_ADMIN,
+            ("ip" | "nft" | "RTNETLINK", Errno::PERM) => NET_ADMIN,
             (
                 "nft",
                 Errno::OPNOTSUPP

@@ -19,6 +19,8 @@
 use std::ffi::OsString;
 mod child;
 mod signal;
+#[cfg(not(test))]
+mod unwind;
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};

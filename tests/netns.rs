@@ -1,6 +1,8 @@
 //! `kak ip` beside the real `ip`: the same commands in the same state give the same output, errors and statuses. What
 //! differs on purpose is in one table, [`BETTER`], and has tests of its own below.
 
+use std::fmt::Write as _;
+
 use crate::sandbox::*;
 
 /// What a script does on a machine whose /run and /etc/netns are empty and whose network is new. `$IP` is the program.
@@ -253,7 +255,7 @@ sandboxed! {
         for script in SAME {
             let (theirs, ours) = (outcome("ip", script), told(outcome("kak ip", script)));
             if theirs != ours {
-                differ += &format!("--- {script}\nip:  {theirs:?}\nkak: {ours:?}\n");
+                writeln!(differ, "--- {script}\nip:  {theirs:?}\nkak: {ours:?}").unwrap();
             }
         }
         assert!(differ.is_empty(), "{differ}");

@@ -53,19 +53,17 @@ pub fn make(config: Config, note: &mut dyn FnMut(&str)) -> Result<()> {
 }
 
 /// Whether a name is one that [`make`] made, whatever is left of it.
-pub fn is_ours(name: &OsStr) -> Result<bool> {
+pub fn is_ours(name: &OsStr) -> bool {
     let Ok(name) = config::jail_name(name) else {
-        return Ok(false);
+        return false;
     };
     // Who may not look there has not made it.
     let there = file::lstat(&record::dir(&name).join("record"));
     if there.is_ok_and(|stat| stat.is_none()) {
-        return Ok(false);
+        return false;
     }
-    Ok(Record::read(&name)
-        .ok()
-        .flatten()
-        .is_some_and(|record| record.config.bare))
+    let record = Record::read(&name).ok().flatten();
+    record.is_some_and(|record| record.config.bare)
 }
 
 /// Takes everything of it back; the name too.

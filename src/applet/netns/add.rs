@@ -49,7 +49,7 @@ pub fn run(words: &[OsString]) -> Result<u8> {
             ..Config::new(&jail)
         };
         network::make(config, &mut |text| {
-            complain(&format!("kak: netns: {text}\n"))
+            complain(&format!("kak: netns: {text}\n"));
         })
     })
 }
