@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{Access, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::config::{Bind, Config, OWN, Subnet};
+use crate::config::{Bind, Config, OWN, Publish, Subnet};
 use crate::error::{Error, Result, What as _};
 use crate::nl::{self, route};
 use crate::procfs;
@@ -80,6 +80,10 @@ pub const ETHERNET_MTU: u32 = 1500;
 impl Facts {
     /// Looks at the machine.
     pub fn gather(config: &Config) -> Result<Self> {
+        config
+            .publish
+            .iter()
+            .try_for_each(|port| check_free(*port))?;
         if config.bare {
             return Self::of_network(config);
         }
@@ -141,6 +145,34 @@ impl Facts {
             uplink: network.uplink,
             cookie: cookie()?,
         })
+    }
+}
+
+/// Sees that nobody serves a port that is to lead into the jail: whoever does would not be reached any more.
+fn check_free(publish: Publish) -> Result<()> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
+    let kind = if publish.udp {
+        SocketType::DGRAM
+    } else {
+        SocketType::STREAM
+    };
+    let address = publish.address.unwrap_or(std::net::Ipv4Addr::UNSPECIFIED);
+    let socket = || {
+        let socket = socket_with(AddressFamily::INET, kind, SocketFlags::CLOEXEC, None)?;
+        // What is only left of a connection that is over does not count.
+        sockopt::set_socket_reuseaddr(&socket, !publish.udp)?;
+        bind(&socket, &std::net::SocketAddrV4::new(address, publish.port))?;
+        if publish.udp {
+            Ok(())
+        } else {
+            listen(&socket, 1)
+        }
+    };
+    let what = || format!("--publish {publish}");
+    match socket() {
+        Err(Errno::ADDRINUSE) => Err(Error::text(what(), "somebody else serves this port")),
+        Err(Errno::ADDRNOTAVAIL) => Err(Error::text(what(), "this machine has no such address")),
+        other => other.what(what),
     }
 }
 

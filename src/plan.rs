@@ -311,6 +311,7 @@ fn network(record: &Record, steps: &mut Steps, notes: &mut Vec<String>) {
                 table: name.clone(),
                 subnet,
                 link: name,
+                publish: config.publish.clone(),
             },
         );
     }

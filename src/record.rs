@@ -7,7 +7,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
-use crate::config::{self, Bind, Config, Subnet};
+use crate::config::{self, Bind, Config, Publish, Subnet};
 use crate::error::{Error, Result, What as _};
 use crate::facts::{Entry, Facts, Kind, Uplink};
 use crate::procfs::{escape, unescape};
@@ -77,6 +77,9 @@ impl Record {
             line("dns", &[address.to_string().as_bytes()]);
         }
         line("nat", &[yes(config.nat)]);
+        for publish in &config.publish {
+            line("publish", &[publish.to_string().as_bytes()]);
+        }
         if let Some(shell) = &config.shell {
             line("want-shell", &[shell.as_os_str().as_bytes()]);
         }
@@ -117,6 +120,7 @@ impl Record {
         let (mut hide, mut binds, mut dns, mut entries) =
             (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let (mut bound_dirs, mut submounts, mut found) = (Vec::new(), Vec::new(), BTreeSet::new());
+        let mut publish = Vec::new();
         let (mut want_subnet, mut want_shell, mut uplink) = (None, None, None);
         let (mut nat, mut bare, mut sys_read_only, mut etc_writable, mut has_resolv) =
             (None, None, None, None, None);
@@ -140,6 +144,7 @@ impl Record {
                 ("want-subnet", None) => want_subnet = Some(Subnet::parse(&value).ok()?),
                 ("dns", None) => dns.push(value.to_str()?.parse().ok()?),
                 ("nat", None) => nat = yes(&value),
+                ("publish", None) => publish.push(Publish::parse(&value).ok()?),
                 ("want-shell", None) => want_shell = Some(path()?),
                 ("dir", None) => entries.push(entry(value, Kind::Dir)?),
                 ("file", None) => entries.push(entry(value, Kind::File)?),
@@ -172,6 +177,7 @@ impl Record {
             subnet: want_subnet,
             dns,
             nat: nat?,
+            publish,
             shell: want_shell,
         };
         let facts = Facts {
@@ -256,6 +262,9 @@ pub mod tests {
             .binds
             .push(Bind::parse(OsStr::new("/data dir:/opt/data:ro")).unwrap());
         config.dns.push("192.0.2.53".parse().unwrap());
+        config
+            .publish
+            .push(Publish::parse(OsStr::new("8080:80")).unwrap());
         let entry = |name: &str, kind| Entry {
             name: word(name),
             kind,

@@ -565,4 +565,41 @@ netns.remove('b')
         sh("kak netns delete blue");
         assert_eq!(relays(), 0);
     }
+
+    fn published_ports_lead_in() {
+        uplink::plug();
+        let before = dump();
+        sh("kak netns add blue --uplink --publish 8080:80 --publish 203.0.113.2:5353:53/udp");
+        let serve = "perl -MIO::Socket::INET -e 'my $s = IO::Socket::INET->new(LocalPort => 80, Listen => 5, ReuseAddr => 1); print STDERR \"ready\"; while (my $c = $s->accept) { print $c $c->peerhost }'";
+        let mut server = std::process::Command::new("sh").args(["-c", &format!("exec kak netns exec blue {serve}")])
+            .stderr(std::process::Stdio::piped()).spawn().unwrap();
+        let mut ready = [0; 5];
+        std::io::Read::read_exact(server.stderr.as_mut().unwrap(), &mut ready).unwrap();
+        let ask = |from: &str, port: u16| sh(&format!("{from} perl -MIO::Socket::INET -e 'print IO::Socket::INET->new(\"{}:{port}\")->getline'", uplink::OURS));
+        // From another machine, which is seen as it is; from this one; and from another namespace.
+        assert_eq!(ask("nsenter --net=/var/upstream", 8080), uplink::THEIRS);
+        assert_eq!(ask("", 8080), uplink::OURS);
+        sh("kak netns add red --uplink");
+        assert_eq!(ask("kak netns exec red", 8080), "10.0.0.1");
+        // By UDP.
+        let listen = "perl -MIO::Socket::INET -e 'my $s = IO::Socket::INET->new(LocalPort => 53, Proto => \"udp\"); print STDERR \"ready\"; $s->recv(my $q, 9); $s->send(\"to $q\")'";
+        let mut datagrams = std::process::Command::new("sh").args(["-c", &format!("exec kak netns exec blue {listen}")])
+            .stderr(std::process::Stdio::piped()).spawn().unwrap();
+        std::io::Read::read_exact(datagrams.stderr.as_mut().unwrap(), &mut ready).unwrap();
+        assert_eq!(sh("nsenter --net=/var/upstream perl -MIO::Socket::INET -e 'my $s = IO::Socket::INET->new(PeerAddr => \"203.0.113.2:5353\", Proto => \"udp\"); $s->send(\"me\"); $s->recv(my $a, 9); print $a'"), "to me");
+        datagrams.wait().unwrap();
+        server.kill().unwrap();
+        server.wait().unwrap();
+        // One port leads to one place.
+        run("kak netns add green --uplink --publish 203.0.113.2:8080:1").code(1).says("leads to blue already");
+        run("kak setup --publish 8080").code(1).says("leads to blue already");
+        run("perl -MIO::Socket::INET -e '$s = IO::Socket::INET->new(LocalPort => 9000, Listen => 1); exec \"kak netns add green --uplink --publish 9000\" if fork; sleep 1'")
+            .code(1).says("somebody else serves this port");
+        run("kak netns add green --uplink --publish 192.0.2.99:1").code(1).says("no such address");
+        run("kak netns add green --uplink --publish 99999").code(255).says("--publish 99999");
+        sh("kak netns delete blue; kak netns delete red");
+        // The jail's network has the same.
+        sh("kak setup --publish 8080:80; kak setup --publish 8080:80; kak status; nft list table ip kak-USER | grep -q 'dport 8080 dnat to 10.0.0.2:80'; kak teardown");
+        assert_same("afterwards", &before, &dump());
+    }
 }

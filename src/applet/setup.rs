@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use lexopt::Arg::{Long, Short};
 
 use super::{Applet, Call, print, unexpected};
-use crate::config::{self, Bind, Config, DEFAULT_JAIL, Subnet};
+use crate::config::{self, Bind, Config, DEFAULT_JAIL, Publish, Subnet};
 use crate::engine;
 use crate::error::{Error, Result, complain};
 use crate::jail::Life;
@@ -44,6 +44,8 @@ ended too, everything is taken back and the first session's status is returned.
                        it sees SRC at DST (repeatable)
       --subnet CIDR    its addresses [the first /24 from 10.0.0.0 that is free]
       --dns ADDR       its resolvers (repeatable) [the outer ones]
+      --publish [ADDR:]PORT[:JAILPORT][/udp]
+                       the machine's port leads to the jail's (repeatable)
       --no-nat         its packets do not leave under the machine's address
       --shell PATH     what nssh runs in it [/bin/bash, else /bin/sh]
       --attach         run a shell in it, as said above
@@ -89,6 +91,7 @@ fn parse(args: Vec<OsString>) -> Result<Options> {
     let mut name = DEFAULT_JAIL.to_owned();
     let (mut root, mut shell, mut subnet, mut nat) = (None, None, None, true);
     let (mut hide, mut binds, mut dns) = (Vec::new(), Vec::new(), Vec::new());
+    let mut publish = Vec::new();
     let (mut mode, mut attach, mut verbose) = (Mode::Do, false, false);
     let mut command = Vec::new();
     loop {
@@ -108,6 +111,7 @@ fn parse(args: Vec<OsString>) -> Result<Options> {
             Long("subnet") => subnet = Some(Subnet::parse(&parser.value()?)?),
             Long("dns") => dns.push(config::address("--dns", &parser.value()?)?),
             Long("no-nat") => nat = false,
+            Long("publish") => publish.push(Publish::parse(&parser.value()?)?),
             Long("shell") => shell = Some(config::absolute("--shell", &parser.value()?)?),
             Long("attach") => attach = true,
             Long("dry-run") => mode = Mode::DryRun,
@@ -125,9 +129,13 @@ fn parse(args: Vec<OsString>) -> Result<Options> {
         subnet,
         dns,
         nat,
+        publish,
         shell,
         ..plain
     };
+    if !config.nat && !config.publish.is_empty() {
+        return Err(Error::usage("--publish and --no-nat exclude each other"));
+    }
     let given = config != Config::new(&name);
     let command = if command.is_empty() {
         None

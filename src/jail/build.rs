@@ -117,6 +117,20 @@ pub fn bring_up(wanted: &Wanted, teller: &mut Teller<'_>) -> Result<Init> {
 
 /// A new record: the options, the machine as it is, and what is there already.
 pub fn draw_up(config: Config) -> Result<Record> {
+    for other in record::others(&config.jail) {
+        for (ours, theirs) in config.publish.iter().flat_map(|ours| {
+            other
+                .config
+                .publish
+                .iter()
+                .map(move |theirs| (ours, theirs))
+        }) {
+            if ours.collides(*theirs) {
+                let why = format!("leads to {} already", other.config.jail);
+                return Err(Error::text(format!("--publish {ours}"), why));
+            }
+        }
+    }
     let facts = Facts::gather(&config)?;
     let mut record = Record {
         config,

@@ -95,6 +95,10 @@ pub fn batch_end() -> Message {
 pub enum Hook {
     /// Packets that pass through: `type filter hook forward priority mangle`.
     Forward,
+    /// Packets that come: `type nat hook prerouting priority dstnat`.
+    Prerouting,
+    /// Packets of the machine's own: `type nat hook output priority -100`.
+    Output,
     /// Packets that leave: `type nat hook postrouting priority srcnat`.
     Postrouting,
 }
@@ -104,6 +108,8 @@ impl Hook {
     fn numbers(self) -> (&'static str, u32, i32) {
         match self {
             Self::Forward => ("filter", 2, -150),
+            Self::Prerouting => ("nat", 0, -100),
+            Self::Output => ("nat", 3, -100),
             Self::Postrouting => ("nat", 4, 100),
         }
     }

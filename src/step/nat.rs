@@ -1,9 +1,10 @@
 //! What a jail's packets go through on their way out: one nf_tables table of our own, made whole and dropped whole.
 
 use std::fmt;
+use std::net::Ipv4Addr;
 
 use super::{Action, Machine, Seen};
-use crate::config::Subnet;
+use crate::config::{Publish, Subnet};
 use crate::error::{Result, What as _};
 use crate::nl::nft::expr::{Base, Expr, Meta};
 use crate::nl::nft::{self, Chain, Hook, Table};
@@ -17,6 +18,8 @@ pub struct Nat {
     pub subnet: Subnet,
     /// The outer end of the jail's link: what goes to the jail itself keeps its address.
     pub link: String,
+    /// The ports that lead to the jail.
+    pub publish: Vec<Publish>,
 }
 
 /// Where the source address is in an IPv4 header (RFC 791, section 3.1).
@@ -29,6 +32,16 @@ const SYN: u8 = 0x02;
 const RST: u8 = 0x04;
 /// TCP's number (RFC 9293).
 const TCP: u8 = 6;
+/// UDP's number (RFC 768).
+const UDP: u8 = 17;
+/// Where the destination is in an IPv4 header (RFC 791, section 3.1).
+const DESTINATION: u8 = 16;
+/// The first byte of every loopback address (RFC 1122, section 3.2.1.3).
+const LOOPBACK: u8 = 127;
+/// Where the destination is in a header of TCP or UDP.
+const PORT: u8 = 2;
+/// `RTN_LOCAL`, linux/rtnetlink.h.
+const LOCAL: u32 = 2;
 /// The TCP option that says how large segments may be, and where in it.
 const MAXSEG: Expr = Expr::TcpOption { kind: 2, offset: 2 };
 
@@ -40,18 +53,89 @@ impl Nat {
             hook: Hook::Postrouting,
             rules: vec![self.masquerade()],
         };
-        let rules = vec![self.clamp(Meta::Iifname), self.clamp(Meta::Oifname)];
-        Table {
-            name: &self.table,
-            chains: vec![
-                postrouting,
-                Chain {
-                    name: "forward",
-                    hook: Hook::Forward,
-                    rules,
-                },
-            ],
+        let forward = Chain {
+            name: "forward",
+            hook: Hook::Forward,
+            rules: vec![self.clamp(Meta::Iifname), self.clamp(Meta::Oifname)],
+        };
+        let mut chains = vec![postrouting, forward];
+        if !self.publish.is_empty() {
+            let all = |own| {
+                self.publish
+                    .iter()
+                    .map(|port| self.lead_in(*port, own))
+                    .collect()
+            };
+            chains.push(Chain {
+                name: "prerouting",
+                hook: Hook::Prerouting,
+                rules: all(false),
+            });
+            chains.push(Chain {
+                name: "output",
+                hook: Hook::Output,
+                rules: all(true),
+            });
         }
+        let name = &self.table;
+        Table { name, chains }
+    }
+
+    /// The jail's own address.
+    fn inside(&self) -> Ipv4Addr {
+        self.subnet.host(2)
+    }
+
+    /// `[ip daddr != 127.0.0.0/8] (ip daddr ADDR | fib daddr type local) PROTOCOL dport PORT dnat to JAIL:PORT`. Packets
+    /// of the machine's `own` to a loopback address stay: nothing that has that as its source may leave.
+    fn lead_in(&self, port: Publish, own: bool) -> Vec<Expr> {
+        let network = |length| Expr::Payload {
+            base: Base::Network,
+            offset: DESTINATION,
+            length,
+        };
+        let mut rule = Vec::new();
+        if own {
+            rule.extend([network(1), Expr::NotEqual(vec![LOOPBACK])]);
+        }
+        match port.address {
+            Some(address) => rule.extend([network(4), Expr::Equal(address.octets().to_vec())]),
+            None => rule.extend([
+                Expr::DestinationType,
+                Expr::Equal(LOCAL.to_ne_bytes().to_vec()),
+            ]),
+        }
+        rule.extend([
+            Expr::Meta(Meta::L4proto),
+            Expr::Equal(vec![if port.udp { UDP } else { TCP }]),
+            Expr::Payload {
+                base: Base::Transport,
+                offset: PORT,
+                length: 2,
+            },
+            Expr::Equal(port.port.to_be_bytes().to_vec()),
+            Expr::Address(self.inside()),
+            Expr::Port(port.to),
+            Expr::Dnat,
+        ]);
+        rule
+    }
+
+    /// The same as text.
+    fn lead_in_text(&self, port: Publish) -> String {
+        let at = port
+            .address
+            .map_or("fib daddr type local".into(), |address| {
+                format!("ip daddr {address}")
+            });
+        let Publish {
+            port: number, to, ..
+        } = port;
+        format!(
+            "{at} {} dport {number} dnat to {}:{to}",
+            port.protocol(),
+            self.inside()
+        )
     }
 
     /// `ip saddr SUBNET oifname != "LINK" masquerade`.
@@ -113,6 +197,7 @@ impl fmt::Display for Nat {
             table,
             subnet,
             link,
+            publish,
         } = self;
         let clamp = "tcp flags syn / syn,rst tcp option maxseg size set rt mtu";
         write!(
@@ -127,10 +212,25 @@ impl fmt::Display for Nat {
              \t\ttype filter hook forward priority mangle; policy accept;\n\
              \t\tiifname \"{link}\" {clamp}\n\
              \t\toifname \"{link}\" {clamp}\n\
-             \t}}\n\
-             }}\n\
-             KAK"
-        )
+             \t}}\n"
+        )?;
+        for (chain, priority, own) in [
+            ("prerouting", "dstnat", ""),
+            ("output", "-100", "ip daddr != 127.0.0.0/8 "),
+        ] {
+            if publish.is_empty() {
+                break;
+            }
+            write!(
+                f,
+                "\tchain {chain} {{\n\t\ttype nat hook {chain} priority {priority}; policy accept;\n"
+            )?;
+            for port in publish {
+                writeln!(f, "\t\t{own}{}", self.lead_in_text(*port))?;
+            }
+            f.write_str("\t}\n")?;
+        }
+        f.write_str("}\nKAK")
     }
 }
 
@@ -174,6 +274,7 @@ mod tests {
             table: "kak-USER".into(),
             subnet,
             link: "kak-USER".into(),
+            publish: Vec::new(),
         };
         // What `nft --debug=netlink -f -` prints for the text above.
         assert_eq!(
@@ -204,6 +305,48 @@ mod tests {
     }
 
     #[test]
+    fn a_published_port_in_the_notation_of_nft() {
+        let parse = |text: &str| Publish::parse(text.as_ref()).unwrap();
+        let nat = Nat {
+            table: "x".into(),
+            subnet: Subnet::parse("10.0.0.0/24".as_ref()).unwrap(),
+            link: "x".into(),
+            publish: Vec::new(),
+        };
+        let tail = [
+            "[ immediate reg 1 0x0200000a ]",
+            "[ immediate reg 2 0x00005000 ]",
+            "[ nat dnat ip addr_min reg 1 proto_min reg 2 flags 0x2 ]",
+        ];
+        let head = [
+            "[ payload load 4b @ network header + 16 => reg 1 ]",
+            "[ cmp eq reg 1 0x04030201 ]",
+            "[ meta load l4proto => reg 1 ]",
+            "[ cmp eq reg 1 0x00000006 ]",
+            "[ payload load 2b @ transport header + 2 => reg 1 ]",
+            "[ cmp eq reg 1 0x0000901f ]",
+        ];
+        assert_eq!(
+            shown(&nat.lead_in(parse("1.2.3.4:8080:80"), false)),
+            [&head[..], &tail].concat()
+        );
+        let head = [
+            "[ payload load 1b @ network header + 16 => reg 1 ]",
+            "[ cmp neq reg 1 0x0000007f ]",
+            "[ fib daddr type => reg 1 ]",
+            "[ cmp eq reg 1 0x00000002 ]",
+            "[ meta load l4proto => reg 1 ]",
+            "[ cmp eq reg 1 0x00000011 ]",
+            "[ payload load 2b @ transport header + 2 => reg 1 ]",
+            "[ cmp eq reg 1 0x00003500 ]",
+        ];
+        assert_eq!(
+            shown(&nat.lead_in(parse("53:80/udp"), true)),
+            [&head[..], &tail].concat()
+        );
+    }
+
+    #[test]
     fn what_nft_sends() {
         use crate::nl::golden::{each, recorded, say, tree};
         let subnet = Subnet::parse("10.0.0.0/24".as_ref()).unwrap();
@@ -211,6 +354,7 @@ mod tests {
             table: "kak-USER".into(),
             subnet,
             link: "kak-USER".into(),
+            publish: Vec::new(),
         };
         let bytes = recorded(include_str!("../../tests/golden/table.nl"));
         // The first and the last message begin and end the batch.

@@ -6,7 +6,7 @@ use lexopt::Arg::{Long, Value};
 
 use super::{each, hard, name};
 use crate::applet::unexpected;
-use crate::config::{self, Config, Subnet};
+use crate::config::{self, Config, Publish, Subnet};
 use crate::error::{Error, Result, complain};
 use crate::jail::network;
 use crate::netns::{self, RunDir};
@@ -19,6 +19,8 @@ struct Uplink {
     subnet: Option<Subnet>,
     /// `--dns`.
     dns: Vec<std::net::IpAddr>,
+    /// `--publish`.
+    publish: Vec<Publish>,
 }
 
 /// `add NAME... [--uplink [OPTION]...]`. Every name is checked before one is given.
@@ -35,8 +37,8 @@ pub fn run(words: &[OsString]) -> Result<u8> {
     let Some(uplink) = uplink else {
         return plain(&names);
     };
-    if names.len() > 1 && uplink.subnet.is_some() {
-        return Err(hard("--subnet is for one namespace"));
+    if names.len() > 1 && (uplink.subnet.is_some() || !uplink.publish.is_empty()) {
+        return Err(hard("--subnet and --publish are for one namespace"));
     }
     // Nothing else of the caller's is for the relay that may stay.
     sys::close_from(3);
@@ -46,6 +48,7 @@ pub fn run(words: &[OsString]) -> Result<u8> {
             bare: true,
             subnet: uplink.subnet,
             dns: uplink.dns.clone(),
+            publish: uplink.publish.clone(),
             ..Config::new(&jail)
         };
         network::make(config, &mut |text| {
@@ -64,11 +67,14 @@ fn parse(words: &[OsString]) -> Result<(Vec<OsString>, Option<Uplink>)> {
             Long("uplink") => wanted = true,
             Long("subnet") => uplink.subnet = Some(Subnet::parse(&parser.value()?)?),
             Long("dns") => uplink.dns.push(config::address("--dns", &parser.value()?)?),
+            Long("publish") => uplink.publish.push(Publish::parse(&parser.value()?)?),
             other => return Err(unexpected(other)),
         }
     }
     if !wanted && uplink != Uplink::default() {
-        return Err(Error::usage("--subnet and --dns go with --uplink"));
+        return Err(Error::usage(
+            "--subnet, --dns and --publish go with --uplink",
+        ));
     }
     Ok((names, wanted.then_some(uplink)))
 }

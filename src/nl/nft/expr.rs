@@ -2,6 +2,7 @@
 //! means is put together elsewhere.
 
 use std::fmt;
+use std::net::Ipv4Addr;
 
 use super::rule;
 use crate::nl::message::{Attr, Attrs, Be32, Message, Nest, attr};
@@ -58,11 +59,39 @@ const EXTHDR_LEN: Attr<Be32> = attr(4);
 const EXTHDR_OP: Attr<Be32> = attr(6);
 /// `NFTA_EXTHDR_SREG`.
 const EXTHDR_SREG: Attr<Be32> = attr(7);
+/// `NFTA_FIB_DREG`.
+const FIB_DREG: Attr<Be32> = attr(1);
+/// `NFTA_FIB_RESULT`.
+const FIB_RESULT: Attr<Be32> = attr(2);
+/// `NFTA_FIB_FLAGS`.
+const FIB_FLAGS: Attr<Be32> = attr(3);
+/// `NFTA_IMMEDIATE_DREG`.
+const IMMEDIATE_DREG: Attr<Be32> = attr(1);
+/// `NFTA_IMMEDIATE_DATA`.
+const IMMEDIATE_DATA: Attr<Nest> = attr(2);
+/// `NFTA_NAT_TYPE`.
+const NAT_TYPE: Attr<Be32> = attr(1);
+/// `NFTA_NAT_FAMILY`.
+const NAT_FAMILY: Attr<Be32> = attr(2);
+/// `NFTA_NAT_REG_ADDR_MIN`.
+const NAT_ADDRESS: Attr<Be32> = attr(3);
+/// `NFTA_NAT_REG_PROTO_MIN`.
+const NAT_PORT: Attr<Be32> = attr(5);
 /// `NFTA_DATA_VALUE`.
 const VALUE: Attr<[u8]> = attr(1);
 
-/// `NFT_REG_1`, the first register of 16 bytes. No rule of ours needs another.
+/// `NFT_REG_1`, the first register of 16 bytes. Only what needs two things at once needs another.
 const REG_1: Be32 = Be32(1);
+/// `NFT_REG_2`.
+const REG_2: Be32 = Be32(2);
+/// `NFT_FIB_RESULT_ADDRTYPE`.
+const ADDRTYPE: Be32 = Be32(3);
+/// `NFTA_FIB_F_DADDR`.
+const DADDR: Be32 = Be32(2);
+/// `NFT_NAT_DNAT`.
+const DNAT: Be32 = Be32(1);
+/// `NFPROTO_IPV4`.
+const IPV4: Be32 = Be32(2);
 /// `NFT_RT_TCPMSS`.
 const TCPMSS: Be32 = Be32(3);
 /// `NFT_BYTEORDER_HTON`.
@@ -121,6 +150,14 @@ pub enum Expr {
         /// Where in it.
         offset: u8,
     },
+    /// What kind of address (`RTN_*`) the packet goes to, into the register.
+    DestinationType,
+    /// An address into the register.
+    Address(Ipv4Addr),
+    /// A port into the second register.
+    Port(u16),
+    /// The packet goes to the address in the register and the port in the second one.
+    Dnat,
     /// The packet leaves under the address of the link that it leaves by.
     Masquerade,
 }
@@ -148,6 +185,9 @@ impl Expr {
             Self::RouteMss => "rt",
             Self::Hton16 => "byteorder",
             Self::TcpOption { .. } => "exthdr",
+            Self::DestinationType => "fib",
+            Self::Address(_) | Self::Port(_) => "immediate",
+            Self::Dnat => "nat",
             Self::Masquerade => "masq",
         }
     }
@@ -203,6 +243,21 @@ impl Expr {
                 .put(EXTHDR_OFFSET, &number(*offset))
                 .put(EXTHDR_LEN, &Be32(2))
                 .put(EXTHDR_OP, &TCPOPT),
+            Self::DestinationType => m
+                .put(FIB_DREG, &REG_1)
+                .put(FIB_RESULT, &ADDRTYPE)
+                .put(FIB_FLAGS, &DADDR),
+            Self::Address(address) => m.put(IMMEDIATE_DREG, &REG_1).nest(IMMEDIATE_DATA, |m| {
+                m.put(VALUE, address.octets().as_slice())
+            }),
+            Self::Port(port) => m.put(IMMEDIATE_DREG, &REG_2).nest(IMMEDIATE_DATA, |m| {
+                m.put(VALUE, port.to_be_bytes().as_slice())
+            }),
+            Self::Dnat => m
+                .put(NAT_TYPE, &DNAT)
+                .put(NAT_FAMILY, &IPV4)
+                .put(NAT_ADDRESS, &REG_1)
+                .put(NAT_PORT, &REG_2),
             Self::Masquerade => m,
         }
     }
@@ -258,6 +313,12 @@ impl fmt::Display for Expr {
             Self::TcpOption { kind, offset } => {
                 write!(f, "[ exthdr write tcpopt reg 1 => 2b @ {kind} + {offset} ]")
             }
+            Self::DestinationType => f.write_str("[ fib daddr type => reg 1 ]"),
+            Self::Address(address) => {
+                write!(f, "[ immediate reg 1 {}]", words(&address.octets()))
+            }
+            Self::Port(port) => write!(f, "[ immediate reg 2 {}]", words(&port.to_be_bytes())),
+            Self::Dnat => f.write_str("[ nat dnat ip addr_min reg 1 proto_min reg 2 flags 0x2 ]"),
             Self::Masquerade => f.write_str("[ masq ]"),
         }
     }
