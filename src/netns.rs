@@ -390,7 +390,7 @@ fn physical_devices(name: &OsStr) -> Vec<String> {
         let namespace = open(name)?;
         let what = || String::new();
         let mut socket = nl::Socket::route_in(namespace.as_fd()).what(what)?;
-        let mut links = nl::route::links(&mut socket).what(what)?;
+        let mut links = nl::link::links(&mut socket).what(what)?;
         links.retain(|link| link.physical);
         if !links.is_empty()
             && Identity::at(CWD.as_fd(), b"/proc/self/ns/net") == Identity::of(namespace.as_fd())

@@ -4,6 +4,7 @@
 
 #[cfg(test)]
 pub mod golden;
+pub mod link;
 pub mod message;
 pub mod nft;
 pub mod nsid;

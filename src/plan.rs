@@ -15,25 +15,22 @@
 //!
 //! Order is the only dependency. The lists are a pure function of the record.
 
+mod network;
+
 use std::path::{Path, PathBuf};
 
 use crate::config::OWN;
-use crate::facts::{ETHERNET_MTU, Kind, is_own, link_name};
+use crate::facts::{Kind, is_own};
 use crate::netns;
 use crate::record::{self, Record};
 use crate::step::file::{Dir, File, Line, Symlink};
-use crate::step::forwarding::Forwarding;
-use crate::step::link::{Address, DefaultRoute, Place, Up, Veth};
 use crate::step::mount::{Bind, Cover, Fresh, Pivot, Resolvers, Root, Slave, inside};
-use crate::step::nat::Nat;
 use crate::step::netns::{NetNs, RunDir};
-use crate::step::{Action, Side, Step};
+use crate::step::{Action, Step};
+use network::network;
 
 /// The path under which nssh is a login shell.
 const NSSH: &str = "/bin/nssh";
-
-/// The jail's side of the link.
-const JAIL_LINK: &str = "eth0";
 
 /// A list that grows.
 struct Steps(Vec<Step>);
@@ -254,70 +251,6 @@ fn root_dir(record: &Record, steps: &mut Steps) {
 /// A directory like most.
 fn dir(path: PathBuf) -> Dir {
     Dir { path, mode: 0o755 }
-}
-
-/// The steps of the network.
-fn network(record: &Record, steps: &mut Steps, notes: &mut Vec<String>) {
-    let Record { config, facts, .. } = record;
-    let name = link_name(&config.jail);
-    let place = |side, link: &str| Place {
-        side,
-        netns: config.jail.clone(),
-        link: link.into(),
-    };
-    let (outer, inner) = (place(Side::Outer, &name), place(Side::Jail, JAIL_LINK));
-    let (subnet, gateway) = (facts.subnet, facts.subnet.host(1));
-    let address = |place: &Place, n| Address {
-        place: place.clone(),
-        address: subnet.host(n),
-        prefix: subnet.prefix,
-    };
-
-    steps.add("the jail can talk to itself", Up(place(Side::Jail, "lo")));
-    steps.add(
-        "a cable: one end stays here, the other is plugged into the jail",
-        Veth {
-            name: name.clone(),
-            alias: format!("kak:{}", config.jail),
-            peer: JAIL_LINK.into(),
-            netns: config.jail.clone(),
-            mtu: facts
-                .uplink
-                .as_ref()
-                .map_or(ETHERNET_MTU, |uplink| uplink.mtu),
-        },
-    );
-    steps.add("this end's address, the jail's gateway", address(&outer, 1));
-    steps.add("this end is plugged in", Up(outer));
-    steps.add("the jail's address", address(&inner, 2));
-    steps.add("the jail's end is plugged in", Up(inner.clone()));
-    steps.add(
-        "everything else is reached through this machine",
-        DefaultRoute {
-            place: inner,
-            via: gateway,
-        },
-    );
-    if config.nat {
-        let uplink = facts.uplink.iter().map(|uplink| uplink.name.clone());
-        let links = [name.clone()].into_iter().chain(uplink).collect();
-        steps.add(
-            "the machine passes the jail's packets on",
-            Forwarding { links },
-        );
-        steps.add(
-            "and lends them its address on the way out",
-            Nat {
-                table: name.clone(),
-                subnet,
-                link: name,
-                publish: config.publish.clone(),
-            },
-        );
-    }
-    if facts.uplink.is_none() {
-        notes.push("no default route: only this machine is reached, until there is one".into());
-    }
 }
 
 /// The mounts.

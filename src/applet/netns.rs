@@ -44,7 +44,8 @@ pub const APPLET: Applet = Applet {
     own_words: false,
     help: "\
 usage: kak netns [OPTION]... [list]
-       kak netns add NAME...
+       kak netns add NAME... [--uplink [--subnet CIDR] [--dns ADDR]...
+                             [--publish [ADDR:]PORT[:INNERPORT][/udp]]...]
        kak netns attach NAME PID
        kak netns set NAME NUMBER|auto
        kak netns [-all] [-force] delete [NAME]...
@@ -59,6 +60,7 @@ Make, list, enter and delete network namespaces, as 'ip netns' does.
 A verb can be shortened as for ip; 'netns-add', 'netns-exec' and so on are the
 same by name. A namespace is a file in /run/netns; 'ip netns' and kak see each
 other's. A name that lost its namespace is told by list, and add replaces it.
+Options may stand before the verb or after it; '--' ends them.
 
   -all             every namespace (exec, delete)
   -json, -pretty   list and list-id for programs, and for people who read that
@@ -66,6 +68,13 @@ other's. A name that lost its namespace is told by list, and add replaces it.
   -batch FILE      do what each line of FILE says; '-' is standard input
   -force           go on with a batch after an error; delete a namespace that
                    has a physical device
+  --uplink         give it a network: lo is up, eth0 leads out through this
+                   machine, whose address it uses (NAT), and it has resolvers;
+                   delete takes all of that back at once
+  --subnet CIDR    its addresses [the first /24 from 10.0.0.0 that is free]
+  --dns ADDR       its resolvers (repeatable) [the outer ones]
+  --publish PORTS  the machine's port leads to the namespace's (repeatable);
+                   from 127.0.0.1 it does not
   --help           show this
 
 exec lays a /sys of the namespace over the old one, and the files in

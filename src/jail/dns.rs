@@ -5,6 +5,8 @@
 //! A socket stays in the namespace that it was made in. So one process, the relay, has sockets on both sides, and no
 //! address, firewall rule or resolv.conf has to change. It is the keeper's child, and ends with it or with init.
 
+mod connection;
+
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -22,6 +24,7 @@ use crate::facts;
 use crate::netns;
 use crate::step::file;
 use crate::sys::{self, SignalSet};
+use connection::{Connection, Flow, IDLE};
 
 /// The port of resolvers (RFC 1035, section 4.2).
 const PORT: u16 = 53;
@@ -31,8 +34,6 @@ const QUESTIONS: usize = 256;
 const CONNECTIONS: usize = 64;
 /// How long an answer by UDP may take: longer than a C library waits (resolv.conf(5)).
 const PATIENCE: Duration = Duration::from_secs(15);
-/// How long a connection may be silent (RFC 7766, section 6.2.3).
-const IDLE: Duration = Duration::from_secs(30);
 /// The largest UDP payload.
 const DATAGRAM: usize = 65_535;
 
@@ -156,24 +157,6 @@ struct Question {
     door: usize,
     /// Who asks.
     asker: SocketAddr,
-    /// When it is given up.
-    until: Instant,
-}
-
-/// One direction of a connection.
-struct Flow {
-    /// What is on the way.
-    bytes: Vec<u8>,
-    /// Whether nothing more comes.
-    over: bool,
-}
-
-/// A connection, from both sides.
-struct Connection {
-    /// To the asker, then to the resolver.
-    ends: [OwnedFd; 2],
-    /// What came from each end, for the other.
-    flows: [Flow; 2],
     /// When it is given up.
     until: Instant,
 }
@@ -397,78 +380,4 @@ impl Relay {
             }
         }
     }
-}
-
-impl Connection {
-    /// What an end is polled for: reading while nothing from it is on the way, writing while something for it is.
-    fn interest(&self, end: usize) -> PollFlags {
-        let mut flags = PollFlags::empty();
-        if self
-            .flows
-            .get(end)
-            .is_some_and(|flow| flow.bytes.is_empty() && !flow.over)
-        {
-            flags |= PollFlags::IN;
-        }
-        if self
-            .flows
-            .get(1 - end)
-            .is_some_and(|flow| !flow.bytes.is_empty())
-        {
-            flags |= PollFlags::OUT;
-        }
-        flags
-    }
-
-    /// Whether both directions have ended and arrived.
-    fn is_over(&self) -> bool {
-        self.flows
-            .iter()
-            .all(|flow| flow.over && flow.bytes.is_empty())
-    }
-
-    /// Moves what can be moved, both ways.
-    fn pump(&mut self, buffer: &mut [u8]) {
-        let [asker, resolver] = &self.ends;
-        let [questions, answers] = &mut self.flows;
-        let moved = [
-            pass(asker, resolver, questions, buffer),
-            pass(resolver, asker, answers, buffer),
-        ];
-        if moved.contains(&true) {
-            self.until = Instant::now() + IDLE;
-        }
-    }
-}
-
-/// Moves what can be moved from one end to the other; whether anything was.
-fn pass(from: &OwnedFd, to: &OwnedFd, flow: &mut Flow, buffer: &mut [u8]) -> bool {
-    let mut moved = false;
-    if flow.bytes.is_empty() && !flow.over {
-        match rustix::net::recv(from, &mut *buffer, RecvFlags::DONTWAIT) {
-            Ok((0, _)) => {
-                flow.over = true;
-                rustix::net::shutdown(to, rustix::net::Shutdown::Write).ok();
-            }
-            Ok((length, _)) => flow.bytes.extend(buffer.get(..length).unwrap_or_default()),
-            // Not connected yet is nothing yet.
-            Err(Errno::AGAIN | Errno::INTR | Errno::NOTCONN) => {}
-            Err(_) => flow.over = true,
-        }
-        moved = !flow.bytes.is_empty();
-    }
-    if !flow.bytes.is_empty() {
-        match rustix::net::send(to, &flow.bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
-            Ok(length) => {
-                flow.bytes.drain(..length.min(flow.bytes.len()));
-                moved = true;
-            }
-            Err(Errno::AGAIN | Errno::INTR | Errno::NOTCONN) => {}
-            Err(_) => {
-                flow.bytes.clear();
-                flow.over = true;
-            }
-        }
-    }
-    moved
 }

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use super::{Action, Machine, Seen, Side, file};
 use crate::error::{Result, What as _, Why};
-use crate::nl::route;
+use crate::nl::link;
 
 /// The switch for all links.
 const SWITCH: &str = "/proc/sys/net/ipv4/ip_forward";
@@ -38,8 +38,8 @@ impl Forwarding {
             return Err(Errno::ROFS.into());
         };
         for name in &self.links {
-            if let Some(link) = route::link(socket, name)? {
-                route::set_forwarding(socket, link.index, on)?;
+            if let Some(link) = link::link(socket, name)? {
+                link::set_forwarding(socket, link.index, on)?;
             }
         }
         Ok(())
@@ -62,7 +62,7 @@ impl Action for Forwarding {
         };
         let mut all = true;
         for name in &self.links {
-            all &= route::link(socket, name)
+            all &= link::link(socket, name)
                 .what(|| Self::TEXT)?
                 .is_some_and(|link| link.forwarding);
         }

@@ -8,7 +8,7 @@ use std::os::fd::AsFd as _;
 use super::{Action, Machine, Seen, Side};
 use crate::error::{Error, Result, What as _, Why};
 use crate::netns;
-use crate::nl::{self, route};
+use crate::nl::{self, link, route};
 
 /// A link's place: its name, the side it is on, and the jail's namespace, for the text.
 #[derive(Clone)]
@@ -35,11 +35,11 @@ impl Place {
         &self,
         machine: &'a mut Machine,
         what: &str,
-    ) -> Result<Option<(&'a mut nl::Socket, route::Link)>> {
+    ) -> Result<Option<(&'a mut nl::Socket, link::Link)>> {
         let Some(socket) = machine.route(self.side)? else {
             return Ok(None);
         };
-        let link = route::link(socket, &self.link).what(|| what)?;
+        let link = link::link(socket, &self.link).what(|| what)?;
         Ok(link.map(|link| (socket, link)))
     }
 
@@ -73,7 +73,7 @@ impl Action for Up {
     }
 
     fn apply(&self, machine: &mut Machine) -> Result<()> {
-        self.0.change(machine, &self.to_string(), route::set_up)
+        self.0.change(machine, &self.to_string(), link::set_up)
     }
 }
 
@@ -113,8 +113,7 @@ impl Action for Veth {
         let Some(socket) = machine.route(Side::Outer)? else {
             return Ok(Seen::Absent);
         };
-        let link =
-            route::link(socket, &self.name).what(|| format!("ip link show {}", self.name))?;
+        let link = link::link(socket, &self.name).what(|| format!("ip link show {}", self.name))?;
         Ok(match link {
             None => Seen::Absent,
             Some(link) if link.alias.as_deref() == Some(self.alias.as_str()) => Seen::Done,
@@ -129,14 +128,14 @@ impl Action for Veth {
         let Some(socket) = machine.route(Side::Outer)? else {
             return Ok(());
         };
-        let veth = route::Veth {
+        let veth = link::Veth {
             name: &self.name,
             alias: &self.alias,
             peer: &self.peer,
             peer_ns: namespace.as_fd(),
             mtu: self.mtu,
         };
-        route::add_veth(socket, &veth).what(|| self.to_string())
+        link::add_veth(socket, &veth).what(|| self.to_string())
     }
 
     /// One end takes the other with it, at once. Left to the namespace's end, both would go some time later, and the
@@ -148,7 +147,7 @@ impl Action for Veth {
             netns: String::new(),
             link: self.name.clone(),
         };
-        place.change(machine, &what, route::delete_link)
+        place.change(machine, &what, link::delete_link)
     }
 }
 

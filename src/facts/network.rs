@@ -1,0 +1,172 @@
+//! What the outer network decides: which way leads out, which subnet is free, whether a port is.
+
+use rustix::io::Errno;
+
+use super::Uplink;
+use crate::config::{Publish, Subnet};
+use crate::error::{Error, Result, What as _};
+use crate::nl::{self, link, route};
+
+/// What the outer network decides.
+pub struct Network {
+    /// The jail's addresses.
+    pub subnet: Subnet,
+    /// The way out.
+    pub uplink: Option<Uplink>,
+}
+
+impl Network {
+    /// Asks for links, addresses and routes.
+    pub fn gather(wanted: Option<Subnet>) -> Result<Self> {
+        let mut socket = nl::Socket::route().what(|| "socket AF_NETLINK NETLINK_ROUTE")?;
+        let addresses = route::addresses(&mut socket).what(|| "ip addr show")?;
+        let routes = route::routes(&mut socket).what(|| "ip route show table all")?;
+        let mut taken: Vec<(Subnet, String)> = Vec::new();
+        for address in &addresses {
+            let subnet = Subnet::around(address.address, address.prefix);
+            taken.push((
+                subnet,
+                format!("the address {}/{}", address.address, address.prefix),
+            ));
+        }
+        for route in routes.iter().filter(|route| route.prefix > 0) {
+            let subnet = Subnet::around(route.destination, route.prefix);
+            taken.push((subnet, format!("the route to {subnet}")));
+        }
+        let way = routes
+            .iter()
+            .filter(|route| {
+                route.prefix == 0
+                    && route.kind == route::RTN_UNICAST
+                    && route.table == route::RT_TABLE_MAIN
+            })
+            .min_by_key(|route| route.metric)
+            .and_then(|route| route.oif);
+        let uplink = match way {
+            None => None,
+            Some(index) => {
+                let links = link::links(&mut socket).what(|| "ip link show")?;
+                links
+                    .into_iter()
+                    .find(|link| link.index == index)
+                    .map(|link| Uplink {
+                        name: link.name,
+                        mtu: link.mtu,
+                    })
+            }
+        };
+        Ok(Self {
+            subnet: choose(wanted, &taken)?,
+            uplink,
+        })
+    }
+}
+
+/// The wanted subnet if it is free; else the first /24 of 10.0.0.0/8 that is.
+fn choose(wanted: Option<Subnet>, taken: &[(Subnet, String)]) -> Result<Subnet> {
+    let collision = |subnet: Subnet| {
+        taken
+            .iter()
+            .find(|(other, _)| other.overlaps(subnet))
+            .map(|(_, by)| by)
+    };
+    if let Some(subnet) = wanted {
+        return match collision(subnet) {
+            None => Ok(subnet),
+            Some(by) => Err(Error::cure(
+                format!("--subnet {subnet}"),
+                format!("is taken by {by}"),
+                "choose another one, or leave the option out: the first free one is found",
+            )),
+        };
+    }
+    (0..=u16::MAX)
+        .map(|n| {
+            Subnet::around(
+                std::net::Ipv4Addr::from_bits(0x0A00_0000 | u32::from(n) << 8),
+                24,
+            )
+        })
+        .find(|subnet| collision(*subnet).is_none())
+        .ok_or_else(|| {
+            Error::cure(
+                "",
+                "no /24 of 10.0.0.0/8 is free",
+                "name a free network with --subnet",
+            )
+        })
+}
+
+/// The name of a jail's outer link: `kak-JAIL`, with a hash in the name's stead where that is longer than a link's name
+/// can be (IFNAMSIZ: 15 bytes).
+pub fn link_name(jail: &str) -> String {
+    let name = format!("kak-{jail}");
+    if name.len() <= 15 {
+        return name;
+    }
+    // FNV-1a.
+    let hash = jail.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    format!("kak-{:010x}", hash >> 24)
+}
+
+/// Sees that nobody serves a port that is to lead into the jail: whoever does would not be reached any more.
+pub fn check_free(publish: Publish) -> Result<()> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
+    let kind = if publish.udp {
+        SocketType::DGRAM
+    } else {
+        SocketType::STREAM
+    };
+    let address = publish.address.unwrap_or(std::net::Ipv4Addr::UNSPECIFIED);
+    let socket = || {
+        let socket = socket_with(AddressFamily::INET, kind, SocketFlags::CLOEXEC, None)?;
+        // What is only left of a connection that is over does not count.
+        sockopt::set_socket_reuseaddr(&socket, !publish.udp)?;
+        bind(&socket, &std::net::SocketAddrV4::new(address, publish.port))?;
+        if publish.udp {
+            Ok(())
+        } else {
+            listen(&socket, 1)
+        }
+    };
+    let what = || format!("--publish {publish}");
+    match socket() {
+        Err(Errno::ADDRINUSE) => Err(Error::text(what(), "somebody else serves this port")),
+        Err(Errno::ADDRNOTAVAIL) => Err(Error::text(what(), "this machine has no such address")),
+        other => other.what(what),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::OsStr;
+
+    /// `10.0.0.0/24` as a subnet.
+    fn net(text: &str) -> Subnet {
+        Subnet::parse(OsStr::new(text)).unwrap()
+    }
+
+    #[test]
+    fn the_first_free_network() {
+        assert_eq!(choose(None, &[]).unwrap(), net("10.0.0.0/24"));
+        let taken = [
+            (net("10.0.0.0/23"), "x".into()),
+            (net("10.0.2.128/25"), "y".into()),
+        ];
+        assert_eq!(choose(None, &taken).unwrap(), net("10.0.3.0/24"));
+        assert!(choose(None, &[(net("10.0.0.0/8"), "x".into())]).is_err());
+        let error = choose(Some(net("10.0.1.0/24")), &taken).unwrap_err();
+        assert_eq!(error.to_string(), "--subnet 10.0.1.0/24: is taken by x");
+    }
+
+    #[test]
+    fn link_names_fit() {
+        assert_eq!(link_name("USER"), "kak-USER");
+        assert_eq!(link_name("elevenchars"), "kak-elevenchars");
+        let long = link_name("a-name-of-more-than-eleven");
+        assert!(long.len() <= 15 && long != link_name("a-name-of-more-than-twelve"));
+    }
+}
