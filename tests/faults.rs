@@ -31,8 +31,10 @@ fn points() -> Vec<(String, usize)> {
     for file in std::fs::read_dir("/tmp/calls").unwrap() {
         let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
         let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        // The kernel begins a write to ip_forward anew until nobody else holds the network's lock.
         for name in text
             .lines()
+            .filter(|line| !line.contains(" = ? ERESTART"))
             .filter_map(|line| Some(line.split_once('(')?.0))
         {
             *counts.entry(name).or_default() += 1;
@@ -101,8 +103,12 @@ fn survive(first: usize, stride: usize) {
     // come; a life without an injection kills nobody.
     assert!(
         killed * 10 >= mine.len() * 9,
-        "killed only at {killed} of {} points",
-        mine.len()
+        "killed only at {killed} of {} points; of each call there were {:?}",
+        mine.len(),
+        all.iter().fold(BTreeMap::new(), |mut most, (name, nth)| {
+            most.insert(name, nth);
+            most
+        })
     );
 }
 
