@@ -501,6 +501,7 @@ netns.remove('b')
         }
         let ask = |name: &str| sh(&format!("kak netns exec {name} perl -MIO::Socket::INET -e 'print IO::Socket::INET->new(\"{}:{}\")->getline'", uplink::THEIRS, uplink::PORT));
         assert_eq!(ask("blue"), uplink::OURS);
+        assert!(sh("kak status -n blue").starts_with("blue: a network without a jail\nok  "));
         assert_eq!(sh("kak netns exec blue cat /etc/resolv.conf"), "nameserver 203.0.113.1\nsearch example");
         // Another beside it, as it was wanted; and a jail beside both.
         sh("kak netns add --uplink --subnet 10.9.0.0/30 --dns 192.0.2.7 --dns 192.0.2.8 red; kak setup");

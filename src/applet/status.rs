@@ -41,6 +41,8 @@ struct Status {
     steps: Vec<(String, Seen)>,
     /// Who is in it.
     sessions: Vec<Session>,
+    /// It is a network without a jail, which has no init.
+    bare: bool,
 }
 
 /// Does it.
@@ -66,6 +68,7 @@ impl Status {
             init: None,
             steps: Vec::new(),
             sessions: Vec::new(),
+            bare: false,
             jail,
         };
         let mut machine = Machine::new(&status.jail);
@@ -75,6 +78,7 @@ impl Status {
             status.sessions = sessions(init.pid);
         }
         if let Some(record) = Record::read(&status.jail)? {
+            status.bare = record.config.bare;
             let plan = Plan::new(&record);
             for steps in [&plan.outer, &plan.inner] {
                 status
@@ -99,7 +103,7 @@ impl Status {
 
     /// Whether it is up with everything that belongs to it.
     fn is_complete(&self) -> bool {
-        self.init.is_some()
+        (self.bare || self.init.is_some())
             && !self.steps.is_empty()
             && self.steps.iter().all(|(_, seen)| *seen == Seen::Done)
     }
@@ -109,6 +113,7 @@ impl Status {
         use std::fmt::Write as _;
         let mut text = match self.init {
             Some(pid) => format!("{}: up, init is {pid}\n", self.jail),
+            None if self.bare => format!("{}: a network without a jail\n", self.jail),
             None => format!("{}: not up\n", self.jail),
         };
         for (step, seen) in &self.steps {

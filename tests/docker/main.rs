@@ -16,6 +16,8 @@ mod alone;
 mod inside;
 /// Run, stop, start, commit: the entrypoint.
 mod life;
+/// `kak netns` with less than all rights.
+mod netns;
 /// Images and containers that remove themselves.
 mod rig;
 /// Through a terminal.
