@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::sandbox::*;
 
 /// A jail's whole life: keeper, init and a session, to the end.
@@ -50,6 +52,19 @@ fn points() -> Vec<(String, usize)> {
         .collect()
 }
 
+/// Ends every process of that name, and waits until they are gone.
+fn dismiss(name: &str) {
+    until(&format!("no {name}"), || {
+        let mut left = processes();
+        left.retain(|_, it| it == name);
+        for pid in left.keys() {
+            let pid = Pid::from_raw(i32::try_from(*pid).unwrap()).unwrap();
+            let _ = kill_process(pid, Signal::TERM); // it may have ended by itself
+        }
+        left.is_empty()
+    });
+}
+
 /// Kills a life at every `stride`th point from `first` on, and looks what one further setup, or a teardown alone, makes
 /// of it.
 fn survive(first: usize, stride: usize) {
@@ -60,21 +75,13 @@ fn survive(first: usize, stride: usize) {
     let mut killed = 0;
     let mine: Vec<_> = all.iter().skip(first).step_by(stride).collect();
     for (n, (name, nth)) in mine.iter().enumerate() {
-        let trace = format!("trace={name}");
-        let inject = format!("inject={name}:signal=SIGKILL:when={nth}");
-        let strace = [
-            "timeout",
-            "20",
-            "strace",
-            "-f",
-            "-o",
-            "/tmp/trace",
-            "-e",
-            &trace,
-            "-e",
-            &inject,
-        ];
-        program(&[&strace[..], &LIFE[..]].concat());
+        // The tracer stands aside: it would wait for a keeper that outlives the life, and its signals with it.
+        run(&format!(
+            "exec strace -D -I2 -f -o /tmp/trace -e trace={name} -e inject={name}:signal=SIGKILL:when={nth} \
+             {} >/dev/null 2>&1",
+            LIFE.join(" ")
+        ));
+        dismiss("strace");
         let traced = std::fs::read_to_string("/tmp/trace").unwrap();
         killed += usize::from(traced.contains("+++ killed by SIGKILL +++"));
         if n % 2 == 0 {
