@@ -113,14 +113,20 @@ impl Life {
 }
 
 impl Init {
-    /// The jail's mounts, as init sees them.
-    pub fn view(&self) -> Result<View> {
+    /// The jail's mounts, as init sees them; nothing if it has gone.
+    pub fn view(&self) -> Result<Option<View>> {
         let path = format!("/proc/{}/mountinfo", self.pid.as_raw_nonzero());
-        let mounts = procfs::mounts(&file::read(Path::new(&path))?);
-        Ok(View {
-            mounts,
+        let text = file::read(Path::new(&path));
+        // Who is about to go has no mounts any more, and reading them is EINVAL.
+        if self.wait(Duration::ZERO)
+            || matches!(&text, Err(error) if error.errno() == Some(Errno::INVAL))
+        {
+            return Ok(None);
+        }
+        Ok(Some(View {
+            mounts: procfs::mounts(&text?),
             root: PathBuf::from("/"),
-        })
+        }))
     }
 
     /// Sends it a signal.

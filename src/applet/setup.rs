@@ -236,7 +236,7 @@ fn dry_run(options: &Options) -> Result<u8> {
     let plan = Plan::new(&record);
     let mut machine = Machine::new(&record.config.jail);
     if let Life::Up(init) = Life::of(&record.config.jail)? {
-        machine.view = Some(init.view()?);
+        machine.view = init.view()?;
     }
     for note in &plan.notes {
         complain(&format!("kak: setup: {note}\n"));

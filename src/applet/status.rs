@@ -73,7 +73,7 @@ impl Status {
         };
         let mut machine = Machine::new(&status.jail);
         if let Life::Up(init) = Life::of(&status.jail)? {
-            machine.view = Some(init.view()?);
+            machine.view = init.view()?;
             status.init = Some(init.pid.as_raw_nonzero().get());
             status.sessions = sessions(init.pid);
         }

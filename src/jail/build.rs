@@ -80,13 +80,12 @@ pub fn bring_up(wanted: &Wanted, teller: &mut Teller<'_>) -> Result<Init> {
             format!("choose another name, or take it away by 'kak netns delete {jail}'"),
         ));
     }
-    let old = match (Life::of(jail)?, old) {
-        (Life::Up(init), Some(record)) => return mend(wanted, &record, init, teller),
-        (_, old) => {
-            super::end(jail)?;
-            old
-        }
-    };
+    if let (Life::Up(init), Some(record)) = (Life::of(jail)?, &old)
+        && mend(wanted, record, &init, teller)?
+    {
+        return Ok(init);
+    }
+    super::end(jail)?;
     let record = match wanted.basis(old)? {
         Basis::Again(record) => record,
         Basis::Nothing(config) => draw_up(config)?,
@@ -170,8 +169,9 @@ fn shared(record: &Record) -> BTreeSet<String> {
         .collect()
 }
 
-/// Makes what is missing of a jail that is up. What only its init could make is told instead.
-fn mend(wanted: &Wanted, record: &Record, init: Init, teller: &mut Teller<'_>) -> Result<Init> {
+/// Makes what is missing of a jail that is up. What only its init could make is told instead. Whether the jail is still
+/// up after that: the session that it stood for may have ended meanwhile.
+fn mend(wanted: &Wanted, record: &Record, init: &Init, teller: &mut Teller<'_>) -> Result<bool> {
     let jail = &record.config.jail;
     if wanted.given && wanted.config != record.config {
         return Err(Error::cure(
@@ -183,7 +183,10 @@ fn mend(wanted: &Wanted, record: &Record, init: Init, teller: &mut Teller<'_>) -
     let plan = Plan::new(record);
     let mut machine = Machine::new(jail);
     engine::setup(&plan.outer, &mut machine, teller.step)?;
-    machine.view = Some(init.view()?);
+    let Some(view) = init.view()? else {
+        return Ok(false);
+    };
+    machine.view = Some(view);
     let mut errors = Vec::new();
     for (step, seen) in engine::observe(&plan.inner, &mut machine) {
         if seen == Seen::Done {
@@ -197,7 +200,7 @@ fn mend(wanted: &Wanted, record: &Record, init: Init, teller: &mut Teller<'_>) -
         }
     }
     Error::all(errors)?;
-    Ok(init)
+    Ok(matches!(Life::of(jail)?, Life::Up(still) if still.pid == init.pid))
 }
 
 /// Starts init and waits until it says that the jail can be joined.
