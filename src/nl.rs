@@ -292,6 +292,8 @@ mod tests {
         let why = verdict(&body, flags::CAPPED | flags::ACK_TLVS).unwrap_err();
         assert!(matches!(why, Why::Kernel(Errno::EXIST, text) if text == "oops"));
         assert!(verdict(&[0; 20], flags::CAPPED).is_ok());
+        // The smallest number has no opposite.
+        assert!(verdict(&i32::MIN.to_ne_bytes(), 0).is_err());
     }
 
     proptest! {
