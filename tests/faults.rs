@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use rustix::process::{Pid, Signal, kill_process};
-
 use crate::sandbox::*;
 
 /// A jail's whole life: keeper, init and a session, to the end.
@@ -52,17 +50,22 @@ fn points() -> Vec<(String, usize)> {
         .collect()
 }
 
-/// Ends every process of that name, and waits until they are gone.
-fn dismiss(name: &str) {
-    until(&format!("no {name}"), || {
-        let mut left = processes();
-        left.retain(|_, it| it == name);
-        for pid in left.keys() {
-            let pid = Pid::from_raw(i32::try_from(*pid).unwrap()).unwrap();
-            let _ = kill_process(pid, Signal::TERM); // it may have ended by itself
+/// Waits until a life is over, killed or not: nobody is left of it, the tracer neither.
+fn settle(point: &str) {
+    let start = std::time::Instant::now();
+    loop {
+        let left = processes();
+        if left.is_empty() {
+            return;
         }
-        left.is_empty()
-    });
+        // Longer than the grace that a jail's processes have.
+        let patience = std::time::Duration::from_secs(20);
+        assert!(
+            start.elapsed() < patience,
+            "after a kill at {point} there still are {left:?}"
+        );
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
 }
 
 /// Kills a life at every `stride`th point from `first` on, and looks what one further setup, or a teardown alone, makes
@@ -75,13 +78,13 @@ fn survive(first: usize, stride: usize) {
     let mut killed = 0;
     let mine: Vec<_> = all.iter().skip(first).step_by(stride).collect();
     for (n, (name, nth)) in mine.iter().enumerate() {
-        // The tracer stands aside: it would wait for a keeper that outlives the life, and its signals with it.
+        // The tracer stands aside, so that the life's own parent sees its end.
         run(&format!(
             "exec strace -D -I2 -f -o /tmp/trace -e trace={name} -e inject={name}:signal=SIGKILL:when={nth} \
              {} >/dev/null 2>&1",
             LIFE.join(" ")
         ));
-        dismiss("strace");
+        settle(&format!("{name} {nth}"));
         let traced = std::fs::read_to_string("/tmp/trace").unwrap();
         killed += usize::from(traced.contains("+++ killed by SIGKILL +++"));
         if n % 2 == 0 {

@@ -9,7 +9,7 @@ use lexopt::Arg::{Long, Short, Value};
 use super::{Applet, Call, unexpected};
 use crate::config::{self, DEFAULT_JAIL};
 use crate::error::{Error, Result};
-use crate::jail::session;
+use crate::jail::session::{self, IfDown};
 use crate::jail::shell::{Environment, Program, c_string};
 use crate::sys;
 
@@ -52,7 +52,8 @@ fn run(call: Call) -> Result<u8> {
     if let Some(shell) = session::real_shell() {
         return become_it(&shell, login, args);
     }
-    Ok(session::follow(&jail, &Program::Shell { login, args }))
+    let program = Program::Shell { login, args };
+    Ok(session::follow(&jail, &program, IfDown::BringUp))
 }
 
 /// Reads kak's own options.

@@ -77,10 +77,19 @@ pub fn is_inside() -> bool {
     real_shell().is_some()
 }
 
+/// What becomes of a session whose jail is not up.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum IfDown {
+    /// The jail is brought up for it, and stays. Only root can.
+    BringUp,
+    /// There is none: who made a jail for this session takes that one back, and would not know of another.
+    Refuse,
+}
+
 /// Runs a program in a jail and ends as it ended: dies of the same signal, or returns the status to exit with. What went
 /// wrong is told.
-pub fn follow(jail: &str, program: &Program) -> u8 {
-    match run(jail, program) {
+pub fn follow(jail: &str, program: &Program, if_down: IfDown) -> u8 {
+    match run(jail, program, if_down) {
         Ok(end) => end.follow("kak: nssh"),
         Err(error) => {
             complain(&error.lines("kak: nssh"));
@@ -90,7 +99,7 @@ pub fn follow(jail: &str, program: &Program) -> u8 {
 }
 
 /// Runs a program in a jail that is up, or that is brought up for it.
-fn run(jail: &str, program: &Program) -> Result<End> {
+fn run(jail: &str, program: &Program, if_down: IfDown) -> Result<End> {
     sys::close_from(3);
     keep_standard_descriptors().what(|| "open /dev/null")?;
     if let Program::Shell { args, .. } = program
@@ -98,7 +107,7 @@ fn run(jail: &str, program: &Program) -> Result<End> {
     {
         terminal::wait_for_foreground();
     }
-    let mut init = find(jail)?;
+    let mut init = find(jail, if_down)?;
     let shell = Shell::prepare(jail, program)?;
     let name = shell
         .argv
@@ -132,7 +141,7 @@ fn run(jail: &str, program: &Program) -> Result<End> {
     let caller = Caller { mask, dispositions };
     if !enter(&init)? {
         // It died between being found and being joined, and nothing has happened yet: once more.
-        init = find(jail)?;
+        init = find(jail, if_down)?;
         if !enter(&init)? {
             return Err(Error::text(jail, "the jail is going down"));
         }
@@ -149,13 +158,16 @@ fn run(jail: &str, program: &Program) -> Result<End> {
     Ok(end)
 }
 
-/// The init of a jail that is up; as root, a jail that is down is brought up.
-fn find(jail: &str) -> Result<Init> {
+/// The init of a jail that is up, if need be after bringing it up.
+fn find(jail: &str, if_down: IfDown) -> Result<Init> {
     for _ in 0..3 {
         match Life::of(jail)? {
             Life::Up(init) => return Ok(init),
             Life::Ending(_) => break,
             Life::Down | Life::Starting(_) => {}
+        }
+        if if_down == IfDown::Refuse {
+            return Err(Error::text(jail, "the jail is gone"));
         }
         if !rustix::process::geteuid().is_root() {
             return Err(Error::text(
