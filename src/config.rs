@@ -1,13 +1,19 @@
 //! What a jail shall be like: the options of `setup` as values, checked for shape only. Pure: it never looks at the
 //! machine; what must exist there is checked by [`crate::facts`].
 
+mod bind;
+mod publish;
+mod subnet;
+
 use std::ffi::{OsStr, OsString};
-use std::fmt;
-use std::net::Ipv4Addr;
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use crate::error::{Error, Result};
+
+pub use bind::Bind;
+pub use publish::Publish;
+pub use subnet::Subnet;
 
 /// The name of a jail that nobody named.
 pub const DEFAULT_JAIL: &str = "USER";
@@ -125,199 +131,6 @@ pub fn hide(word: &OsStr) -> Result<OsString> {
     }
 }
 
-/// Something that the jail sees at a place of its own: `--bind SRC[:DST][:ro]`.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Bind {
-    /// What is outside.
-    pub source: PathBuf,
-    /// Where it is inside.
-    pub target: PathBuf,
-    /// Whether the jail may only read it.
-    pub read_only: bool,
-}
-
-impl Bind {
-    /// Parses the option's value.
-    pub fn parse(word: &OsStr) -> Result<Self> {
-        let bytes = word.as_bytes();
-        let (bytes, read_only) = bytes
-            .strip_suffix(b":ro")
-            .map_or((bytes, false), |rest| (rest, true));
-        let mut parts = bytes.splitn(2, |byte| *byte == b':');
-        let source = parts.next().unwrap_or_default();
-        let target = parts.next().unwrap_or(source);
-        let target = absolute("--bind", OsStr::from_bytes(target))?;
-        if target.parent().is_none() {
-            return Err(Error::usage(format!(
-                "--bind {word:?}: nothing can be put over the jail's root"
-            )));
-        }
-        Ok(Self {
-            source: absolute("--bind", OsStr::from_bytes(source))?,
-            target,
-            read_only,
-        })
-    }
-
-    /// The option's value again.
-    pub fn to_word(&self) -> OsString {
-        let mut word = self.source.clone().into_os_string().into_vec();
-        word.push(b':');
-        word.extend(self.target.as_os_str().as_bytes());
-        if self.read_only {
-            word.extend(b":ro");
-        }
-        OsString::from_vec(word)
-    }
-}
-
-/// A port of the machine's that leads into the jail: `--publish [ADDR:]PORT[:JAILPORT][/udp]`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Publish {
-    /// The machine's address; all of them where none is given.
-    pub address: Option<Ipv4Addr>,
-    /// The machine's port.
-    pub port: u16,
-    /// The jail's port.
-    pub to: u16,
-    /// Whether it is one of UDP; else it is one of TCP.
-    pub udp: bool,
-}
-
-impl Publish {
-    /// Parses the option's value.
-    pub fn parse(word: &OsStr) -> Result<Self> {
-        let wrong = || {
-            let word = word.display();
-            Error::usage(format!(
-                "--publish {word}: must be [ADDR:]PORT[:JAILPORT][/udp] with an IPv4 address and ports from 1 to 65535"
-            ))
-        };
-        let text = word.to_str().ok_or_else(wrong)?;
-        let (text, udp) = match text.split_once('/') {
-            None | Some((_, "tcp")) => (text.trim_end_matches("/tcp"), false),
-            Some((text, "udp")) => (text, true),
-            Some(_) => return Err(wrong()),
-        };
-        let (address, ports) = match text.split_once(':') {
-            Some((address, ports)) if address.contains('.') => {
-                (Some(address.parse().map_err(|_| wrong())?), ports)
-            }
-            _ => (None, text),
-        };
-        let (port, to) = ports.split_once(':').unwrap_or((ports, ports));
-        let number = |text: &str| text.parse().ok().filter(|port| *port > 0).ok_or_else(wrong);
-        Ok(Self {
-            address,
-            port: number(port)?,
-            to: number(to)?,
-            udp,
-        })
-    }
-
-    /// The protocol's name.
-    pub fn protocol(self) -> &'static str {
-        if self.udp { "udp" } else { "tcp" }
-    }
-
-    /// Whether both want the same port.
-    pub fn collides(self, other: Self) -> bool {
-        let same =
-            self.address.is_none() || other.address.is_none() || self.address == other.address;
-        same && (self.port, self.udp) == (other.port, other.udp)
-    }
-}
-
-impl fmt::Display for Publish {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(address) = self.address {
-            write!(f, "{address}:")?;
-        }
-        write!(f, "{}:{}/{}", self.port, self.to, self.protocol())
-    }
-}
-
-/// An IPv4 network.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Subnet {
-    /// Its first address.
-    pub base: Ipv4Addr,
-    /// How many leading bits are the network's.
-    pub prefix: u8,
-}
-
-impl Subnet {
-    /// The network that an address is in.
-    pub fn around(address: Ipv4Addr, prefix: u8) -> Self {
-        Self {
-            base: Ipv4Addr::from_bits(address.to_bits() & mask(prefix)),
-            prefix,
-        }
-    }
-
-    /// Parses `--subnet A.B.C.D/N`.
-    pub fn parse(word: &OsStr) -> Result<Self> {
-        let wrong = |why: &str| Error::usage(format!("--subnet {}: {why}", word.display()));
-        let shape = || wrong("must be an IPv4 network as in 10.0.0.0/24");
-        let (address, prefix) = word
-            .to_str()
-            .and_then(|text| text.split_once('/'))
-            .ok_or_else(shape)?;
-        let address: Ipv4Addr = address.parse().map_err(|_| shape())?;
-        let prefix: u8 = prefix
-            .parse()
-            .ok()
-            .filter(|prefix| *prefix <= 32)
-            .ok_or_else(shape)?;
-        let subnet = Self::around(address, prefix);
-        if prefix > 30 {
-            return Err(wrong(
-                "is too small: two addresses are needed, so /30 at most",
-            ));
-        }
-        if prefix < 8 {
-            return Err(wrong("is too large: /8 at least"));
-        }
-        if subnet.base != address {
-            return Err(wrong(&format!(
-                "is an address inside of {subnet}; give the network"
-            )));
-        }
-        if address.is_loopback()
-            || address.is_multicast()
-            || address.is_unspecified()
-            || address.is_link_local()
-        {
-            return Err(wrong("cannot be used for a network of hosts"));
-        }
-        Ok(subnet)
-    }
-
-    /// Whether the two have an address in common.
-    pub fn overlaps(self, other: Self) -> bool {
-        let mask = mask(self.prefix.min(other.prefix));
-        self.base.to_bits() & mask == other.base.to_bits() & mask
-    }
-
-    /// Its `n`th address.
-    pub fn host(self, n: u32) -> Ipv4Addr {
-        Ipv4Addr::from_bits(self.base.to_bits().wrapping_add(n))
-    }
-}
-
-impl fmt::Display for Subnet {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.base, self.prefix)
-    }
-}
-
-/// A netmask.
-fn mask(prefix: u8) -> u32 {
-    u32::MAX
-        .checked_shl(32 - u32::from(prefix.min(32)))
-        .unwrap_or(0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -338,79 +151,6 @@ mod tests {
             "x".repeat(33).as_str(),
         ] {
             assert_eq!(jail_name(OsStr::new(bad)).unwrap_err().code(), 2, "{bad}");
-        }
-    }
-
-    #[test]
-    fn subnets() {
-        let parse = |text: &str| Subnet::parse(OsStr::new(text));
-        assert_eq!(
-            parse("10.0.0.0/24").unwrap().host(2),
-            Ipv4Addr::new(10, 0, 0, 2)
-        );
-        for bad in [
-            "10.0.0.0",
-            "10.0.0.0/33",
-            "10.0.0.0/31",
-            "10.0.0.1/24",
-            "0.0.0.0/8",
-            "127.0.0.0/8",
-            "x/24",
-            "::/64",
-        ] {
-            assert_eq!(parse(bad).unwrap_err().code(), 2, "{bad}");
-        }
-        let (a, b) = (parse("10.0.0.0/24").unwrap(), parse("10.0.0.0/16").unwrap());
-        assert!(a.overlaps(b) && b.overlaps(a));
-        assert!(!a.overlaps(parse("10.0.1.0/24").unwrap()));
-    }
-
-    #[test]
-    fn binds() {
-        let bind = Bind::parse(OsStr::new("/a/./b:/c:ro")).unwrap();
-        assert_eq!(
-            (bind.source.to_str(), bind.target.to_str(), bind.read_only),
-            (Some("/a/b"), Some("/c"), true)
-        );
-        assert_eq!(Bind::parse(&bind.to_word()).unwrap(), bind);
-        assert_eq!(
-            Bind::parse(OsStr::new("/a")).unwrap().target,
-            Path::new("/a")
-        );
-        for bad in ["a", "/a:b", "/a:/", "/a/../b", ""] {
-            assert_eq!(Bind::parse(OsStr::new(bad)).unwrap_err().code(), 2, "{bad}");
-        }
-    }
-
-    #[test]
-    fn published() {
-        for (text, whole) in [
-            ("80", "80:80/tcp"),
-            ("8080:80", "8080:80/tcp"),
-            ("192.0.2.1:8080:80/tcp", "192.0.2.1:8080:80/tcp"),
-            ("192.0.2.1:53/udp", "192.0.2.1:53:53/udp"),
-        ] {
-            let publish = Publish::parse(OsStr::new(text)).unwrap();
-            assert_eq!(publish.to_string(), whole);
-            assert_eq!(Publish::parse(OsStr::new(whole)).unwrap(), publish);
-        }
-        for bad in [
-            "",
-            "x",
-            "0",
-            "65536",
-            "80/sctp",
-            "1:2:3",
-            "192.0.2:80",
-            "::1:80",
-            "80:",
-            "80/tcp/udp",
-        ] {
-            assert_eq!(
-                Publish::parse(OsStr::new(bad)).unwrap_err().code(),
-                2,
-                "{bad}"
-            );
         }
     }
 

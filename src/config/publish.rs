@@ -1,0 +1,110 @@
+//! `--publish [ADDR:]PORT[:JAILPORT][/udp]`: a port of the machine's that leads into the jail.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::net::Ipv4Addr;
+
+use crate::error::{Error, Result};
+
+/// A published port.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Publish {
+    /// The machine's address; all of them where none is given.
+    pub address: Option<Ipv4Addr>,
+    /// The machine's port.
+    pub port: u16,
+    /// The jail's port.
+    pub to: u16,
+    /// Whether it is one of UDP; else it is one of TCP.
+    pub udp: bool,
+}
+
+impl Publish {
+    /// Parses the option's value.
+    pub fn parse(word: &OsStr) -> Result<Self> {
+        let wrong = || {
+            let word = word.display();
+            Error::usage(format!(
+                "--publish {word}: must be [ADDR:]PORT[:JAILPORT][/udp] with an IPv4 address and ports from 1 to 65535"
+            ))
+        };
+        let text = word.to_str().ok_or_else(wrong)?;
+        let (text, udp) = match text.split_once('/') {
+            None | Some((_, "tcp")) => (text.trim_end_matches("/tcp"), false),
+            Some((text, "udp")) => (text, true),
+            Some(_) => return Err(wrong()),
+        };
+        let (address, ports) = match text.split_once(':') {
+            Some((address, ports)) if address.contains('.') => {
+                (Some(address.parse().map_err(|_| wrong())?), ports)
+            }
+            _ => (None, text),
+        };
+        let (port, to) = ports.split_once(':').unwrap_or((ports, ports));
+        let number = |text: &str| text.parse().ok().filter(|port| *port > 0).ok_or_else(wrong);
+        Ok(Self {
+            address,
+            port: number(port)?,
+            to: number(to)?,
+            udp,
+        })
+    }
+
+    /// The protocol's name.
+    pub fn protocol(self) -> &'static str {
+        if self.udp { "udp" } else { "tcp" }
+    }
+
+    /// Whether both want the same port.
+    pub fn collides(self, other: Self) -> bool {
+        let same =
+            self.address.is_none() || other.address.is_none() || self.address == other.address;
+        same && (self.port, self.udp) == (other.port, other.udp)
+    }
+}
+
+impl fmt::Display for Publish {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(address) = self.address {
+            write!(f, "{address}:")?;
+        }
+        write!(f, "{}:{}/{}", self.port, self.to, self.protocol())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn published() {
+        for (text, whole) in [
+            ("80", "80:80/tcp"),
+            ("8080:80", "8080:80/tcp"),
+            ("192.0.2.1:8080:80/tcp", "192.0.2.1:8080:80/tcp"),
+            ("192.0.2.1:53/udp", "192.0.2.1:53:53/udp"),
+        ] {
+            let publish = Publish::parse(OsStr::new(text)).unwrap();
+            assert_eq!(publish.to_string(), whole);
+            assert_eq!(Publish::parse(OsStr::new(whole)).unwrap(), publish);
+        }
+        for bad in [
+            "",
+            "x",
+            "0",
+            "65536",
+            "80/sctp",
+            "1:2:3",
+            "192.0.2:80",
+            "::1:80",
+            "80:",
+            "80/tcp/udp",
+        ] {
+            assert_eq!(
+                Publish::parse(OsStr::new(bad)).unwrap_err().code(),
+                2,
+                "{bad}"
+            );
+        }
+    }
+}
