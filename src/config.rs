@@ -64,6 +64,61 @@ impl Config {
     }
 }
 
+/// What comes after an option.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Takes {
+    /// Nothing.
+    Nothing,
+    /// A value.
+    Value,
+}
+
+/// What comes after the option of this name, if it is one that says what a jail is like.
+pub fn takes(option: &str) -> Option<Takes> {
+    match option {
+        "root" | "hide" | "bind" | "subnet" | "dns" | "publish" | "shell" => Some(Takes::Value),
+        "no-nat" => Some(Takes::Nothing),
+        _ => None,
+    }
+}
+
+impl Config {
+    /// Takes in one option, as the command line and the record have it; `value` is empty for one that takes none.
+    pub fn set(&mut self, option: &str, value: &OsStr) -> Result<()> {
+        match option {
+            "root" => self.root = root(value)?,
+            "hide" => self.hide.push(hide(value)?),
+            "bind" => self.binds.push(Bind::parse(value)?),
+            "subnet" => self.subnet = Some(Subnet::parse(value)?),
+            "dns" => self.dns.push(address("--dns", value)?),
+            "no-nat" => self.nat = false,
+            "publish" => self.publish.push(Publish::parse(value)?),
+            "shell" => self.shell = Some(absolute("--shell", value)?),
+            _ => return Err(Error::usage(format!("there is no option --{option}"))),
+        }
+        Ok(())
+    }
+
+    /// The options that make this of [`Config::new`], in the order in which [`Config::set`] wants them.
+    pub fn options(&self) -> Vec<(&'static str, OsString)> {
+        let mut options = vec![("root", self.root.clone().into_os_string())];
+        options.extend(self.hide.iter().map(|hidden| ("hide", hidden.clone())));
+        options.extend(self.binds.iter().map(|bind| ("bind", bind.to_word())));
+        let mut say = |option, value: &dyn std::fmt::Display| {
+            options.push((option, OsString::from(value.to_string())));
+        };
+        self.subnet.iter().for_each(|subnet| say("subnet", subnet));
+        self.dns.iter().for_each(|address| say("dns", address));
+        self.publish.iter().for_each(|port| say("publish", port));
+        if !self.nat {
+            say("no-nat", &"");
+        }
+        let shell = self.shell.iter();
+        options.extend(shell.map(|shell| ("shell", shell.clone().into_os_string())));
+        options
+    }
+}
+
 /// Checks a jail's name.
 pub fn jail_name(word: &OsStr) -> Result<String> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
@@ -93,7 +148,7 @@ pub fn absolute(option: &str, word: &OsStr) -> Result<PathBuf> {
 }
 
 /// Checks an IP address.
-pub fn address(option: &str, word: &OsStr) -> Result<std::net::IpAddr> {
+fn address(option: &str, word: &OsStr) -> Result<std::net::IpAddr> {
     let address = word.to_str().and_then(|word| word.parse().ok());
     let wrong = || {
         Error::usage(format!(
@@ -105,7 +160,7 @@ pub fn address(option: &str, word: &OsStr) -> Result<std::net::IpAddr> {
 }
 
 /// Checks `--root`.
-pub fn root(word: &OsStr) -> Result<PathBuf> {
+fn root(word: &OsStr) -> Result<PathBuf> {
     let root = absolute("--root", word)?;
     if root.parent().is_none() {
         return Err(Error::usage(
@@ -116,7 +171,7 @@ pub fn root(word: &OsStr) -> Result<PathBuf> {
 }
 
 /// Checks `--hide`: a top-level directory, with or without its slash.
-pub fn hide(word: &OsStr) -> Result<OsString> {
+fn hide(word: &OsStr) -> Result<OsString> {
     let path = Path::new("/").join(word);
     let mut parts = path.components().skip(1);
     match (parts.next(), parts.next()) {

@@ -7,7 +7,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
-use crate::config::{self, Bind, Config, Publish, Subnet};
+use crate::config::{self, Config, Subnet};
 use crate::error::{Error, Result, What as _};
 use crate::facts::{Entry, Facts, Kind, Uplink};
 use crate::procfs::{escape, unescape};
@@ -63,25 +63,11 @@ impl Record {
         let (config, facts) = (&self.config, &self.facts);
         line("jail", &[config.jail.as_bytes()]);
         line("bare", &[yes(config.bare)]);
-        line("root", &[config.root.as_os_str().as_bytes()]);
-        for hidden in &config.hide {
-            line("hide", &[hidden.as_bytes()]);
+        for (option, value) in config.options() {
+            line("option", &[option.as_bytes(), value.as_bytes()]);
         }
-        for (bind, dir) in config.binds.iter().zip(&facts.bound_dirs) {
-            line("bind", &[bind.to_word().as_bytes(), yes(*dir)]);
-        }
-        if let Some(subnet) = config.subnet {
-            line("want-subnet", &[subnet.to_string().as_bytes()]);
-        }
-        for address in &config.dns {
-            line("dns", &[address.to_string().as_bytes()]);
-        }
-        line("nat", &[yes(config.nat)]);
-        for publish in &config.publish {
-            line("publish", &[publish.to_string().as_bytes()]);
-        }
-        if let Some(shell) = &config.shell {
-            line("want-shell", &[shell.as_os_str().as_bytes()]);
+        for is_dir in &facts.bound_dirs {
+            line("bound-dir", &[yes(*is_dir)]);
         }
         for Entry { name, kind } in &facts.entries {
             match kind {
@@ -115,17 +101,12 @@ impl Record {
 
     /// Parses a record's text; none where anything about it is wrong.
     fn parse(text: &[u8]) -> Option<Self> {
-        let mut jail = None;
-        let mut root = None;
-        let (mut hide, mut binds, mut dns, mut entries) =
-            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut config: Option<Config> = None;
+        let mut entries = Vec::new();
         let (mut bound_dirs, mut submounts, mut found) = (Vec::new(), Vec::new(), BTreeSet::new());
-        let mut publish = Vec::new();
-        let (mut want_subnet, mut want_shell, mut uplink) = (None, None, None);
-        let (mut nat, mut bare, mut sys_read_only, mut etc_writable, mut has_resolv) =
-            (None, None, None, None, None);
-        let (mut resolvers, mut unterminated, mut shell, mut subnet, mut cookie) =
-            (None, None, None, None, None);
+        let (mut sys_read_only, mut etc_writable, mut has_resolv) = (None, None, None);
+        let (mut resolvers, mut unterminated, mut shell) = (None, None, None);
+        let (mut subnet, mut uplink, mut cookie) = (None, None, None);
         for line in text.strip_suffix(b"\n")?.split(|byte| *byte == b'\n') {
             let mut words = line.split(|byte| *byte == b' ').map(unescape);
             let key = words.next()?;
@@ -133,19 +114,10 @@ impl Record {
             let more = words.next();
             let path = || config::absolute("record", &value).ok();
             match (key.to_str()?, &more) {
-                ("jail", None) => jail = config::jail_name(&value).ok(),
-                ("bare", None) => bare = yes(&value),
-                ("root", None) => root = config::root(&value).ok(),
-                ("hide", None) => hide.push(config::hide(&value).ok()?),
-                ("bind", Some(dir)) => {
-                    binds.push(Bind::parse(&value).ok()?);
-                    bound_dirs.push(yes(dir)?);
-                }
-                ("want-subnet", None) => want_subnet = Some(Subnet::parse(&value).ok()?),
-                ("dns", None) => dns.push(value.to_str()?.parse().ok()?),
-                ("nat", None) => nat = yes(&value),
-                ("publish", None) => publish.push(Publish::parse(&value).ok()?),
-                ("want-shell", None) => want_shell = Some(path()?),
+                ("jail", None) => config = Some(Config::new(&config::jail_name(&value).ok()?)),
+                ("bare", None) => config.as_mut()?.bare = yes(&value)?,
+                ("option", Some(more)) => config.as_mut()?.set(value.to_str()?, more).ok()?,
+                ("bound-dir", None) => bound_dirs.push(yes(&value)?),
                 ("dir", None) => entries.push(entry(value, Kind::Dir)?),
                 ("file", None) => entries.push(entry(value, Kind::File)?),
                 ("link", Some(target)) => entries.push(entry(value, Kind::Link(target.clone()))?),
@@ -168,18 +140,8 @@ impl Record {
                 _ => return None,
             }
         }
-        let config = Config {
-            jail: jail?,
-            bare: bare?,
-            root: root?,
-            hide,
-            binds,
-            subnet: want_subnet,
-            dns,
-            nat: nat?,
-            publish,
-            shell: want_shell,
-        };
+        let config = config?;
+        (config.binds.len() == bound_dirs.len()).then_some(())?;
         let facts = Facts {
             entries,
             bound_dirs,
@@ -257,14 +219,15 @@ pub mod tests {
     pub fn sample() -> Record {
         let word = |text: &str| OsString::from(text);
         let mut config = Config::new("USER");
-        config.hide.push(word("srv"));
-        config
-            .binds
-            .push(Bind::parse(OsStr::new("/data dir:/opt/data:ro")).unwrap());
-        config.dns.push("192.0.2.53".parse().unwrap());
-        config
-            .publish
-            .push(Publish::parse(OsStr::new("8080:80")).unwrap());
+        for (option, value) in [
+            ("hide", "srv"),
+            ("bind", "/data dir:/opt/data:ro"),
+            ("dns", "192.0.2.53"),
+            ("publish", "8080:80"),
+            ("no-nat", ""),
+        ] {
+            config.set(option, OsStr::new(value)).unwrap();
+        }
         let entry = |name: &str, kind| Entry {
             name: word(name),
             kind,
@@ -310,12 +273,14 @@ pub mod tests {
         let text = String::from_utf8(sample().text()).unwrap();
         for (good, bad) in [
             ("jail USER", "jail ../x"),
-            ("root /mnt/user", "root /"),
+            ("option root /mnt/user", "option root /"),
+            ("option root", "option route"),
+            ("bound-dir yes\n", ""),
             ("dir etc", "dir ../etc"),
             ("cookie 7", "cookie x"),
-            ("nat yes", "nat perhaps"),
-            ("nat yes\n", ""),
-            ("nat yes", "news yes"),
+            ("etc-writable yes", "etc-writable perhaps"),
+            ("etc-writable yes\n", ""),
+            ("etc-writable yes", "news yes"),
         ] {
             assert!(text.contains(good));
             assert_eq!(

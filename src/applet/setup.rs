@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use lexopt::Arg::{Long, Short};
 
 use super::{Applet, Call, print, unexpected};
-use crate::config::{self, Bind, Config, DEFAULT_JAIL, Publish, Subnet};
+use crate::config::{self, Config, DEFAULT_JAIL, Takes};
 use crate::engine;
 use crate::error::{Error, Result, complain};
 use crate::jail::Life;
@@ -89,9 +89,7 @@ struct Options {
 fn parse(args: Vec<OsString>) -> Result<Options> {
     let mut parser = lexopt::Parser::from_args(args);
     let mut name = DEFAULT_JAIL.to_owned();
-    let (mut root, mut shell, mut subnet, mut nat) = (None, None, None, true);
-    let (mut hide, mut binds, mut dns) = (Vec::new(), Vec::new(), Vec::new());
-    let mut publish = Vec::new();
+    let mut said: Vec<(String, OsString)> = Vec::new();
     let (mut mode, mut attach, mut verbose) = (Mode::Do, false, false);
     let mut command = Vec::new();
     loop {
@@ -105,34 +103,25 @@ fn parse(args: Vec<OsString>) -> Result<Options> {
         let Some(arg) = parser.next()? else { break };
         match arg {
             Short('n') | Long("name") => name = config::jail_name(&parser.value()?)?,
-            Long("root") => root = Some(config::root(&parser.value()?)?),
-            Long("hide") => hide.push(config::hide(&parser.value()?)?),
-            Long("bind") => binds.push(Bind::parse(&parser.value()?)?),
-            Long("subnet") => subnet = Some(Subnet::parse(&parser.value()?)?),
-            Long("dns") => dns.push(config::address("--dns", &parser.value()?)?),
-            Long("no-nat") => nat = false,
-            Long("publish") => publish.push(Publish::parse(&parser.value()?)?),
-            Long("shell") => shell = Some(config::absolute("--shell", &parser.value()?)?),
             Long("attach") => attach = true,
             Long("dry-run") => mode = Mode::DryRun,
             Long("explain") => mode = Mode::Explain,
             Short('v') | Long("verbose") => verbose = true,
+            Long(option) if config::takes(option).is_some() => {
+                let option = option.to_owned();
+                let value = match config::takes(&option) {
+                    Some(Takes::Value) => parser.value()?,
+                    _ => OsString::new(),
+                };
+                said.push((option, value));
+            }
             other => return Err(unexpected(other)),
         }
     }
-    let plain = Config::new(&name);
-    let root = root.unwrap_or_else(|| plain.root.clone());
-    let config = Config {
-        root,
-        hide,
-        binds,
-        subnet,
-        dns,
-        nat,
-        publish,
-        shell,
-        ..plain
-    };
+    let mut config = Config::new(&name);
+    for (option, value) in &said {
+        config.set(option, value)?;
+    }
     if !config.nat && !config.publish.is_empty() {
         return Err(Error::usage("--publish and --no-nat exclude each other"));
     }

@@ -6,22 +6,14 @@ use lexopt::Arg::{Long, Value};
 
 use super::{each, hard, name};
 use crate::applet::unexpected;
-use crate::config::{self, Config, Publish, Subnet};
+use crate::config::{self, Config, DEFAULT_JAIL};
 use crate::error::{Error, Result, complain};
 use crate::jail::network;
 use crate::netns::{self, RunDir};
 use crate::sys;
 
-/// What is wanted of an uplink.
-#[derive(Default, PartialEq)]
-struct Uplink {
-    /// `--subnet`.
-    subnet: Option<Subnet>,
-    /// `--dns`.
-    dns: Vec<std::net::IpAddr>,
-    /// `--publish`.
-    publish: Vec<Publish>,
-}
+/// The options that go with `--uplink`, and that mean what they mean for a jail.
+const UPLINK: [&str; 3] = ["subnet", "dns", "publish"];
 
 /// `add NAME... [--uplink [OPTION]...]`. Every name is checked before one is given.
 pub fn run(words: &[OsString]) -> Result<u8> {
@@ -37,19 +29,26 @@ pub fn run(words: &[OsString]) -> Result<u8> {
     let Some(uplink) = uplink else {
         return plain(&names);
     };
-    if names.len() > 1 && (uplink.subnet.is_some() || !uplink.publish.is_empty()) {
+    // Checked before the first name is given.
+    let mut plain = Config::new(DEFAULT_JAIL);
+    for (option, value) in &uplink {
+        plain
+            .set(option, value)
+            .map_err(|error| error.with_status(255))?;
+    }
+    if names.len() > 1 && (plain.subnet.is_some() || !plain.publish.is_empty()) {
         return Err(hard("--subnet and --publish are for one namespace"));
     }
     // Nothing else of the caller's is for the relay that may stay.
     sys::close_from(3);
     each(&names, |name| {
         let jail = config::jail_name(name).map_err(|error| error.with_status(255))?;
+        let own = Config::new(&jail);
         let config = Config {
             bare: true,
-            subnet: uplink.subnet,
-            dns: uplink.dns.clone(),
-            publish: uplink.publish.clone(),
-            ..Config::new(&jail)
+            jail: own.jail,
+            root: own.root,
+            ..plain.clone()
         };
         network::make(config, &mut |text| {
             complain(&format!("kak: netns: {text}\n"));
@@ -57,26 +56,30 @@ pub fn run(words: &[OsString]) -> Result<u8> {
     })
 }
 
+/// Options and their values.
+type Said = Vec<(String, OsString)>;
+
 /// The names, and what is said of an uplink.
-fn parse(words: &[OsString]) -> Result<(Vec<OsString>, Option<Uplink>)> {
+fn parse(words: &[OsString]) -> Result<(Vec<OsString>, Option<Said>)> {
     let mut parser = lexopt::Parser::from_args(words);
-    let (mut names, mut wanted, mut uplink) = (Vec::new(), false, Uplink::default());
+    let (mut names, mut wanted, mut said) = (Vec::new(), false, Said::new());
     while let Some(arg) = parser.next()? {
         match arg {
             Value(name) => names.push(name),
             Long("uplink") => wanted = true,
-            Long("subnet") => uplink.subnet = Some(Subnet::parse(&parser.value()?)?),
-            Long("dns") => uplink.dns.push(config::address("--dns", &parser.value()?)?),
-            Long("publish") => uplink.publish.push(Publish::parse(&parser.value()?)?),
+            Long(option) if UPLINK.contains(&option) => {
+                let option = option.to_owned();
+                said.push((option, parser.value()?));
+            }
             other => return Err(unexpected(other)),
         }
     }
-    if !wanted && uplink != Uplink::default() {
+    if !wanted && !said.is_empty() {
         return Err(Error::usage(
             "--subnet, --dns and --publish go with --uplink",
         ));
     }
-    Ok((names, wanted.then_some(uplink)))
+    Ok((names, wanted.then_some(said)))
 }
 
 /// New namespaces without anything.
