@@ -1,0 +1,40 @@
+//! What somebody without rights can do to a jail that is up, which is nothing.
+
+use crate::sandbox::*;
+
+/// A command as the user nobody.
+fn nobody(command: &str) -> Ended {
+    program(&[
+        "setpriv",
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+        "sh",
+        "-c",
+        command,
+    ])
+}
+
+sandboxed! {
+    fn nobody_gets_in_or_changes_it() {
+        uplink::plug();
+        sh("kak setup");
+        let before = dump();
+        for (command, code) in [
+            ("nssh -c id", 125),
+            ("kak nssh -- -c id", 125),
+            ("kak setup -n other", 1),
+            ("kak teardown", 1),
+            ("kak kill --all", 1),
+            ("kak status", 1),
+            ("kak netns delete USER", 1),
+            ("kak netns exec USER id", 255),
+            ("cat /run/kak/USER/record", 1),
+        ] {
+            let ended = nobody(command).code(code);
+            assert!(ended.stdout.is_empty() && !ended.stderr.is_empty(), "{ended}");
+        }
+        assert_same("after nobody", &before, &dump());
+        assert!(alive(init("USER")));
+    }
+}
