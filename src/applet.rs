@@ -14,18 +14,18 @@ mod teardown;
 
 use std::ffi::{OsStr, OsString};
 use std::io::Write as _;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use rustix::io::Errno;
 
 use crate::error::{Error, Result, What as _, complain};
+use crate::jail::shell::Called;
 use crate::sys;
 
 /// How an applet was called.
 pub struct Call {
-    /// argv[0] began with `-`: a login shell.
-    pub login: bool,
+    /// argv[0], as far as it matters to a shell.
+    pub called: Called,
     /// By its own name (a link), so that what follows is not for `kak`.
     pub own_name: bool,
     /// The words after the applet's name.
@@ -96,22 +96,13 @@ pub fn main(mut argv: Vec<OsString>) -> u8 {
         complain("kak: called without a name\n");
         return 125;
     }
-    let zero = argv.remove(0);
-    let base = zero
-        .as_bytes()
-        .rsplit(|byte| *byte == b'/')
-        .next()
-        .unwrap_or_default();
-    let (login, base) = match base {
-        [b'-', rest @ ..] => (true, rest),
-        whole => (false, whole),
-    };
-    if let Some((applet, verb)) = find(OsStr::from_bytes(base)) {
+    let (called, base) = Called::by(&argv.remove(0));
+    if let Some((applet, verb)) = find(&base) {
         argv.splice(0..0, verb);
         return run(
             applet,
             Call {
-                login,
+                called,
                 own_name: true,
                 args: argv,
             },
@@ -126,7 +117,7 @@ pub fn main(mut argv: Vec<OsString>) -> u8 {
         return run(
             applet,
             Call {
-                login,
+                called,
                 own_name: false,
                 args: argv,
             },

@@ -307,25 +307,42 @@ fn shell(wanted: Option<&Path>) -> Result<PathBuf> {
         regular && rustix::fs::access(path, Access::EXEC_OK).is_ok()
     };
     let Some(wanted) = wanted else {
-        let bash = Path::new("/bin/bash");
-        return Ok(if usable(bash) {
-            bash
-        } else {
-            Path::new("/bin/sh")
+        let usual = [Path::new("/bin/bash"), Path::new("/bin/sh")];
+        let mut there = usual.into_iter().filter(|path| usable(path)).peekable();
+        if there.peek().is_none() {
+            return Ok("/bin/sh".into());
         }
-        .into());
+        return there
+            .find(|path| !is_kak(path))
+            .map(Into::into)
+            .ok_or_else(|| {
+                Error::cure(
+                    "ls -l /bin/bash /bin/sh",
+                    "there is no shell but kak itself",
+                    "name one with --shell PATH",
+                )
+            });
     };
     let what = || format!("--shell {}", quote(wanted));
     if !usable(wanted) {
         return Err(Error::text(what(), "is not an executable file"));
     }
-    let (shell, me) = (rustix::fs::stat(wanted), rustix::fs::stat("/proc/self/exe"));
-    if let (Ok(shell), Ok(me)) = (shell, me)
-        && (shell.st_dev, shell.st_ino) == (me.st_dev, me.st_ino)
-    {
+    if is_kak(wanted) {
         return Err(Error::text(what(), "is kak itself"));
     }
     Ok(wanted.into())
+}
+
+/// Whether a file is this very program, by whatever name or link, or a copy of it: as a jail's shell it would only ever
+/// look for the jail's shell.
+pub fn is_kak(path: &Path) -> bool {
+    let me = Path::new("/proc/self/exe");
+    let (Ok(it), Ok(mine)) = (rustix::fs::stat(path), rustix::fs::stat(me)) else {
+        return false;
+    };
+    (it.st_dev, it.st_ino) == (mine.st_dev, mine.st_ino)
+        || it.st_size == mine.st_size
+            && file::read(path).is_ok_and(|it| file::read(me).is_ok_and(|mine| it == mine))
 }
 
 #[cfg(test)]

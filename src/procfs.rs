@@ -1,6 +1,6 @@
 //! Parsers of what the kernel tells in /proc: pure, total, fed with bytes. They know nothing of jails.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
@@ -154,21 +154,36 @@ pub fn stat(text: &[u8]) -> Option<Stat> {
 pub struct Passwd {
     /// The user's name.
     pub name: OsString,
+    /// The user's number.
+    pub uid: u32,
     /// The home directory.
     pub home: PathBuf,
 }
 
-/// The first line of a passwd file that has this user id.
-pub fn passwd(text: &[u8], uid: u32) -> Option<Passwd> {
-    text.split(|byte| *byte == b'\n').find_map(|line| {
-        let mut fields = line.split(|byte| *byte == b':');
-        let name = fields.next()?;
-        let id: u32 = std::str::from_utf8(fields.nth(1)?).ok()?.parse().ok()?;
-        let home = fields.nth(2)?;
-        (id == uid).then(|| Passwd {
-            name: OsString::from_vec(name.to_vec()),
-            home: OsString::from_vec(home.to_vec()).into(),
-        })
+/// The line of a passwd file that has this user id: the one of this name if there is one, else the first.
+pub fn passwd(text: &[u8], uid: u32, name: Option<&OsStr>) -> Option<Passwd> {
+    let mut first = None;
+    for user in text.split(|byte| *byte == b'\n').filter_map(user) {
+        if user.uid == uid {
+            if name.is_none_or(|name| name == user.name) {
+                return Some(user);
+            }
+            first.get_or_insert(user);
+        }
+    }
+    first
+}
+
+/// Parses a line of a passwd file.
+fn user(line: &[u8]) -> Option<Passwd> {
+    let mut fields = line.split(|byte| *byte == b':');
+    let name = fields.next()?;
+    let uid = std::str::from_utf8(fields.nth(1)?).ok()?.parse().ok()?;
+    let home = fields.nth(2)?;
+    Some(Passwd {
+        name: OsString::from_vec(name.to_vec()),
+        uid,
+        home: OsString::from_vec(home.to_vec()).into(),
     })
 }
 
@@ -228,11 +243,17 @@ mod tests {
 
     #[test]
     fn users() {
-        let text =
-            b"# x\n+\nroot:x:0:0:root:/root:/bin/nssh\nalice:x:1000:1000::/home/alice:/bin/sh";
-        assert_eq!(passwd(text, 1000).unwrap().home, Path::new("/home/alice"));
-        assert_eq!(passwd(text, 0).unwrap().name, "root");
-        assert_eq!(passwd(text, 1), None);
+        let text = b"# x\n+\nroot:x:0:0:root:/root:/bin/nssh\ntoor:x:0:0::/toor:/bin/sh\nalice:x:1000:1000::/home/alice:/bin/sh";
+        let found = |uid, name: Option<&str>| {
+            passwd(text, uid, name.map(OsStr::new)).map(|user| (user.name, user.home))
+        };
+        let user = |name: &str, home: &str| Some((name.into(), home.into()));
+        assert_eq!(found(1000, None), user("alice", "/home/alice"));
+        assert_eq!(found(0, None), user("root", "/root"));
+        assert_eq!(found(0, Some("toor")), user("toor", "/toor"));
+        // A name is no claim to another's number.
+        assert_eq!(found(0, Some("alice")), user("root", "/root"));
+        assert_eq!(found(1, None), None);
     }
 
     proptest! {
@@ -240,7 +261,7 @@ mod tests {
         fn any_bytes(text: Vec<u8>) {
             mounts(&text);
             stat(&text);
-            passwd(&text, 0);
+            passwd(&text, 0, None);
             unescape(&text);
         }
 

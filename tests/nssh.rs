@@ -71,6 +71,45 @@ sandboxed! {
         assert_eq!(sh("nssh -lc 'shopt -q login_shell && echo yes'"), "yes");
     }
 
+    fn the_real_shell_is_called_as_nssh_is() {
+        sh("kak setup");
+        for (called, wanted) in [
+            ("nssh", "bash"),
+            ("/bin/nssh", "/bin/bash"),
+            ("-nssh", "-bash"),
+            ("-/bin/nssh", "-/bin/bash"),
+        ] {
+            // Out here, and from in there.
+            let called = format!("bash -c 'exec -a {called} nssh -c \"echo \\$0\"'");
+            assert_eq!(sh(&called), wanted);
+            assert_eq!(program(&["nssh", "-c", &called]).code(0).text().trim(), wanted);
+        }
+        assert_eq!(sh("/bin/kak nssh -- -c 'echo $0'"), "bash");
+        // So it speaks of itself by the same name.
+        let said = |shell: &str| program(&[shell, "-c", "no-such-program"]).code(127).stderr;
+        assert_eq!(said("/bin/nssh"), said("/bin/bash"));
+    }
+
+    fn the_shell_is_never_kak_itself() {
+        sh("mkdir /srv; ln -s /bin/kak /srv/link; ln /usr/bin/kak /usr/bin/hard; cp /bin/kak /srv/bash; cp /bin/bash /srv/nssh");
+        for shell in ["/bin/nssh", "/srv/link", "/usr/bin/hard", "/srv/bash"] {
+            program(&["kak", "setup", "--shell", shell]).code(1).says("is kak itself");
+        }
+        // What is put there later is not run for ever; a copy looks for the jail's shell as well, and finds itself.
+        sh("kak setup --shell /srv/nssh");
+        assert_eq!(sh("nssh -c 'echo $SHELL $0'"), "/srv/nssh nssh");
+        for later in ["ln -sf /bin/kak /srv/nssh", "rm /srv/nssh; cp /bin/kak /srv/nssh; echo >>/srv/nssh"] {
+            sh(later);
+            let ended = program(&["timeout", "10", "nssh", "-c", "true"]).code(126).says("is kak itself");
+            assert_eq!(ended.text(), "");
+        }
+        // Nor is it where nobody has said which one.
+        sh("kak teardown; mount --bind /bin/kak /bin/bash; kak setup");
+        assert_eq!(sh("nssh -c 'echo $0'"), "sh");
+        sh("kak teardown; mount --bind /bin/kak $(readlink -f /bin/sh)");
+        program(&["kak", "setup"]).code(1).says("no shell but kak itself");
+    }
+
     fn it_is_silent() {
         // The first one too, which makes the jail.
         for _ in 0..2 {
@@ -109,16 +148,58 @@ sandboxed! {
         // Not the outer directory by another name.
         assert_eq!(sh("cd /opt/only/outside; HOME=/root nssh -c 'pwd; /bin/pwd'"), "/root\n/root");
         assert_eq!(sh("cd /opt/only/outside; HOME=/no/where nssh -c /bin/pwd 2>/dev/null"), "/");
-        // A login begins at home.
+        // A login begins at home. What tmux starts looks like one, and stays where tmux has put it.
         assert_eq!(sh("cd /usr/share; bash -c 'exec -a -nssh nssh -c pwd'"), "/root");
+        assert_eq!(sh("cd /usr/share; TMUX=/x,1,0 bash -c 'exec -a -nssh nssh -c pwd'"), "/usr/share");
+    }
+
+    fn a_home_that_is_not_there_is_told_to_a_person_only() {
+        sh("sed -i '/^root:/s,:/root:,:/opt/home:,' /etc/passwd; mkdir -p /opt/home; kak setup");
+        let login = "bash -c 'exec -a -nssh nssh -c /bin/pwd'";
+        let ended = run(login).code(0);
+        assert_eq!((ended.text().as_str(), ended.stderr.as_str()), ("/\n", ""));
+        let said = sh(&format!("script -qec \"{login}\" /dev/null </dev/null"));
+        assert_eq!(said, "kak: nssh: cd /opt/home: No such file or directory\r\n/");
+        // Who does not log in has not asked to be there.
+        let said = sh("cd /opt/home; script -qec 'nssh -c /bin/pwd' /dev/null </dev/null");
+        assert_eq!(said, "/root");
     }
 
     fn the_environment_is_kept_and_completed() {
         sh("kak setup");
-        assert_eq!(sh("MARK=1 nssh -c 'echo $MARK $SHELL'"), "1 /bin/bash");
-        assert_eq!(sh("env -i PATH=/bin:/usr/bin nssh -c 'echo $HOME $USER $LOGNAME'"), "/root root root");
-        assert_eq!(sh("LISTEN_FDS=1 LISTEN_PID=1 NOTIFY_SOCKET=/x nssh -c 'echo $LISTEN_FDS$LISTEN_PID$NOTIFY_SOCKET'"), "");
+        assert_eq!(sh("MARK=1 SHELL=/bin/nssh nssh -c 'echo $MARK $SHELL'"), "1 /bin/bash");
+        assert_eq!(sh("HOME=/srv USER=x LOGNAME=y nssh -c 'echo $HOME $USER $LOGNAME'"), "/srv x y");
+        // As docker exec has it.
+        let bare = "env -i PATH=/usr/bin:/bin HOSTNAME=c HOME=/root TERM=xterm";
+        let wanted = "HOME=/root HOSTNAME=c LOGNAME=root PATH=/usr/bin:/bin SHELL=/bin/bash TERM=xterm USER=root";
+        let exported = "env | grep -vE \"^(PWD|SHLVL|_)=\" | sort | xargs";
+        assert_eq!(sh(&format!("{bare} nssh -c '{exported}'")), wanted);
+        assert_eq!(sh(&format!("{bare} nssh -c 'nssh -c \"echo \\$SHELL\"'")), "/bin/bash");
+        // What belongs to descriptors, or to another network, stays outside.
+        let left = ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "LISTEN_PIDFDID", "NOTIFY_SOCKET", "KAK_NETNS"];
+        let given = left.map(|name| format!("{name}=1")).join(" ");
+        assert_eq!(sh(&format!("env {given} nssh -c 'env | grep -E \"{}\" || true'", left.join("|"))), "");
         assert_eq!(sh("umask 027; nssh -c umask"), "0027");
+    }
+
+    fn a_login_is_who_the_user_is() {
+        sh("echo toor:x:0:0::/var:/bin/nssh >>/etc/passwd; kak setup");
+        let login = |env: &str, script: &str| sh(&format!("env {env} bash -c 'exec -a -nssh nssh -c \"{script}\"'"));
+        let who = "echo \\$HOME \\$USER \\$LOGNAME \\$SHELL";
+        assert_eq!(login("HOME=/tmp USER=x LOGNAME=x SHELL=/bin/nssh", who), "/root root root /bin/bash");
+        // Of several names for one number, the one that the login program has; but no other number's.
+        assert_eq!(login("USER=toor LOGNAME=toor HOME=/", who), "/var toor toor /bin/bash");
+        assert_eq!(login("USER=nobody LOGNAME=nobody HOME=/", who), "/root root root /bin/bash");
+        // Who is in no file is known to his login program.
+        sh("sed -i /:0:0:/d /etc/passwd");
+        assert_eq!(login("HOME=/srv USER=far LOGNAME=far", who), "/srv far far /bin/bash");
+        // All else that the login program has said.
+        let kept = ["TERM", "COLORTERM", "NO_COLOR", "LANG", "LC_TIME", "SSH_CONNECTION", "SUDO_USER", "TZ"];
+        let given = kept.map(|name| format!("{name}=1")).join(" ");
+        let found = login(&given, &format!("env | grep -cE \\\"^({})=1\\\"", kept.join("|")));
+        assert_eq!(found, kept.len().to_string());
+        let bare = sh("/bin/bash -c 'unset PATH; exec -a -nssh /bin/nssh -c /usr/bin/env' | grep ^PATH=");
+        assert_eq!(bare, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
     }
 
     fn closed_standard_descriptors_are_no_trouble() {

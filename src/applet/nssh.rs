@@ -9,8 +9,10 @@ use lexopt::Arg::{Long, Short, Value};
 use super::{Applet, Call, unexpected};
 use crate::config::{self, DEFAULT_JAIL};
 use crate::error::{Error, Result};
+use crate::facts;
 use crate::jail::session::{self, IfDown};
-use crate::jail::shell::{Environment, Program, c_string};
+use crate::jail::shell::{Called, Environment, Program, c_string};
+use crate::step::quote;
 use crate::sys;
 
 /// `nssh`.
@@ -40,19 +42,21 @@ found, 126 it cannot be run, 137 the jail is gone, 125 kak itself failed.
 /// Does it.
 fn run(call: Call) -> Result<u8> {
     let Call {
-        login,
+        called,
         own_name,
         args,
     } = call;
-    let (jail, args) = if own_name {
-        (DEFAULT_JAIL.to_owned(), args)
+    let (jail, called, args) = if own_name {
+        (DEFAULT_JAIL.to_owned(), called, args)
     } else {
-        parse(args)?
+        let (jail, args) = parse(args)?;
+        // What argv[0] says is of kak then, and not of a shell.
+        (jail, Called::default(), args)
     };
     if let Some(shell) = session::real_shell() {
-        return become_it(&shell, login, args);
+        return become_it(&shell, called, args);
     }
-    let program = Program::Shell { login, args };
+    let program = Program::Shell { called, args };
     Ok(session::follow(&jail, &program, IfDown::BringUp))
 }
 
@@ -93,10 +97,17 @@ fn is_ours(word: &[u8]) -> bool {
 }
 
 /// Inside the jail: the real shell, in place of this process.
-fn become_it(shell: &Path, login: bool, args: Vec<OsString>) -> Result<u8> {
-    let mut zero = OsString::from(if login { "-" } else { "" });
-    zero.push(shell.file_name().unwrap_or_default());
-    let argv: Vec<CString> = std::iter::once(zero)
+fn become_it(shell: &Path, called: Called, args: Vec<OsString>) -> Result<u8> {
+    if facts::is_kak(shell) {
+        // It would become itself for ever.
+        return Err(Error::cure(
+            format!("exec {}", quote(shell)),
+            "the jail's shell is kak itself",
+            "name another one: kak setup --shell PATH",
+        )
+        .with_status(126));
+    }
+    let argv: Vec<CString> = std::iter::once(called.zero(shell))
         .chain(args)
         .map(|word| c_string(&word))
         .collect::<Result<_>>()?;

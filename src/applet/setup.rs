@@ -14,7 +14,7 @@ use crate::jail::entrypoint;
 use crate::jail::keeper::{self, Stay};
 use crate::jail::process;
 use crate::jail::session::{self, IfDown};
-use crate::jail::shell::Program;
+use crate::jail::shell::{Called, Program};
 use crate::plan::Plan;
 use crate::record::Record;
 use crate::step::{Machine, Seen, Step};
@@ -188,7 +188,7 @@ fn run(call: Call) -> Result<u8> {
     }
     let jail = &options.wanted.config.jail;
     let program = options.command.unwrap_or(Program::Shell {
-        login: false,
+        called: Called::default(),
         args: Vec::new(),
     });
     attend(jail, &program, keeper)

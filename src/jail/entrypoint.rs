@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, WaitOptions, wait};
 
 use super::build::{self, Teller, Wanted};
 use super::session::{self, IfDown};
-use super::shell::Program;
+use super::shell::{Called, Program};
 use super::{Init, Life, dns, init, keeper, process};
 use crate::error::{Result, What as _, complain};
 use crate::sys::{self, Action, SignalSet};
@@ -129,7 +129,7 @@ fn is_nobody_there() -> bool {
 /// Starts the first session: an nssh of its own, in the foreground of the container's terminal if there is one.
 fn start(jail: &str, command: Option<Program>, mask: &SignalSet) -> Result<Pid> {
     let program = command.unwrap_or(Program::Shell {
-        login: false,
+        called: Called::default(),
         args: Vec::new(),
     });
     if let Some(child) = sys::fork().what(|| "fork")? {

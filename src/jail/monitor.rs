@@ -10,6 +10,8 @@ use rustix::net::{RecvFlags, SendFlags};
 use rustix::process::{Pid, Signal, WaitOptions};
 
 use super::shell::{Caller, Shell};
+use crate::error::{What as _, complain};
+use crate::step::quote;
 use crate::sys::{self, Action, SignalSet};
 
 /// What a monitor tells.
@@ -196,9 +198,14 @@ fn to_group(child: Pid, signal: Signal) {
 fn become_shell(socket: &OwnedFd, shell: &Shell, caller: &Caller) -> ! {
     // If the monitor is killed, nobody else would tell it to hang up.
     rustix::process::set_parent_process_death_signal(Some(Signal::HUP)).ok();
-    for dir in &shell.dirs {
-        if is_here(dir) {
-            break;
+    for (tried, dir) in shell.dirs.iter().enumerate() {
+        match go(dir) {
+            Ok(()) => break,
+            Err(errno) if tried == 0 && shell.misses_home => {
+                let error = Err::<(), _>(errno).what(|| format!("cd {}", quote(dir)));
+                complain(&error.map_or_else(|error| error.lines("kak: nssh"), |()| String::new()));
+            }
+            Err(_) => {}
         }
     }
     for (signal, disposition) in &caller.dispositions {
@@ -210,10 +217,17 @@ fn become_shell(socket: &OwnedFd, shell: &Shell, caller: &Caller) -> ! {
     sys::exit_now(if errno == Errno::NOENT { 127 } else { 126 })
 }
 
-/// Whether this directory of the jail is where we are now. One that is not reached from the jail's root is none.
-fn is_here(dir: &Path) -> bool {
-    rustix::process::chdir(dir).is_ok()
-        && rustix::process::getcwd(Vec::new()).is_ok_and(|here| here.as_bytes().starts_with(b"/"))
+/// Goes to this directory of the jail. One that is not reached from the jail's root is none.
+fn go(dir: &Path) -> rustix::io::Result<()> {
+    rustix::process::chdir(dir)?;
+    if rustix::process::getcwd(Vec::new())?
+        .as_bytes()
+        .starts_with(b"/")
+    {
+        Ok(())
+    } else {
+        Err(Errno::NOENT)
+    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::process::Signal;
+use rustix::termios::isatty;
 
 use crate::error::{Error, Result};
 use crate::procfs;
@@ -17,13 +18,53 @@ use crate::sys::{Disposition, SignalSet};
 pub enum Program {
     /// The jail's shell with exactly these arguments.
     Shell {
-        /// As a login shell.
-        login: bool,
+        /// How it was called.
+        called: Called,
         /// Its arguments.
         args: Vec<OsString>,
     },
     /// A command, found by PATH in the jail.
     Command(Vec<OsString>),
+}
+
+/// How a shell was called, as its argv[0] tells: the real one is called the same way.
+#[derive(Clone, Copy, Default)]
+pub struct Called {
+    /// As a login shell.
+    login: bool,
+    /// By its path, as people and $SHELL have it; a login program takes the name only.
+    by_path: bool,
+}
+
+impl Called {
+    /// What argv[0] says, and the name that is left of it. Some programs put the dash before the path.
+    pub fn by(zero: &OsStr) -> (Self, OsString) {
+        let (outer_dash, path) = without_dash(zero.as_bytes());
+        let base = path.rsplit(|byte| *byte == b'/').next();
+        let (inner_dash, name) = without_dash(base.unwrap_or_default());
+        let called = Self {
+            login: outer_dash || inner_dash,
+            by_path: path.contains(&b'/'),
+        };
+        (called, OsStr::from_bytes(name).to_owned())
+    }
+
+    /// The real shell's argv[0].
+    pub fn zero(self, shell: &Path) -> OsString {
+        let mut zero = OsString::from(if self.login { "-" } else { "" });
+        zero.push(if self.by_path {
+            shell.as_os_str()
+        } else {
+            shell.file_name().unwrap_or_default()
+        });
+        zero
+    }
+}
+
+/// Whether a word begins with a dash, and what follows.
+fn without_dash(word: &[u8]) -> (bool, &[u8]) {
+    word.strip_prefix(b"-")
+        .map_or((false, word), |rest| (true, rest))
 }
 
 /// What a joined process needs to become the shell.
@@ -36,6 +77,8 @@ pub struct Shell {
     pub env: Vec<CString>,
     /// The directories to try, in order.
     pub dirs: Vec<PathBuf>,
+    /// Whether to say that the first of them is not there.
+    pub misses_home: bool,
 }
 
 /// What nssh has changed of itself and the shell gets back.
@@ -52,19 +95,20 @@ impl Shell {
         let shell = Record::read(jail)?
             .map_or_else(|| PathBuf::from("/bin/sh"), |record| record.facts.shell);
         let (login, words) = match program {
-            Program::Shell { login, args } => {
-                let name = shell.file_name().unwrap_or_default();
-                let mut zero = OsString::from(if *login { "-" } else { "" });
-                zero.push(name);
-                (*login, [&[zero], args.as_slice()].concat())
+            Program::Shell { called, args } => {
+                let zero = called.zero(&shell);
+                (called.login, [&[zero], args.as_slice()].concat())
             }
             Program::Command(words) => (false, words.clone()),
         };
+        let caller = Environment::of_caller();
+        // A terminal multiplexer starts login shells that are no logins: it has chosen the directory.
+        let login = login && caller.get("TMUX").is_none();
         let argv = words
             .iter()
             .map(|word| c_string(word))
             .collect::<Result<_>>()?;
-        let env = Environment::of_caller().into_session(login, &shell);
+        let env = caller.into_session(login, &shell);
         let paths = match program {
             Program::Shell { .. } => vec![c_string(shell.as_os_str())?],
             Program::Command(words) => search(
@@ -90,6 +134,8 @@ impl Shell {
             argv,
             env: env.into_c_strings()?,
             dirs,
+            // To a person only: what scp or git gets to read is the shell's alone.
+            misses_home: login && isatty(rustix::stdio::stderr()),
         })
     }
 }
@@ -109,6 +155,20 @@ pub fn search(name: &OsStr, path: Option<&OsStr>) -> Result<Vec<CString>> {
 
 /// Where programs are, if nobody says.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Who the user is.
+const IDENTITY: [&str; 3] = ["HOME", "USER", "LOGNAME"];
+
+/// What tells of descriptors that a session has not got any more, of somebody who waits for messages from another
+/// process, and of a network namespace that was left.
+const LEFT_OUTSIDE: [&str; 6] = [
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "LISTEN_PIDFDID",
+    "LISTEN_FDNAMES",
+    "NOTIFY_SOCKET",
+    "KAK_NETNS",
+];
 
 /// A word as the kernel takes it.
 pub fn c_string(word: &OsStr) -> Result<CString> {
@@ -141,56 +201,38 @@ impl Environment {
         }
     }
 
-    /// What a session gets: for a login a clean one of who the user is (as su(1) does), else the caller's with what is
-    /// missing put in. SHELL names the real shell either way.
+    /// What a session gets: all that the caller has, who is a login program or starts a shell as a part of his work, and
+    /// who the user is, where that is missing. A login is told that anew. SHELL names the real shell either way.
     fn into_session(mut self, login: bool, shell: &Path) -> Self {
-        // These tell of descriptors that a session has not got any more.
-        let companions = [
-            "LISTEN_FDS",
-            "LISTEN_PID",
-            "LISTEN_FDNAMES",
-            "NOTIFY_SOCKET",
-        ];
         self.0
-            .retain(|(name, _)| !companions.iter().any(|other| name == other));
-        if login {
-            let kept = |name: &OsStr| {
-                ["TERM", "COLORTERM", "NO_COLOR", "LANG"]
-                    .iter()
-                    .any(|other| name == *other)
-                    || name.as_bytes().starts_with(b"LC_")
-            };
-            let home = self.get("HOME").map(OsStr::to_owned);
-            self.0.retain(|(name, _)| kept(name));
+            .retain(|(name, _)| !LEFT_OUTSIDE.iter().any(|other| name == OsStr::new(*other)));
+        if login || IDENTITY.iter().any(|name| self.get(name).is_none()) {
+            self.identify(login);
+        }
+        if login && self.get("PATH").is_none() {
             self.set("PATH", DEFAULT_PATH.into());
-            self.identify(home);
-        } else if ["HOME", "USER", "LOGNAME"]
-            .iter()
-            .any(|name| self.get(name).is_none())
-        {
-            self.identify(None);
         }
         self.set("SHELL", shell.into());
         self
     }
 
-    /// Puts in who the user is, where that is not said. Looked up by the effective user id, in the outer passwd.
-    fn identify(&mut self, home: Option<OsString>) {
-        let uid = rustix::process::geteuid().as_raw();
+    /// Puts in who the user is, `anew` even where that is said. It is the real user, looked up in the outer passwd; of
+    /// several names for him the one that the caller has.
+    fn identify(&mut self, anew: bool) {
+        let uid = rustix::process::getuid().as_raw();
+        let name = self.get("LOGNAME").or_else(|| self.get("USER"));
         let user = file::read(Path::new("/etc/passwd"))
             .ok()
-            .and_then(|text| procfs::passwd(&text, uid));
-        let (name, its_home) = user.map_or((None, None), |user| {
-            (Some(user.name), Some(user.home.into_os_string()))
-        });
+            .and_then(|text| procfs::passwd(&text, uid, name));
+        // Whoever is not in there is known to his login program.
+        let Some(user) = user else { return };
+        let [home, its_user, logname] = IDENTITY;
         for (variable, value) in [
-            ("HOME", its_home.or(home)),
-            ("USER", name.clone()),
-            ("LOGNAME", name),
+            (home, user.home.into_os_string()),
+            (its_user, user.name.clone()),
+            (logname, user.name),
         ] {
-            if let Some(value) = value
-                && self.get(variable).is_none()
-            {
+            if anew || self.get(variable).is_none() {
                 self.set(variable, value);
             }
         }

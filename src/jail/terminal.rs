@@ -1,6 +1,8 @@
 //! The caller's terminal, which a session shares: no relay, no new session, so that job control and window size are the
 //! kernel's business. What is left to do is not to start in the background, and to leave the modes as they were.
 
+use std::ffi::OsString;
+
 use rustix::process::Signal;
 use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetpgrp, tcsetattr};
 
@@ -25,15 +27,34 @@ fn is_orphaned() -> bool {
     rustix::process::getppid().is_none_or(|parent| rustix::process::getsid(Some(parent)) != session)
 }
 
-/// Whether a shell with these arguments would talk to a person.
-pub fn is_interactive(args: &[std::ffi::OsString]) -> bool {
-    let first = args.first().map(|word| word.as_encoded_bytes());
-    match first {
-        None => isatty(rustix::stdio::stdin()) && isatty(rustix::stdio::stderr()),
-        Some([b'-', b'-', ..]) => true,
-        Some([b'-', flags @ ..]) => flags.contains(&b'i') || !flags.contains(&b'c'),
-        Some(_) => false,
+/// Whether a shell with these arguments would talk to a person: it is told so, or it has neither a command nor a script
+/// and reads from a terminal.
+pub fn is_interactive(args: &[OsString]) -> bool {
+    let mut words = args.iter().map(|word| word.as_encoded_bytes());
+    let (mut reads, mut told) = (true, false);
+    while let Some(word) = words.next() {
+        match word {
+            b"-" | b"--" => {
+                reads &= words.next().is_none();
+                break;
+            }
+            b"--rcfile" | b"--init-file" => drop(words.next()),
+            [b'-', b'-', ..] => {}
+            [b'-' | b'+', flags @ ..] => {
+                told |= flags.contains(&b'i');
+                reads &= !flags.contains(&b'c');
+                // An option's name is the next word.
+                if flags.iter().any(|flag| matches!(flag, b'o' | b'O')) {
+                    words.next();
+                }
+            }
+            _ => {
+                reads = false;
+                break;
+            }
+        }
     }
+    told || reads && isatty(rustix::stdio::stdin()) && isatty(rustix::stdio::stderr())
 }
 
 /// The modes of the terminal on standard input, to be put back.
@@ -52,6 +73,37 @@ impl Modes {
             && tcgetpgrp(stdin) == Ok(rustix::process::getpgrp())
         {
             tcsetattr(stdin, OptionalActions::Drain, modes).ok();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_told_to_be_interactive_is() {
+        // Of the tests' own input nothing is known; so only what does not depend on it.
+        let is =
+            |words: &[&str]| is_interactive(&words.iter().map(OsString::from).collect::<Vec<_>>());
+        for told in [
+            &["-i"][..],
+            &["-lic", "x"],
+            &["--norc", "-i"],
+            &["-o", "vi", "-i"],
+            &["--rcfile", "x", "-i"],
+        ] {
+            assert!(is(told), "{told:?}");
+        }
+        for not in [
+            &["-c", "x -i"][..],
+            &["--norc", "-c", "x"],
+            &["-lc", "x"],
+            &["script", "-i"],
+            &["--", "script"],
+            &["-o", "vi", "script"],
+        ] {
+            assert!(!is(not), "{not:?}");
         }
     }
 }
