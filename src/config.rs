@@ -1,5 +1,5 @@
-//! What a jail shall be like: the options of `setup` as values, checked for shape only. Pure: it never looks at the
-//! machine; what must exist there is checked by [`crate::facts`].
+//! What a jail shall be like: the options of `setup` as values, checked for shape only. It never looks at the machine;
+//! what must exist there is checked by [`crate::facts`]. Pure, but for the one variable that names a jail.
 
 mod bind;
 mod publish;
@@ -17,6 +17,9 @@ pub use subnet::Subnet;
 
 /// The name of a jail that nobody named.
 pub const DEFAULT_JAIL: &str = "USER";
+
+/// The variable that names the jail where no option does.
+const VARIABLE: &str = "KAK_JAIL";
 
 /// The directories that a jail always has of its own, with their modes.
 pub const OWN: [(&str, u32); 3] = [("mnt", 0o755), ("opt", 0o755), ("tmp", 0o1777)];
@@ -116,6 +119,20 @@ impl Config {
         let shell = self.shell.iter();
         options.extend(shell.map(|shell| ("shell", shell.clone().into_os_string())));
         options
+    }
+}
+
+/// The jail that is meant: the one that an option named, else the one of `KAK_JAIL`, else [`DEFAULT_JAIL`]. A process
+/// that has more rights than its caller does not let him choose by a variable. An empty one is an error, like any other
+/// that is no name: where a script's own variable was empty, another jail would be meant.
+pub fn jail(named: Option<String>) -> Result<String> {
+    if let Some(name) = named {
+        return Ok(name);
+    }
+    match std::env::var_os(VARIABLE) {
+        Some(value) if !crate::sys::is_privileged_by_file() => jail_name(&value)
+            .map_err(|error| Error::usage(format!("{VARIABLE} in the environment: {error}"))),
+        _ => Ok(DEFAULT_JAIL.into()),
     }
 }
 

@@ -13,6 +13,8 @@ const SYS_ADMIN: &str = "needs CAP_SYS_ADMIN in the user namespace that it belon
 /// What a change of a network needs.
 const NET_ADMIN: &str = "needs CAP_NET_ADMIN in the user namespace that the network belongs to: run as root; \
     in Docker use --privileged or --cap-add NET_ADMIN";
+/// What a question about jails needs.
+const JAILS: &str = "what kak knows of jails is for root alone: run as root";
 
 /// The program's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -241,7 +243,8 @@ impl Error {
             ("mkdir" | "printf" | "cat" | "ln", Errno::ROFS) => {
                 "this file system is read-only: mount a tmpfs there, in Docker by --tmpfs"
             }
-            ("lslocks", Errno::ACCESS) => "what kak knows of jails is for root alone: run as root",
+            ("lslocks", Errno::ACCESS) => JAILS,
+            ("ls", Errno::ACCESS) if sub("/run/kak") => JAILS,
             ("mkdir" | "printf" | "cat" | "ln" | "flock", Errno::ACCESS | Errno::PERM) => {
                 "run as root"
             }

@@ -179,19 +179,25 @@ pub fn others(jail: &str) -> Vec<Record> {
         .collect()
 }
 
-/// The names of all jails that have state here.
+/// The names of all jails that have state here, in order.
 pub fn jails() -> Result<Vec<String>> {
-    let names = rustix::fs::open(
+    let names = match rustix::fs::open(
         DIR,
         rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC,
         rustix::fs::Mode::empty(),
-    )
-    .and_then(|fd| rustix::fs::Dir::read_from(&fd))
-    .what(|| format!("ls {DIR}"))?;
+    ) {
+        // It goes with the last of them.
+        Err(rustix::io::Errno::NOENT) => return Ok(Vec::new()),
+        other => other
+            .and_then(|fd| rustix::fs::Dir::read_from(&fd))
+            .what(|| format!("ls {DIR}"))?,
+    };
     let name = |entry: rustix::io::Result<rustix::fs::DirEntry>| {
         config::jail_name(OsStr::from_bytes(entry.ok()?.file_name().to_bytes())).ok()
     };
-    Ok(names.filter_map(name).collect())
+    let mut names: Vec<String> = names.filter_map(name).collect();
+    names.sort();
+    Ok(names)
 }
 
 /// `yes` or `no`.

@@ -34,5 +34,7 @@ mod netns;
 mod network;
 /// Sessions: arguments, statuses, signals, descriptors.
 mod nssh;
+/// Several jails side by side, and which of them is meant.
+mod several;
 /// Every step against the shell command that it prints, both ways.
 mod truth;

@@ -6,7 +6,7 @@ use lexopt::Arg::{Long, Short, Value};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::{Applet, Call, unexpected};
-use crate::config::{self, DEFAULT_JAIL};
+use crate::config;
 use crate::error::{Error, Result, What as _};
 use crate::jail::{self, Life};
 
@@ -24,7 +24,7 @@ End sessions of a jail.
 SESSION is the number that 'kak status' shows. Its shell is told to hang up, a
 second later to end, and two seconds after that it is killed.
 
-  -n, --name JAIL  the jail's name [USER]
+  -n, --name JAIL  the jail's name [$KAK_JAIL, else USER]
       --all        every session
       --help       show this
 
@@ -43,10 +43,12 @@ const STAGES: [(&[Signal], Duration); 3] = [
 /// Does it.
 fn run(call: Call) -> Result<u8> {
     let mut parser = lexopt::Parser::from_args(call.args);
-    let (mut name, mut all, mut wanted) = (DEFAULT_JAIL.to_owned(), false, Vec::new());
+    let (mut name, mut all, mut wanted) = (None, false, Vec::new());
     while let Some(arg) = parser.next()? {
         match arg {
-            Short('n') | Long("name") => name = config::jail_name(&parser.value()?)?,
+            Short('n') | Long("name") => {
+                name = Some(config::jail_name(&parser.value()?)?);
+            }
             Long("all") => all = true,
             Value(word) => {
                 let number: Option<i32> = word.to_str().and_then(|word| word.parse().ok());
@@ -62,6 +64,7 @@ fn run(call: Call) -> Result<u8> {
     if all != wanted.is_empty() {
         return Err(Error::usage("takes sessions, or --all"));
     }
+    let name = config::jail(name)?;
     let mut sessions = match Life::of(&name)? {
         Life::Up(init) | Life::Ending(init) => jail::sessions(init.pid),
         Life::Down | Life::Starting(_) => Vec::new(),

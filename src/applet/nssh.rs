@@ -7,7 +7,7 @@ use std::path::Path;
 use lexopt::Arg::{Long, Short, Value};
 
 use super::{Applet, Call, unexpected};
-use crate::config::{self, DEFAULT_JAIL};
+use crate::config;
 use crate::error::{Error, Result};
 use crate::facts;
 use crate::jail::session::{self, IfDown};
@@ -27,10 +27,11 @@ usage: kak nssh [-n JAIL] [--] [ARG]...
 Run the jail's shell in the jail, with exactly these arguments.
 
 Called by its own name it has no options: every word goes to the shell, as a
-login shell's does ('-nssh' makes '-bash'). If the jail is not up, root brings
-it up. Inside the jail it simply is the real shell.
+login shell's does ('-nssh' makes '-bash'), and the variable KAK_JAIL names the
+jail. If the jail is not up, root brings it up. Inside the jail it simply is
+the real shell.
 
-  -n, --name JAIL  the jail's name [USER]
+  -n, --name JAIL  the jail's name [$KAK_JAIL, else USER]
       --help       show this
 
 Exit status: the shell's, or death by the same signal; 127 the shell was not
@@ -47,7 +48,7 @@ fn run(call: Call) -> Result<u8> {
         args,
     } = call;
     let (jail, called, args) = if own_name {
-        (DEFAULT_JAIL.to_owned(), called, args)
+        (None, called, args)
     } else {
         let (jail, args) = parse(args)?;
         // What argv[0] says is of kak then, and not of a shell.
@@ -56,14 +57,15 @@ fn run(call: Call) -> Result<u8> {
     if let Some(shell) = session::real_shell() {
         return become_it(&shell, called, args);
     }
+    let jail = config::jail(jail)?;
     let program = Program::Shell { called, args };
     Ok(session::follow(&jail, &program, IfDown::BringUp))
 }
 
 /// Reads kak's own options.
-fn parse(args: Vec<OsString>) -> Result<(String, Vec<OsString>)> {
+fn parse(args: Vec<OsString>) -> Result<(Option<String>, Vec<OsString>)> {
     let mut parser = lexopt::Parser::from_args(args);
-    let mut name = DEFAULT_JAIL.to_owned();
+    let mut name = None;
     let mut rest = Vec::new();
     loop {
         // From the first word that is not ours on, everything is the shell's.
@@ -82,7 +84,9 @@ fn parse(args: Vec<OsString>) -> Result<(String, Vec<OsString>)> {
             }
         }
         match parser.next()? {
-            Some(Short('n') | Long("name")) => name = config::jail_name(&parser.value()?)?,
+            Some(Short('n') | Long("name")) => {
+                name = Some(config::jail_name(&parser.value()?)?);
+            }
             Some(Value(word)) => return Err(Error::usage(format!("unexpected {word:?}"))),
             Some(other) => return Err(unexpected(other)),
             None => break,

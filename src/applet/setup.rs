@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use lexopt::Arg::{Long, Short};
 
 use super::{Applet, Call, print, unexpected};
-use crate::config::{self, Config, DEFAULT_JAIL, Takes};
+use crate::config::{self, Config, Takes};
 use crate::engine;
 use crate::error::{Error, Result, complain};
 use crate::jail::Life;
@@ -35,7 +35,7 @@ taken back. As PID 1 (a container's entrypoint), with --attach or with a CMD, a
 first session is run in the jail; at the end, when all other sessions have
 ended too, everything is taken back and the first session's status is returned.
 
-  -n, --name JAIL      the jail's name [USER]
+  -n, --name JAIL      the jail's name [$KAK_JAIL, else USER]
       --root DIR       where its root is put together [/mnt/ and the name in
                        lower case]
       --hide DIR       it has a directory of its own instead of this one, as it
@@ -88,7 +88,7 @@ struct Options {
 /// Reads the command line.
 fn parse(args: Vec<OsString>) -> Result<Options> {
     let mut parser = lexopt::Parser::from_args(args);
-    let mut name = DEFAULT_JAIL.to_owned();
+    let mut name = None;
     let mut said: Vec<(String, OsString)> = Vec::new();
     let (mut mode, mut attach, mut verbose) = (Mode::Do, false, false);
     let mut command = Vec::new();
@@ -102,7 +102,9 @@ fn parse(args: Vec<OsString>) -> Result<Options> {
         }
         let Some(arg) = parser.next()? else { break };
         match arg {
-            Short('n') | Long("name") => name = config::jail_name(&parser.value()?)?,
+            Short('n') | Long("name") => {
+                name = Some(config::jail_name(&parser.value()?)?);
+            }
             Long("attach") => attach = true,
             Long("dry-run") => mode = Mode::DryRun,
             Long("explain") => mode = Mode::Explain,
@@ -118,6 +120,7 @@ fn parse(args: Vec<OsString>) -> Result<Options> {
             other => return Err(unexpected(other)),
         }
     }
+    let name = config::jail(name)?;
     let mut config = Config::new(&name);
     for (option, value) in &said {
         config.set(option, value)?;

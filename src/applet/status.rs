@@ -3,12 +3,12 @@
 use lexopt::Arg::{Long, Short};
 
 use super::{Applet, Call, print, unexpected};
-use crate::config::{self, DEFAULT_JAIL};
+use crate::config;
 use crate::engine;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::jail::{Life, Session, sessions};
 use crate::plan::Plan;
-use crate::record::Record;
+use crate::record::{self, Record};
 use crate::step::{Machine, Seen, file};
 
 /// `kak status`.
@@ -18,15 +18,18 @@ pub const APPLET: Applet = Applet {
     own_words: false,
     help: "\
 usage: kak status [-n JAIL] [--json]
+       kak status --all [--json]
 
 Show what is there of a jail, step by step, and who is in it.
 
-  -n, --name JAIL  the jail's name [USER]
-      --json       for programs
+  -n, --name JAIL  the jail's name [$KAK_JAIL, else USER]
+      --all        a line for each jail, and for each network that
+                   'kak netns add --uplink' made
+      --json       for programs; with --all a list
       --help       show this
 
 Exit status: 0 the jail is up and complete, 3 it is not, 1 failed, 2 wrong
-usage.
+usage. With --all, 0 if each of them is and there is one.
 ",
     run,
 };
@@ -48,17 +51,49 @@ struct Status {
 /// Does it.
 fn run(call: Call) -> Result<u8> {
     let mut parser = lexopt::Parser::from_args(call.args);
-    let (mut name, mut json) = (DEFAULT_JAIL.to_owned(), false);
+    let (mut name, mut all, mut json) = (None, false, false);
     while let Some(arg) = parser.next()? {
         match arg {
-            Short('n') | Long("name") => name = config::jail_name(&parser.value()?)?,
+            Short('n') | Long("name") => {
+                name = Some(config::jail_name(&parser.value()?)?);
+            }
+            Long("all") => all = true,
             Long("json") => json = true,
             other => return Err(unexpected(other)),
         }
     }
-    let status = Status::of(name)?;
-    print(&if json { status.json() } else { status.text() });
+    if all && name.is_some() {
+        return Err(Error::usage("--all and --name exclude each other"));
+    }
+    if all {
+        return list(json);
+    }
+    let status = Status::of(config::jail(name)?)?;
+    print(&if json {
+        format!("{}\n", status.json())
+    } else {
+        status.text()
+    });
     Ok(if status.is_complete() { 0 } else { 3 })
+}
+
+/// `--all`: every jail that has state here, by name. One that cannot be looked at is told, and the others still shown.
+fn list(json: bool) -> Result<u8> {
+    let (mut all, mut errors) = (Vec::new(), Vec::new());
+    for jail in record::jails()? {
+        match Status::of(jail) {
+            Ok(status) => all.push(status),
+            Err(error) => errors.push(error),
+        }
+    }
+    print(&if json {
+        let all: Vec<String> = all.iter().map(Status::json).collect();
+        format!("[{}]\n", all.join(","))
+    } else {
+        all.iter().map(Status::headline).collect()
+    });
+    let up = !all.is_empty() && all.iter().all(Status::is_complete);
+    Error::all(errors).map(|()| if up { 0 } else { 3 })
 }
 
 impl Status {
@@ -108,14 +143,20 @@ impl Status {
             && self.steps.iter().all(|(_, seen)| *seen == Seen::Done)
     }
 
+    /// The line that says most.
+    fn headline(&self) -> String {
+        match self.init {
+            Some(pid) if self.is_complete() => format!("{}: up, init is {pid}\n", self.jail),
+            Some(pid) => format!("{}: up but not complete, init is {pid}\n", self.jail),
+            None if self.bare => format!("{}: a network without a jail\n", self.jail),
+            None => format!("{}: not up\n", self.jail),
+        }
+    }
+
     /// For people.
     fn text(&self) -> String {
         use std::fmt::Write as _;
-        let mut text = match self.init {
-            Some(pid) => format!("{}: up, init is {pid}\n", self.jail),
-            None if self.bare => format!("{}: a network without a jail\n", self.jail),
-            None => format!("{}: not up\n", self.jail),
-        };
+        let mut text = self.headline();
         for (step, seen) in &self.steps {
             match seen {
                 Seen::Done => writeln!(text, "ok  {step}"),
@@ -161,7 +202,7 @@ impl Status {
         };
         let sessions: Vec<String> = self.sessions.iter().map(session).collect();
         format!(
-            "{{\"jail\":{},\"up\":{},\"init\":{},\"steps\":[{}],\"sessions\":[{}]}}\n",
+            "{{\"jail\":{},\"up\":{},\"init\":{},\"steps\":[{}],\"sessions\":[{}]}}",
             quoted(&self.jail),
             self.is_complete(),
             self.init.map_or("null".into(), |pid| pid.to_string()),

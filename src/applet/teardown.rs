@@ -3,7 +3,7 @@
 use lexopt::Arg::{Long, Short};
 
 use super::{Applet, Call, print, unexpected};
-use crate::config::{self, DEFAULT_JAIL};
+use crate::config;
 use crate::error::{Error, Result, complain};
 use crate::jail::{build, process, session};
 
@@ -22,7 +22,7 @@ directory that somebody has put something into. An error does not end it: the
 rest is still done, and everything that went wrong is told. That there is no
 jail is no error.
 
-  -n, --name JAIL  the jail's name [USER]
+  -n, --name JAIL  the jail's name [$KAK_JAIL, else USER]
   -v, --verbose    say what is taken back
       --help       show this
 
@@ -34,14 +34,17 @@ Exit status: 0 done, 1 something is left, 2 wrong usage.
 /// Does it.
 fn run(call: Call) -> Result<u8> {
     let mut parser = lexopt::Parser::from_args(call.args);
-    let (mut name, mut verbose) = (DEFAULT_JAIL.to_owned(), false);
+    let (mut name, mut verbose) = (None, false);
     while let Some(arg) = parser.next()? {
         match arg {
-            Short('n') | Long("name") => name = config::jail_name(&parser.value()?)?,
+            Short('n') | Long("name") => {
+                name = Some(config::jail_name(&parser.value()?)?);
+            }
             Short('v') | Long("verbose") => verbose = true,
             other => return Err(unexpected(other)),
         }
     }
+    let name = config::jail(name)?;
     if session::is_inside() {
         return Err(Error::text(
             "",
