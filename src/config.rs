@@ -2,9 +2,11 @@
 //! what must exist there is checked by [`crate::facts`]. Pure, but for the one variable that names a jail.
 
 mod bind;
+mod namespace;
 mod publish;
 mod subnet;
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
@@ -12,6 +14,7 @@ use std::path::{Component, Path, PathBuf};
 use crate::error::{Error, Result};
 
 pub use bind::Bind;
+pub use namespace::Namespace;
 pub use publish::Publish;
 pub use subnet::Subnet;
 
@@ -45,6 +48,10 @@ pub struct Config {
     pub nat: bool,
     /// What of it the machine's neighbours reach at the machine's addresses.
     pub publish: Vec<Publish>,
+    /// The namespaces that it has of its own beside those that every jail has.
+    pub unshare: BTreeSet<Namespace>,
+    /// Its host name, in a UTS namespace of its own; the outer one where none is given.
+    pub hostname: Option<String>,
     /// Its shell; /bin/bash, else /bin/sh where none is given.
     pub shell: Option<PathBuf>,
 }
@@ -62,6 +69,8 @@ impl Config {
             dns: Vec::new(),
             nat: true,
             publish: Vec::new(),
+            unshare: BTreeSet::new(),
+            hostname: None,
             shell: None,
         }
     }
@@ -79,7 +88,8 @@ pub enum Takes {
 /// What comes after the option of this name, if it is one that says what a jail is like.
 pub fn takes(option: &str) -> Option<Takes> {
     match option {
-        "root" | "hide" | "bind" | "subnet" | "dns" | "publish" | "shell" => Some(Takes::Value),
+        "root" | "hide" | "bind" | "subnet" | "dns" | "publish" | "unshare" | "hostname"
+        | "shell" => Some(Takes::Value),
         "no-nat" => Some(Takes::Nothing),
         _ => None,
     }
@@ -96,6 +106,11 @@ impl Config {
             "dns" => self.dns.push(address("--dns", value)?),
             "no-nat" => self.nat = false,
             "publish" => self.publish.push(Publish::parse(value)?),
+            "unshare" => self.unshare.extend(Namespace::parse(value)?),
+            "hostname" => {
+                self.hostname = Some(namespace::hostname(value)?);
+                self.unshare.insert(Namespace::Uts);
+            }
             "shell" => self.shell = Some(absolute("--shell", value)?),
             _ => return Err(Error::usage(format!("there is no option --{option}"))),
         }
@@ -116,6 +131,10 @@ impl Config {
         if !self.nat {
             say("no-nat", &"");
         }
+        if !self.unshare.is_empty() {
+            say("unshare", &Namespace::list(&self.unshare));
+        }
+        self.hostname.iter().for_each(|name| say("hostname", name));
         let shell = self.shell.iter();
         options.extend(shell.map(|shell| ("shell", shell.clone().into_os_string())));
         options

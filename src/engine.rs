@@ -111,14 +111,22 @@ pub fn explain(record: &Record, plan: &Plan) -> String {
     for step in &plan.outer {
         writeln!(text, "\n# {}\n{}", step.why, step.act).ok();
     }
+    let (spaces, inner) = plan.inner.split_at(plan.started);
+    text.push_str("\n# The rest is done in the jail: in its network, and in PID and mount namespaces of its own.\n");
+    for step in spaces {
+        writeln!(text, "# - {}", step.why).ok();
+    }
+    write!(text, "nsenter --net=/run/netns/{jail} ").ok();
+    for step in spaces {
+        write!(text, "{} \\\n    ", step.act).ok();
+    }
     write!(
         text,
-        "\n# The rest is done in the jail: in its network, and in PID and mount namespaces of its own.\n\
-         nsenter --net=/run/netns/{jail} unshare --pid --mount --fork --kill-child --propagation unchanged \\\n\
+        "unshare --pid --mount --fork --kill-child --propagation unchanged \\\n\
          \x20   sh -e 3<>{lock} >/dev/null <<'JAIL' &\n"
     )
     .ok();
-    for step in &plan.inner {
+    for step in inner {
         writeln!(text, "\n# {}\n{}", step.why, step.act).ok();
     }
     write!(

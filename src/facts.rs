@@ -1,6 +1,7 @@
 //! What the machine looks like where it matters to a jail: looked at once, before the first change, and then written
 //! down ([`crate::record`]). It decides nothing but what has to be free: the subnet.
 
+mod namespaces;
 mod network;
 
 use std::ffi::OsString;
@@ -17,6 +18,7 @@ use crate::procfs;
 use crate::step::{file, quote};
 use network::{Network, check_free};
 
+pub use namespaces::Afresh;
 pub use network::link_name;
 
 /// What was found.
@@ -29,6 +31,8 @@ pub struct Facts {
     pub bound_dirs: Vec<bool>,
     /// The uppermost mounts below /proc and /sys.
     pub submounts: Vec<PathBuf>,
+    /// The file systems that it mounts afresh, for the namespaces that it has of its own.
+    pub afresh: Vec<Afresh>,
     /// Whether /sys is read-only.
     pub sys_read_only: bool,
     /// Whether /etc can be written.
@@ -91,6 +95,7 @@ impl Facts {
         if config.bare {
             return Self::of_network(config);
         }
+        namespaces::check(config)?;
         file::check_ours(&config.root)
             .map_err(|error| error.context(format!("--root {}", quote(&config.root))))?;
         let mounts = procfs::mounts(&file::read(Path::new("/proc/self/mountinfo"))?);
@@ -120,6 +125,7 @@ impl Facts {
             entries,
             bound_dirs,
             submounts,
+            afresh: namespaces::afresh(config, &mounts),
             sys_read_only: sys.is_some_and(|mount| mount.read_only),
             etc_writable: rustix::fs::access("/etc", Access::WRITE_OK).is_ok(),
             has_resolv: file::lstat(resolv)?.is_some(),
@@ -139,6 +145,7 @@ impl Facts {
             entries: Vec::new(),
             bound_dirs: Vec::new(),
             submounts: Vec::new(),
+            afresh: Vec::new(),
             sys_read_only: false,
             etc_writable: rustix::fs::access("/etc", Access::WRITE_OK).is_ok(),
             has_resolv: true,

@@ -16,6 +16,7 @@ pub mod entrypoint;
 pub mod init;
 pub mod keeper;
 pub mod monitor;
+pub mod namespaces;
 pub mod network;
 pub mod process;
 pub mod session;
@@ -113,7 +114,7 @@ impl Life {
 }
 
 impl Init {
-    /// The jail's mounts, as init sees them; nothing if it has gone.
+    /// The jail as init has it; nothing if it has gone.
     pub fn view(&self) -> Result<Option<View>> {
         let path = format!("/proc/{}/mountinfo", self.pid.as_raw_nonzero());
         let text = file::read(Path::new(&path));
@@ -124,6 +125,7 @@ impl Init {
             return Ok(None);
         }
         Ok(Some(View {
+            init: Some(self.pid.as_raw_nonzero().get()),
             mounts: procfs::mounts(&text?),
             root: PathBuf::from("/"),
         }))

@@ -2,8 +2,8 @@
 //!
 //! Theory of operation. There are two lists. The *outer* steps change what lasts: files, directories, the network
 //! namespace, links, addresses, the firewall. `setup` goes through them from the first to the last, `teardown` from the
-//! last to the first. The *inner* steps are mounts; the jail's init makes them in its own mount namespace, so that
-//! nothing outside ever sees one of them and they go when init goes, however it goes.
+//! last to the first. The *inner* steps are init's: namespaces that it is started in, and mounts that it makes in
+//! its own mount namespace, so that nothing outside ever sees one of them and they go when init goes, however it goes.
 //!
 //! 1. The record is written before anything is changed, so that whatever happens next can be taken back.
 //! 2. The jail's own directories and its mount points are made under its root.
@@ -15,6 +15,7 @@
 //!
 //! Order is the only dependency. The lists are a pure function of the record.
 
+mod namespaces;
 mod network;
 
 use std::path::{Path, PathBuf};
@@ -57,8 +58,10 @@ pub const STATE: usize = 4;
 pub struct Plan {
     /// The steps that last, made by the keeper.
     pub outer: Vec<Step>,
-    /// The mounts, made by init.
+    /// What is init's own, made by init.
     pub inner: Vec<Step>,
+    /// How many of those are namespaces that init is started in.
+    pub started: usize,
     /// What this machine does not allow and the jail does without.
     pub notes: Vec<String>,
 }
@@ -67,9 +70,11 @@ impl Plan {
     /// The plan of a record.
     pub fn new(record: &Record) -> Self {
         let (outer, notes) = outer(record);
+        let (inner, started) = inner(record);
         Self {
             outer,
-            inner: inner(record),
+            inner,
+            started,
             notes,
         }
     }
@@ -253,11 +258,11 @@ fn dir(path: PathBuf) -> Dir {
     Dir { path, mode: 0o755 }
 }
 
-/// The mounts.
-fn inner(record: &Record) -> Vec<Step> {
+/// The namespaces and the mounts; how many of them are namespaces that init is started in.
+fn inner(record: &Record) -> (Vec<Step>, usize) {
     let Record { config, facts, .. } = record;
     if config.bare {
-        return Vec::new();
+        return (Vec::new(), 0);
     }
     let root = &config.root;
     let bind = |source: PathBuf| Bind {
@@ -266,8 +271,17 @@ fn inner(record: &Record) -> Vec<Step> {
         root: root.clone(),
         read_only: false,
     };
+    let fresh = |kind: &'static str, target: &str, read_only| Fresh {
+        kind: kind.into(),
+        source: kind,
+        root: root.clone(),
+        target: target.into(),
+        options: format!("nosuid,nodev,noexec{}", if read_only { ",ro" } else { "" }),
+    };
 
     let mut steps = Steps(Vec::new());
+    let started = namespaces::started(record, &mut steps);
+    namespaces::hostname(record, &mut steps);
     steps.add(
         "nothing that is mounted or unmounted from here on is seen outside",
         Slave,
@@ -286,23 +300,10 @@ fn inner(record: &Record) -> Vec<Step> {
             bind(Path::new("/").join(&entry.name)),
         );
     }
-    steps.add(
-        "the jail's own processes",
-        Fresh {
-            kind: "proc",
-            root: root.clone(),
-            target: "/proc",
-            read_only: false,
-        },
-    );
+    steps.add("the jail's own processes", fresh("proc", "/proc", false));
     steps.add(
         "the jail's own network devices",
-        Fresh {
-            kind: "sysfs",
-            root: root.clone(),
-            target: "/sys",
-            read_only: facts.sys_read_only,
-        },
+        fresh("sysfs", "/sys", facts.sys_read_only),
     );
     for path in &facts.submounts {
         steps.add(
@@ -310,6 +311,7 @@ fn inner(record: &Record) -> Vec<Step> {
             bind(path.clone()),
         );
     }
+    namespaces::afresh(record, &mut steps);
     for wanted in &config.binds {
         let (source, target) = (wanted.source.clone(), wanted.target.clone());
         let bound = Bind {
@@ -337,7 +339,7 @@ fn inner(record: &Record) -> Vec<Step> {
         "the jail's root becomes the root, and the outer one is let go",
         Pivot { root: root.clone() },
     );
-    steps.0
+    (steps.0, started)
 }
 
 /// What the jail does not see.

@@ -19,6 +19,10 @@ pub struct Mount {
     pub kind: String,
     /// What it was mounted from.
     pub source: OsString,
+    /// The mount's own options, as mount(8) lists them.
+    pub options: String,
+    /// Those of the file system, which all its mounts have.
+    pub data: String,
 }
 
 /// The mounts that a mountinfo lists, in its order: what was mounted last on a place comes last. A line that is not
@@ -58,6 +62,8 @@ fn mount(line: &[u8]) -> Option<Mount> {
     }
     let kind = String::from_utf8_lossy(fields.next()?).into_owned();
     let source = unescape(fields.next()?);
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let data = text(fields.next().unwrap_or_default());
     let read_only = options
         .split(|byte| *byte == b',')
         .any(|option| option == b"ro");
@@ -68,6 +74,8 @@ fn mount(line: &[u8]) -> Option<Mount> {
         shared,
         kind,
         source,
+        options: text(options),
+        data,
     })
 }
 
@@ -203,6 +211,10 @@ mod tests {
         assert_eq!(
             (mount.kind.as_str(), mount.root.to_str()),
             ("ext3", Some("/mnt1"))
+        );
+        assert_eq!(
+            (mount.options.as_str(), mount.data.as_str()),
+            ("rw,noatime", "rw")
         );
     }
 

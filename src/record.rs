@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::{self, Config, Subnet};
 use crate::error::{Error, Result, What as _};
-use crate::facts::{Entry, Facts, Kind, Uplink};
+use crate::facts::{Afresh, Entry, Facts, Kind, Uplink};
 use crate::procfs::{escape, unescape};
 use crate::step::file;
 
@@ -79,6 +79,15 @@ impl Record {
         for path in &facts.submounts {
             line("submount", &[path.as_os_str().as_bytes()]);
         }
+        for Afresh {
+            path,
+            kind,
+            options,
+        } in &facts.afresh
+        {
+            let path = path.as_os_str().as_bytes();
+            line("afresh", &[path, kind.as_bytes(), options.as_bytes()]);
+        }
         line("sys-read-only", &[yes(facts.sys_read_only)]);
         line("etc-writable", &[yes(facts.etc_writable)]);
         line("has-resolv", &[yes(facts.has_resolv)]);
@@ -104,6 +113,7 @@ impl Record {
         let mut config: Option<Config> = None;
         let mut entries = Vec::new();
         let (mut bound_dirs, mut submounts, mut found) = (Vec::new(), Vec::new(), BTreeSet::new());
+        let mut afresh = Vec::new();
         let (mut sys_read_only, mut etc_writable, mut has_resolv) = (None, None, None);
         let (mut resolvers, mut unterminated, mut shell) = (None, None, None);
         let (mut subnet, mut uplink, mut cookie) = (None, None, None);
@@ -122,6 +132,11 @@ impl Record {
                 ("file", None) => entries.push(entry(value, Kind::File)?),
                 ("link", Some(target)) => entries.push(entry(value, Kind::Link(target.clone()))?),
                 ("submount", None) => submounts.push(path()?),
+                ("afresh", Some(kind)) => afresh.push(Afresh {
+                    path: path()?,
+                    kind: kind.to_str()?.into(),
+                    options: words.next()?.into_string().ok()?,
+                }),
                 ("sys-read-only", None) => sys_read_only = yes(&value),
                 ("etc-writable", None) => etc_writable = yes(&value),
                 ("has-resolv", None) => has_resolv = yes(&value),
@@ -146,6 +161,7 @@ impl Record {
             entries,
             bound_dirs,
             submounts,
+            afresh,
             sys_read_only: sys_read_only?,
             etc_writable: etc_writable?,
             has_resolv: has_resolv?,
@@ -231,6 +247,8 @@ pub mod tests {
             ("dns", "192.0.2.53"),
             ("publish", "8080:80"),
             ("no-nat", ""),
+            ("unshare", "time,ipc"),
+            ("hostname", "inside"),
         ] {
             config.set(option, OsStr::new(value)).unwrap();
         }
@@ -251,6 +269,11 @@ pub mod tests {
                 ],
                 bound_dirs: vec![true],
                 submounts: vec!["/sys/fs/cgroup".into()],
+                afresh: vec![Afresh {
+                    path: "/dev/mqueue".into(),
+                    kind: "mqueue".into(),
+                    options: String::new(),
+                }],
                 sys_read_only: false,
                 etc_writable: true,
                 has_resolv: true,
@@ -287,6 +310,9 @@ pub mod tests {
             ("etc-writable yes", "etc-writable perhaps"),
             ("etc-writable yes\n", ""),
             ("etc-writable yes", "news yes"),
+            ("unshare uts", "unshare user"),
+            ("hostname inside", "hostname -"),
+            ("afresh /dev/mqueue", "afresh ../dev/mqueue"),
         ] {
             assert!(text.contains(good));
             assert_eq!(

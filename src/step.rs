@@ -7,6 +7,7 @@ pub mod file;
 pub mod forwarding;
 pub mod link;
 pub mod mount;
+pub mod namespace;
 pub mod nat;
 pub mod netns;
 
@@ -62,7 +63,7 @@ pub struct Step {
 }
 
 /// What steps work with: sockets into the outer and the jail's network namespace, opened when first needed and never
-/// moved, and the jail's mounts as they are seen from where kak stands.
+/// moved, and the jail's mounts and namespaces as they are seen from where kak stands.
 pub struct Machine {
     /// The jail's network namespace, by name.
     netns: String,
@@ -72,12 +73,14 @@ pub struct Machine {
     inner: Option<nl::Socket>,
     /// nf_tables, outside.
     netfilter: Option<nl::Socket>,
-    /// The mounts of the jail, where there is one.
+    /// The jail's mounts and namespaces, where there is one.
     pub view: Option<View>,
 }
 
-/// The mounts of a jail.
+/// The jail as its init has it.
 pub struct View {
+    /// Init, in our PID namespace; none where it is init that looks.
+    pub init: Option<i32>,
     /// Its mountinfo.
     pub mounts: Vec<procfs::Mount>,
     /// How that mountinfo calls the jail's root: `/` once the jail is up.

@@ -28,6 +28,8 @@ mod faults;
 mod jail;
 /// Setup, setup again, drift, crash, teardown.
 mod life;
+/// More namespaces of a jail's own: host name, IPC, control groups, time.
+mod namespaces;
 /// Named network namespaces, beside the real `ip`.
 mod netns;
 /// Packets: jail, veth, NAT, upstream.

@@ -47,6 +47,9 @@ ended too, everything is taken back and the first session's status is returned.
       --publish [ADDR:]PORT[:JAILPORT][/udp]
                        the machine's port leads to the jail's (repeatable)
       --no-nat         its packets do not leave under the machine's address
+      --unshare LIST   it has of its own, beside processes, mounts and network,
+                       these of uts, ipc, cgroup and time
+      --hostname NAME  it calls itself this (and has uts of its own)
       --shell PATH     what nssh runs in it [/bin/bash, else /bin/sh]
       --attach         run a shell in it, as said above
       --dry-run        say what would be done, and do nothing
@@ -216,7 +219,7 @@ fn planned(wanted: &Wanted) -> Result<Record> {
     match (Life::of(jail)?, Record::read(jail)?) {
         (Life::Up(_), Some(record)) => Ok(record),
         (_, old) => match wanted.basis(old)? {
-            Basis::Again(record) => Ok(record),
+            Basis::Again(record) => Ok(*record),
             Basis::Nothing(config) | Basis::Other(_, config) => build::draw_up(config),
         },
     }

@@ -9,8 +9,8 @@ use rustix::process::{PidfdFlags, WaitOptions};
 use rustix::thread::{CapabilitySet, capabilities};
 
 use super::process::channel;
-use super::{Init, Life, Lock, init};
-use crate::config::Config;
+use super::{Init, Life, Lock, init, namespaces};
+use crate::config::{Config, Namespace};
 use crate::engine::{self, Tell};
 use crate::error::{Error, Result, What as _};
 use crate::facts::{self, Facts};
@@ -32,11 +32,11 @@ pub struct Wanted {
 /// What a jail is made from that is not up.
 pub enum Basis {
     /// The record of an earlier attempt or life, with which it goes on.
-    Again(Record),
+    Again(Box<Record>),
     /// Nothing but its options.
     Nothing(Config),
     /// Its options, after what another record tells of is taken back.
-    Other(Record, Config),
+    Other(Box<Record>, Config),
 }
 
 impl Wanted {
@@ -53,9 +53,9 @@ impl Wanted {
             old.config.clone()
         };
         if config == old.config && old.facts.cookie == facts::cookie()? {
-            return Ok(Basis::Again(old));
+            return Ok(Basis::Again(old.into()));
         }
-        Ok(Basis::Other(old, config))
+        Ok(Basis::Other(old.into(), config))
     }
 }
 
@@ -87,10 +87,10 @@ pub fn bring_up(wanted: &Wanted, teller: &mut Teller<'_>) -> Result<Init> {
     }
     super::end(jail)?;
     let record = match wanted.basis(old)? {
-        Basis::Again(record) => record,
+        Basis::Again(record) => *record,
         Basis::Nothing(config) => draw_up(config)?,
         Basis::Other(old, config) => {
-            let own = clear(old, &mut quietly)?;
+            let own = clear(*old, &mut quietly)?;
             let mut record = draw_up(config)?;
             // What could not be taken back, since there is something in it, is still ours.
             record.found.retain(|text| !own.contains(text));
@@ -206,18 +206,21 @@ fn mend(wanted: &Wanted, record: &Record, init: &Init, teller: &mut Teller<'_>) 
 /// Starts init and waits until it says that the jail can be joined.
 fn start(record: &Record, plan: &Plan) -> Result<Init> {
     let netns = netns::open(record.config.jail.as_ref())?;
+    let own = &record.config.unshare;
+    let time = own.contains(&Namespace::Time).then(namespaces::time);
+    let time = time.transpose()?;
     let (ours, report) = channel()?;
     let me = rustix::process::getpid();
     let keeper = rustix::process::pidfd_open(me, PidfdFlags::empty()).what(|| "pidfd_open")?;
     let before = sys::set_signal_mask(&SignalSet::all_but_faults());
-    let flags = libc::CLONE_NEWPID | libc::CLONE_NEWNS;
-    let child = sys::clone(flags.unsigned_abs().into());
-    let Some((pid, fd)) = child.what(|| "unshare --pid --mount --fork")? else {
+    let what = || namespaces::command(own);
+    let Some((pid, fd)) = sys::clone(namespaces::flags(own)).what(what)? else {
         drop(ours);
         init::run(init::Start {
             record,
             plan,
             netns,
+            time,
             report,
             keeper,
         });
@@ -236,10 +239,7 @@ fn start(record: &Record, plan: &Plan) -> Result<Init> {
     }
     rustix::process::waitpid(Some(pid), WaitOptions::empty()).ok();
     Err(match said {
-        0 => Error::text(
-            "unshare --pid --mount --fork",
-            "the jail's init ended before the jail was up",
-        ),
+        0 => Error::text(what(), "the jail's init ended before the jail was up"),
         read => Error::unpacked(&String::from_utf8_lossy(
             text.get(..read).unwrap_or_default(),
         )),

@@ -29,6 +29,8 @@ pub struct Start<'a> {
     pub plan: &'a Plan,
     /// Its network namespace.
     pub netns: OwnedFd,
+    /// Its time namespace, if it has one of its own.
+    pub time: Option<OwnedFd>,
     /// Where to say that the jail is up (an empty error) or why it is not.
     pub report: OwnedFd,
     /// The keeper, to see whether it lives.
@@ -41,11 +43,12 @@ pub fn run(start: Start<'_>) -> ! {
         record,
         plan,
         netns,
+        time,
         report,
         keeper,
     } = start;
     let result = alone(&keeper)
-        .and_then(|()| enter(&netns))
+        .and_then(|()| enter(&netns, time.as_ref()))
         .map(|()| sys::keep_only(report))
         .and_then(|report| Ok((report.what(|| "dup2")?, build(record, plan))));
     // Where nothing could be kept there is no way left to say why; the keeper sees that we are gone.
@@ -72,10 +75,14 @@ fn alone(keeper: &OwnedFd) -> Result<()> {
     Ok(())
 }
 
-/// Joins the jail's network and leaves everything that belongs to the caller.
-fn enter(netns: &OwnedFd) -> Result<()> {
+/// Joins the jail's network, and its time, and leaves everything that belongs to the caller.
+fn enter(netns: &OwnedFd, time: Option<&OwnedFd>) -> Result<()> {
     rustix::thread::move_into_link_name_space(netns.as_fd(), Some(LinkNameSpaceType::Network))
         .what(|| "nsenter --net")?;
+    if let Some(time) = time {
+        rustix::thread::move_into_link_name_space(time.as_fd(), Some(LinkNameSpaceType::Time))
+            .what(|| "nsenter --time")?;
+    }
     leave()
 }
 
@@ -163,6 +170,7 @@ impl Guard {
         };
         let mut machine = Machine::new("");
         machine.view = Some(View {
+            init: None,
             mounts: procfs::mounts(&text),
             root: "/".into(),
         });

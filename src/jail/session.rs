@@ -1,7 +1,7 @@
 //! Joining a jail: what nssh does between being called and dying the way its shell died.
 //!
 //! Theory of operation. Everything that needs the outer namespaces is done first: finding init, the environment, the
-//! directory's name. One setns on init's pidfd then takes over mount, network and PID namespace together or not at all.
+//! directory's name. One setns on init's pidfd then takes over all of the jail's namespaces together or not at all.
 //! Only a child is in the new PID namespace, and it forks once more and ends, so that the [`super::monitor`] is init's
 //! child, not ours: a stopped or killed nssh leaves no zombie that the jail's end would have to wait for. What is left is
 //! to wait, to stop when the shell stops, and to die as it died.
@@ -17,11 +17,11 @@ use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 use rustix::process::Signal;
-use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType};
+use rustix::thread::ThreadNameSpaceType;
 
 use super::monitor::{self, News, Order};
 use super::shell::{Caller, Program, Shell};
-use super::{Init, Life, build, keeper, process, terminal};
+use super::{Init, Life, build, keeper, namespaces, process, terminal};
 use crate::config::Config;
 use crate::error::{Error, Result, What as _, complain};
 use crate::sys::{self, Action, SignalSet};
@@ -243,32 +243,35 @@ fn leave_monitor(shell: &Shell, caller: &Caller) -> Result<OwnedFd> {
     Ok(ours)
 }
 
-/// Takes over init's mount, network and PID namespace; false if it is gone.
+/// Takes over init's namespaces; false if it is gone.
 fn enter(init: &Init) -> Result<bool> {
-    let what = || format!("nsenter -t {} -m -n -p", init.pid.as_raw_nonzero());
+    let all = namespaces::to_join(init.pid);
+    let what = || {
+        let options: String = all.iter().map(|(name, _)| format!(" --{name}")).collect();
+        format!("nsenter -t {}{options}", init.pid.as_raw_nonzero()).replace("--mnt", "--mount")
+    };
     // Nobody in the jail looks into a process that comes from outside (ptrace(2)).
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
         .what(|| "prctl PR_SET_DUMPABLE")?;
-    let all =
-        ThreadNameSpaceType::MOUNT | ThreadNameSpaceType::NETWORK | ThreadNameSpaceType::PROCESS_ID;
-    match rustix::thread::move_into_thread_name_spaces(init.fd.as_fd(), all) {
+    let kinds = all.iter().map(|(_, kind)| *kind);
+    let kinds = kinds.collect::<ThreadNameSpaceType>();
+    match rustix::thread::move_into_thread_name_spaces(init.fd.as_fd(), kinds) {
         Ok(()) => Ok(true),
         Err(Errno::SRCH) => Ok(false),
         // Before Linux 5.8 a pidfd is not taken. All files are opened first: after the mount namespace has changed
         // init's /proc is out of sight.
         Err(Errno::INVAL | Errno::BADF | Errno::NOSYS) => {
-            let open = |name| {
+            let open = |(name, _): &(&str, _)| {
                 let path = format!("/proc/{}/ns/{name}", init.pid.as_raw_nonzero());
                 rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).what(what)
             };
-            let namespaces = [
-                (open("net")?, LinkNameSpaceType::Network),
-                (open("pid")?, LinkNameSpaceType::ProcessID),
-                (open("mnt")?, LinkNameSpaceType::Mount),
-            ];
-            for (namespace, kind) in namespaces {
-                rustix::thread::move_into_link_name_space(namespace.as_fd(), Some(kind))
-                    .what(what)?;
+            let files = all.iter().map(open).collect::<Result<Vec<_>>>();
+            // If it is gone, its number may be another's by now.
+            if init.wait(Duration::ZERO) {
+                return Ok(false);
+            }
+            for file in files? {
+                rustix::thread::move_into_link_name_space(file.as_fd(), None).what(what)?;
             }
             Ok(true)
         }

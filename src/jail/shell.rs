@@ -92,8 +92,10 @@ pub struct Caller {
 impl Shell {
     /// Finds out what can only be known outside.
     pub fn prepare(jail: &str, program: &Program) -> Result<Self> {
-        let shell = Record::read(jail)?
-            .map_or_else(|| PathBuf::from("/bin/sh"), |record| record.facts.shell);
+        let (shell, hostname) = Record::read(jail)?.map_or_else(
+            || (PathBuf::from("/bin/sh"), None),
+            |record| (record.facts.shell, record.config.hostname),
+        );
         let (login, words) = match program {
             Program::Shell { called, args } => {
                 let zero = called.zero(&shell);
@@ -108,7 +110,13 @@ impl Shell {
             .iter()
             .map(|word| c_string(word))
             .collect::<Result<_>>()?;
-        let env = caller.into_session(login, &shell);
+        let mut env = caller.into_session(login, &shell);
+        if let Some(name) = hostname
+            && env.get("HOSTNAME").is_some()
+        {
+            // A container's engine sets it, and a shell believes it.
+            env.set("HOSTNAME", name.into());
+        }
         let paths = match program {
             Program::Shell { .. } => vec![c_string(shell.as_os_str())?],
             Program::Command(words) => search(

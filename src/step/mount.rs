@@ -133,40 +133,77 @@ impl Action for Root {
     }
 }
 
-/// A file system that tells about the namespaces of who mounts it: proc, or sysfs.
+/// A file system that tells about the namespaces of who mounts it: proc, sysfs, mqueue, cgroup.
 pub struct Fresh {
-    /// `proc` or `sysfs`.
-    pub kind: &'static str,
+    /// Its type.
+    pub kind: String,
+    /// What the kernel shows as the mount's source; by it and the type it is known.
+    pub source: &'static str,
     /// The jail's root, while it is put together.
     pub root: PathBuf,
     /// Where in the jail.
-    pub target: &'static str,
-    /// Whether the outer one is read-only, as this one then has to be.
-    pub read_only: bool,
+    pub target: PathBuf,
+    /// Its options, as mount(8) takes them.
+    pub options: String,
+}
+
+impl Fresh {
+    /// The source of one that has another of its type below it.
+    pub const OURS: &'static str = Cover::SOURCE;
+
+    /// Where it is made, if that is not the place where it is then moved to: the kernel mounts no file system on itself.
+    fn made_at(&self) -> Option<PathBuf> {
+        let on_itself = self.kind.starts_with("cgroup");
+        on_itself.then(|| inside(&self.root, Path::new("/mnt")))
+    }
+
+    /// Whether it is read-only.
+    fn is_read_only(&self) -> bool {
+        self.options.split(',').any(|option| option == "ro")
+    }
+
+    /// Its options as mount(2) takes them: flags, and what is for the file system.
+    fn split(&self) -> (MountFlags, String) {
+        let (mut flags, mut data) = (MountFlags::empty(), Vec::new());
+        for option in self.options.split(',') {
+            match option {
+                "ro" => flags |= MountFlags::RDONLY,
+                "nosuid" => flags |= MountFlags::NOSUID,
+                "nodev" => flags |= MountFlags::NODEV,
+                "noexec" => flags |= MountFlags::NOEXEC,
+                other => data.push(other),
+            }
+        }
+        (flags, data.join(","))
+    }
 }
 
 impl fmt::Display for Fresh {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ro = if self.read_only { ",ro" } else { "" };
-        let place = inside(&self.root, Path::new(self.target));
-        write!(
-            f,
-            "mount -t {0} -o nosuid,nodev,noexec{ro} {0} {1}",
-            self.kind,
-            quote(place)
-        )
+        let Self {
+            kind,
+            source,
+            options,
+            ..
+        } = self;
+        write!(f, "mount -t {kind}")?;
+        if !options.is_empty() {
+            write!(f, " -o {}", quote(options))?;
+        }
+        let place = quote(inside(&self.root, &self.target));
+        match self.made_at().map(quote) {
+            Some(at) => write!(f, " {source} {at} && mount --move {at} {place}"),
+            None => write!(f, " {source} {place}"),
+        }
     }
 }
 
 impl Action for Fresh {
     fn observe(&self, machine: &mut Machine) -> Result<Seen> {
-        let mount = machine
-            .view
-            .as_ref()
-            .and_then(|view| view.at(Path::new(self.target)));
+        let mount = machine.view.as_ref().and_then(|view| view.at(&self.target));
         Ok(match mount {
             Some(mount) if mount.kind == self.kind => {
-                Seen::done(mount.read_only || !self.read_only)
+                Seen::done(mount.source == self.source && (mount.read_only || !self.is_read_only()))
             }
             Some(mount) => Seen::Other(format!("a {} where {} should be", mount.kind, self.kind)),
             None => Seen::Absent,
@@ -174,13 +211,16 @@ impl Action for Fresh {
     }
 
     fn apply(&self, _: &mut Machine) -> Result<()> {
-        let flags = if self.read_only {
-            PLAIN | MountFlags::RDONLY
-        } else {
-            PLAIN
-        };
-        let place = inside(&self.root, Path::new(self.target));
-        match mount::mount(self.kind, place, self.kind, flags, None) {
+        let (flags, data) = self.split();
+        let data = std::ffi::CString::new(data).map_err(|_| Errno::INVAL);
+        let place = inside(&self.root, &self.target);
+        let at = self.made_at();
+        let mounted = data.and_then(|data| {
+            let at = at.as_ref().unwrap_or(&place);
+            mount::mount(self.source, at, self.kind.as_str(), flags, Some(&*data))
+        });
+        let mounted = mounted.and_then(|()| at.map_or(Ok(()), |at| mount::mount_move(at, &place)));
+        match mounted {
             Err(Errno::PERM) => Err(Error::cure(
                 self.to_string(),
                 "Operation not permitted",

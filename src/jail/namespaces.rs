@@ -1,0 +1,107 @@
+//! Which namespaces a jail's init is started in, and with which others everybody who joins it joins it. Those that every
+//! jail has are here; the network's has a name and is made before ([`crate::netns`]).
+
+use std::collections::BTreeSet;
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::process::Pid;
+use rustix::thread::{ThreadNameSpaceType, UnshareFlags};
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::config::Namespace;
+use crate::error::{Result, What as _};
+use crate::step::file;
+use crate::step::namespace::differs;
+use crate::sys;
+
+/// The flags of clone(2) for an init with these namespaces. Time is not among them: a namespace of it is made ahead, as
+/// its clocks can be set only while nobody is in it.
+pub fn flags(own: &BTreeSet<Namespace>) -> u64 {
+    let flag = |kind: &Namespace| match kind {
+        Namespace::Uts => libc::CLONE_NEWUTS,
+        Namespace::Ipc => libc::CLONE_NEWIPC,
+        Namespace::Cgroup => libc::CLONE_NEWCGROUP,
+        Namespace::Time => 0,
+    };
+    let always = libc::CLONE_NEWPID | libc::CLONE_NEWNS;
+    let all = own.iter().fold(always, |all, kind| all | flag(kind));
+    all.unsigned_abs().into()
+}
+
+/// The same in shell words.
+pub fn command(own: &BTreeSet<Namespace>) -> String {
+    let more: String = own
+        .iter()
+        .map(|kind| format!("--{} ", kind.name()))
+        .collect();
+    format!("unshare {more}--pid --mount --fork")
+}
+
+/// A time namespace whose clock of how long the machine has been up begins now. The other clock that it could set, the
+/// one that only counts (CLOCK_MONOTONIC), is left alone: programs inside and outside tell each other times by it.
+pub fn time() -> Result<OwnedFd> {
+    const OFFSETS: &str = "/proc/self/timens_offsets";
+    // We may be in such a namespace ourselves, and the kernel takes what counts from its own start.
+    let ours = file::read(OFFSETS.as_ref())?;
+    let (seconds, nanoseconds) = offset(&ours).unwrap_or_default();
+    let offset = seconds - clock_gettime(ClockId::Boottime).tv_sec;
+    let made = sys::elsewhere(|| {
+        sys::unshare(UnshareFlags::NEWTIME)?;
+        let file = rustix::fs::open(OFFSETS, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+        rustix::io::write(
+            &file,
+            format!("boottime {offset} {nanoseconds}\n").as_bytes(),
+        )?;
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        rustix::fs::open("/proc/self/ns/time_for_children", flags, Mode::empty())
+    });
+    made.what(|| format!("unshare --time --boottime={offset}"))
+}
+
+/// How far the clock of a time namespace is off, of /proc/PID/timens_offsets: seconds and nanoseconds.
+fn offset(text: &[u8]) -> Option<(i64, i64)> {
+    let text = std::str::from_utf8(text).ok()?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("boottime"))?;
+    let mut words = line.split_ascii_whitespace().map(str::parse);
+    Some((words.next()?.ok()?, words.next()?.ok()?))
+}
+
+/// The namespaces of a jail's init that somebody joins, as files in /proc/PID/ns and as flags of setns(2); in the order
+/// in which he joins them one by one, since after the mount namespace has changed /proc is another. Of those that a jail
+/// need not have, it is those that are not his anyway: joining his own could be forbidden to him.
+pub fn to_join(init: Pid) -> Vec<(&'static str, ThreadNameSpaceType)> {
+    let init = init.as_raw_nonzero().get();
+    let own = |kind: &Namespace| differs(init, *kind);
+    let kinds = Namespace::ALL.into_iter().filter(own).map(|kind| {
+        let kernels = match kind {
+            Namespace::Uts => ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME,
+            Namespace::Ipc => ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION,
+            Namespace::Cgroup => ThreadNameSpaceType::CONTROL_GROUP,
+            Namespace::Time => ThreadNameSpaceType::TIME,
+        };
+        (kind.name(), kernels)
+    });
+    kinds
+        .chain([
+            ("net", ThreadNameSpaceType::NETWORK),
+            ("pid", ThreadNameSpaceType::PROCESS_ID),
+            ("mnt", ThreadNameSpaceType::MOUNT),
+        ])
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offsets() {
+        let text = b"monotonic           0         0\nboottime         -100         7\n";
+        assert_eq!(offset(text), Some((-100, 7)));
+        assert_eq!(offset(b"boottime x"), None);
+        assert_eq!(offset(b""), None);
+    }
+}

@@ -1,0 +1,56 @@
+//! The steps of a jail that has more namespaces of its own: those that init is started in, and the file systems that
+//! show what such a namespace has.
+
+use super::Steps;
+use crate::config::Namespace;
+use crate::facts::Afresh;
+use crate::record::Record;
+use crate::step::mount::Fresh;
+use crate::step::namespace::{Hostname, Own};
+
+/// The namespaces that init is started in; how many.
+pub fn started(record: &Record, steps: &mut Steps) -> usize {
+    for kind in &record.config.unshare {
+        let why = match kind {
+            Namespace::Uts => "the jail's host name is its own",
+            Namespace::Ipc => "its shared memory, semaphores and message queues are its own",
+            Namespace::Cgroup => {
+                "the control group that it is started in is the top of what it sees of them"
+            }
+            Namespace::Time => "it has been up since now",
+        };
+        steps.add(why, Own { kind: *kind });
+    }
+    record.config.unshare.len()
+}
+
+/// The jail's name as a host.
+pub fn hostname(record: &Record, steps: &mut Steps) {
+    if let Some(name) = &record.config.hostname {
+        let name = name.clone();
+        steps.add("the name that it calls itself by", Hostname { name });
+    }
+}
+
+/// What is mounted afresh.
+pub fn afresh(record: &Record, steps: &mut Steps) {
+    for Afresh {
+        path,
+        kind,
+        options,
+    } in &record.facts.afresh
+    {
+        let why = match Afresh::belongs_to(kind) {
+            Some(Namespace::Cgroup) => "the control groups from its own top on",
+            _ => "the outer one shows what is not its own",
+        };
+        let fresh = Fresh {
+            kind: kind.clone(),
+            source: Fresh::OURS,
+            root: record.config.root.clone(),
+            target: path.clone(),
+            options: options.clone(),
+        };
+        steps.add(why, fresh);
+    }
+}

@@ -1,0 +1,94 @@
+//! The namespaces that a jail has of its own beside those that every jail has: init is started in them, so what is done
+//! here is to look whether it is, and to give the host its name.
+
+use std::fmt;
+use std::os::fd::AsFd as _;
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use super::{Action, Machine, Seen};
+use crate::config::Namespace;
+use crate::error::{Result, What as _};
+use crate::sys;
+
+/// Init's own namespace of a kind. Its text goes before the command that starts init.
+pub struct Own {
+    /// The kind.
+    pub kind: Namespace,
+}
+
+impl fmt::Display for Own {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "unshare --{}", self.kind.name())?;
+        if self.kind == Namespace::Time {
+            // Where this is a time namespace already, the kernel still counts from its own start.
+            f.write_str(
+                " --boottime=$(($(sed -n 's/^boottime *\\([-0-9]*\\).*/\\1/p' /proc/self/timens_offsets) - $(cut -d . -f 1 /proc/uptime)))",
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl Action for Own {
+    fn observe(&self, machine: &mut Machine) -> Result<Seen> {
+        let init = machine.view.as_ref().and_then(|view| view.init);
+        Ok(Seen::done(
+            init.is_some_and(|init| differs(init, self.kind)),
+        ))
+    }
+
+    fn apply(&self, _: &mut Machine) -> Result<()> {
+        // Init would not be there without.
+        Ok(())
+    }
+}
+
+/// Whether a process has a namespace of this kind that is not ours.
+pub fn differs(process: i32, kind: Namespace) -> bool {
+    let stat = |process: &str| rustix::fs::stat(format!("/proc/{process}/ns/{}", kind.name()));
+    match (stat(&process.to_string()), stat("self")) {
+        (Ok(its), Ok(ours)) => (its.st_dev, its.st_ino) != (ours.st_dev, ours.st_ino),
+        // It is gone, or the kernel has no such namespaces.
+        _ => false,
+    }
+}
+
+/// The jail's host name.
+pub struct Hostname {
+    /// The name.
+    pub name: String,
+}
+
+impl fmt::Display for Hostname {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "hostname {}", self.name)
+    }
+}
+
+impl Action for Hostname {
+    fn observe(&self, machine: &mut Machine) -> Result<Seen> {
+        let init = machine.view.as_ref().and_then(|view| view.init);
+        let Some(init) = init.filter(|init| differs(*init, Namespace::Uts)) else {
+            return Ok(Seen::Absent);
+        };
+        let path = format!("/proc/{init}/ns/uts");
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let its = rustix::fs::open(Path::new(&path), flags, Mode::empty());
+        let name = its.and_then(|its| {
+            sys::elsewhere(|| {
+                let uts = LinkNameSpaceType::HostNameAndNISDomainName;
+                move_into_link_name_space(its.as_fd(), Some(uts))?;
+                Ok(rustix::system::uname().nodename().to_owned())
+            })
+        });
+        let name = name.what(|| format!("nsenter -t {init} -u hostname"))?;
+        Ok(Seen::done(name.as_bytes() == self.name.as_bytes()))
+    }
+
+    fn apply(&self, _: &mut Machine) -> Result<()> {
+        rustix::system::sethostname(self.name.as_bytes()).what(|| self.to_string())
+    }
+}
