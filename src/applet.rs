@@ -21,6 +21,7 @@ use rustix::io::Errno;
 use crate::error::{Error, Result, What as _, complain};
 use crate::jail::shell::Called;
 use crate::sys;
+use crate::text;
 
 /// How an applet was called.
 pub struct Call {
@@ -68,7 +69,7 @@ User jails and network namespaces from one static binary.
 
 /// Prints on standard output; a reader that went away is no error of ours.
 pub fn print(text: &str) {
-    print_bytes(text.as_bytes());
+    print_bytes(&text::bytes(text));
 }
 
 /// [`print`] for what need not be text.
@@ -178,7 +179,7 @@ fn find(name: &OsStr) -> Option<(&'static Applet, Option<OsString>)> {
     let name = name.to_str()?;
     let name = name.strip_prefix("kak-").unwrap_or(name);
     if name == "ipnetns" {
-        return Some((&ip::APPLET, Some("netns".into())));
+        return Some((&ip::IPNETNS, None));
     }
     let (name, verb) = match name.split_once('-') {
         Some(("netns", verb)) if !verb.is_empty() => ("netns", Some(verb.into())),

@@ -7,6 +7,8 @@ use std::fmt;
 
 use rustix::io::Errno;
 
+use crate::text;
+
 /// What a mount or a namespace needs.
 const SYS_ADMIN: &str = "needs CAP_SYS_ADMIN in the user namespace that it belongs to: run as root; \
     in Docker use --privileged, or --cap-add SYS_ADMIN";
@@ -225,9 +227,8 @@ impl Error {
                  in Docker use --privileged, or --cap-add SYS_ADMIN --security-opt apparmor=unconfined"
             }
             ("ip", Errno::PERM) if sub("netns") => SYS_ADMIN,
-            ("Cannot" | "Failed" | "Bind" | "setting" | "\"mount", Errno::PERM | Errno::ACCESS) => {
-                SYS_ADMIN
-            }
+            ("Cannot" | "Failed" | "Bind" | "setting", Errno::PERM)
+            | ("\"mount", Errno::PERM | Errno::ACCESS) => SYS_ADMIN,
             ("ip" | "nft" | "RTNETLINK", Errno::PERM) => NET_ADMIN,
             (
                 "nft",
@@ -310,19 +311,45 @@ impl fmt::Display for Why {
     }
 }
 
-/// The C library's sentence for an errno, without the number that Rust adds to it.
+/// The sentence for an errno that people and scripts know, which is the GNU C library's. Ours has other words for some.
 fn sentence(errno: Errno) -> String {
-    let text = std::io::Error::from(errno).to_string();
-    text.split(" (os error")
-        .next()
-        .unwrap_or_default()
-        .to_owned()
+    let words = match errno {
+        Errno::BUSY => "Device or resource busy",
+        Errno::LOOP => "Too many levels of symbolic links",
+        Errno::MFILE => "Too many open files",
+        Errno::NAMETOOLONG => "File name too long",
+        Errno::NOMEM => "Cannot allocate memory",
+        Errno::IO => "Input/output error",
+        Errno::OPNOTSUPP => "Operation not supported",
+        Errno::XDEV => "Invalid cross-device link",
+        Errno::NETUNREACH => "Network is unreachable",
+        Errno::HOSTUNREACH => "No route to host",
+        Errno::ADDRINUSE => "Address already in use",
+        Errno::ADDRNOTAVAIL => "Cannot assign requested address",
+        Errno::AGAIN => "Resource temporarily unavailable",
+        Errno::TIMEDOUT => "Connection timed out",
+        Errno::NOTTY => "Inappropriate ioctl for device",
+        Errno::SPIPE => "Illegal seek",
+        Errno::CHILD => "No child processes",
+        Errno::DEADLK => "Resource deadlock avoided",
+        Errno::RANGE => "Numerical result out of range",
+        _ => {
+            let text = std::io::Error::from(errno).to_string();
+            // Rust adds the number.
+            return text
+                .split(" (os error")
+                .next()
+                .unwrap_or_default()
+                .to_owned();
+        }
+    };
+    words.to_owned()
 }
 
 /// Prints on standard error.
 pub fn complain(text: &str) {
     use std::io::Write as _;
-    std::io::stderr().write_all(text.as_bytes()).ok();
+    std::io::stderr().write_all(&text::bytes(text)).ok();
 }
 
 #[cfg(test)]
@@ -356,7 +383,7 @@ mod tests {
             .unwrap_err();
         assert_eq!(
             error.to_string(),
-            "ip route add default: Network unreachable (Nexthop has invalid gateway)"
+            "ip route add default: Network is unreachable (Nexthop has invalid gateway)"
         );
     }
 }

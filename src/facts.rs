@@ -102,10 +102,13 @@ impl Facts {
         let mut submounts: Vec<PathBuf> = Vec::new();
         for dir in ["/proc", "/sys"] {
             submounts.extend(
-                procfs::uppermost_below(&mounts, Path::new(dir))
-                    .into_iter()
-                    .filter(|path| !is_of_a_process(path))
-                    .map(Path::to_owned),
+                procfs::uppermost_below(
+                    mounts.iter().map(|mount| mount.point.as_path()),
+                    Path::new(dir),
+                )
+                .into_iter()
+                .filter(|path| !is_of_a_process(path))
+                .map(Path::to_owned),
             );
         }
         let sys = mounts

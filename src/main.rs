@@ -15,6 +15,7 @@ mod procfs;
 mod record;
 mod step;
 mod sys;
+mod text;
 
 use std::ffi::OsString;
 

@@ -6,6 +6,7 @@
 
 pub mod enter;
 mod guard;
+mod mounts;
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
@@ -24,6 +25,7 @@ use rustix::thread::UnshareFlags;
 use crate::error::{Error, Result, What as _, complain};
 use crate::nl;
 use crate::sys;
+use crate::text::shown;
 
 /// Where the names are.
 pub const DIR: &str = "/run/netns";
@@ -33,7 +35,7 @@ const NSFS: rustix::fs::FsWord = 0x6e73_6673;
 
 /// A file without a namespace that is younger than this may be one that `ip netns add` has just made, and is about to
 /// mount its namespace on.
-const YOUNG: Duration = Duration::from_millis(50);
+const YOUNG: Duration = Duration::from_secs(1);
 
 /// What a name stands for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,7 +55,7 @@ pub fn check(name: &OsStr) -> Result<()> {
     let bytes = name.as_bytes();
     if bytes.is_empty() || bytes.len() > 255 || bytes.contains(&b'/') || name == "." || name == ".."
     {
-        let text = format!("Invalid netns name \"{}\"", name.display());
+        let text = format!("Invalid netns name \"{}\"", shown(name));
         return Err(Error::text("", text).with_status(255));
     }
     Ok(())
@@ -68,7 +70,7 @@ fn path(name: &OsStr) -> Result<PathBuf> {
 /// Looks at a name without opening or following what is there: a FIFO would hold us up.
 pub fn state(name: &OsStr) -> Result<State> {
     let path = path(name)?;
-    let what = || format!("stat {}", path.display());
+    let what = || format!("stat {}", shown(&path));
     let stat = match rustix::fs::lstat(&path) {
         Ok(stat) => stat,
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(State::Absent),
@@ -92,7 +94,7 @@ pub fn has_namespace(name: &OsStr) -> Result<bool> {
     match rustix::fs::statfs(&path) {
         Ok(about) => Ok(about.f_type == NSFS),
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(false),
-        Err(errno) => Err(errno).what(|| format!("stat {}", path.display())),
+        Err(errno) => Err(errno).what(|| format!("stat {}", shown(&path))),
     }
 }
 
@@ -101,7 +103,7 @@ pub fn has_namespace(name: &OsStr) -> Result<bool> {
 pub fn open(name: &OsStr) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
     rustix::fs::open(path(name)?, flags, Mode::empty())
-        .what(|| format!("Cannot open network namespace \"{}\"", name.display()))
+        .what(|| format!("Cannot open network namespace \"{}\"", shown(name)))
 }
 
 /// All names, in the order in which the directory has them; none where there is no directory.
@@ -168,6 +170,15 @@ impl RunDir {
                 }
             }
         }
+        // A mount namespace that only follows, as an exec's: the name would be made for everybody, and the namespace
+        // mounted on it here alone.
+        if mounts::is_slave(Path::new(DIR))? {
+            return Err(Error::cure(
+                format!("mount --make-shared {DIR} failed"),
+                "its mounts are not seen outside of this mount namespace, which an exec or the like has made",
+                "call it outside, or instead of exec with 'kak netns -n NAME add ...'",
+            ));
+        }
         let shared = MountPropagationFlags::SHARED | MountPropagationFlags::REC;
         let share = || format!("mount --make-shared {DIR} failed");
         match mount_change(DIR, shared) {
@@ -199,7 +210,7 @@ pub fn add(_ready: &RunDir, name: &OsStr) -> Result<()> {
     // The file is there without a namespace for as short a time as can be.
     Place::make_room(name)?;
     let new = new_namespace().what(|| {
-        let name = name.display();
+        let name = shown(name);
         format!("Failed to create a new network namespace \"{name}\"")
     })?;
     Place::take(name)?.give(new.as_fd(), "self")
@@ -212,7 +223,7 @@ pub fn attach(_ready: &RunDir, name: &OsStr, pid: i32) -> Result<()> {
     let source = format!("/proc/{pid}/ns/net");
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let namespace = rustix::fs::open(&source, flags, Mode::empty())
-        .what(|| format!("Bind {source} -> {} failed", place.path.display()))?;
+        .what(|| format!("Bind {source} -> {} failed", shown(&place.path)))?;
     place.give(namespace.as_fd(), &pid.to_string())
 }
 
@@ -234,7 +245,7 @@ fn is_old(path: &Path) -> bool {
     let rest = YOUNG.saturating_sub(now.saturating_sub(made));
     if !rest.is_zero() {
         let rest = rustix::event::Timespec {
-            tv_sec: 0,
+            tv_sec: i64::try_from(rest.as_secs()).unwrap_or(0),
             tv_nsec: rest.subsec_nanos().into(),
         };
         rustix::event::poll(&mut [], Some(&rest)).ok();
@@ -254,7 +265,7 @@ impl Place {
     /// Sees that a name can be given. A file that lost its namespace is taken away.
     fn make_room(name: &OsStr) -> Result<()> {
         let path = path(name)?;
-        let what = || format!("Cannot create namespace file \"{}\"", path.display());
+        let what = || format!("Cannot create namespace file \"{}\"", shown(&path));
         match state(name)? {
             State::Absent => Ok(()),
             State::Ghost if is_old(&path) && state(name)? == State::Ghost => {
@@ -269,7 +280,7 @@ impl Place {
         let path = path(name)?;
         let flags = OFlags::RDONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let file = rustix::fs::open(&path, flags, Mode::empty());
-        drop(file.what(|| format!("Cannot create namespace file \"{}\"", path.display()))?);
+        drop(file.what(|| format!("Cannot create namespace file \"{}\"", shown(&path)))?);
         Ok(Self { path, given: false })
     }
 
@@ -281,12 +292,7 @@ impl Place {
             Err(Errno::NOENT) => clone_mount(namespace, &self.path),
             other => other,
         };
-        bound.what(|| {
-            format!(
-                "Bind /proc/{whose}/ns/net -> {} failed",
-                self.path.display()
-            )
-        })?;
+        bound.what(|| format!("Bind /proc/{whose}/ns/net -> {} failed", shown(&self.path)))?;
         self.given = true;
         Ok(())
     }
@@ -334,13 +340,20 @@ fn new_namespace() -> rustix::io::Result<OwnedFd> {
 /// wherever it came from.
 pub fn delete(name: &OsStr, force: bool) -> Result<()> {
     let path = path(name)?;
-    let what = || format!("Cannot remove namespace file \"{}\"", path.display());
-    let mut state = state(name)?;
+    let what = || format!("Cannot remove namespace file \"{}\"", shown(&path));
+    // What cannot be looked at is something, and below is said why it stays.
+    let mut state = state(name).unwrap_or(State::Foreign);
     if state == State::Absent {
-        return Err(Errno::NOENT).what(what);
+        // For the kernel's reason.
+        return rustix::fs::unlink(&path).what(what);
     }
-    // Before anything is unmounted: what could not be removed afterwards would stay as a ghost.
-    rustix::fs::access(DIR, Access::WRITE_OK).what(what)?;
+    // Before anything is unmounted: what could not be removed afterwards would stay as a ghost. By the rights that this
+    // process has, not those of the user who started it.
+    match rustix::fs::accessat(CWD, DIR, Access::WRITE_OK, AtFlags::EACCESS) {
+        // Linux before 5.8 knows only the user's.
+        Err(Errno::NOSYS | Errno::INVAL) => {}
+        other => other.what(what)?,
+    }
     if state == State::Namespace && !force {
         check_devices(name)?;
     }
@@ -361,9 +374,10 @@ pub fn check_devices(name: &OsStr) -> Result<()> {
         return Ok(());
     }
     Err(Error::cure(
-        format!("Cannot remove namespace file \"{}\"", path(name)?.display()),
+        format!("Cannot remove namespace file \"{}\"", shown(path(name)?)),
         format!("it still has the physical {}", devices.join(" and ")),
-        "move it to where it shall be, or delete with -force: it then goes to the machine's first namespace",
+        "move it to where it shall be, or delete with -force: with the last name and process of its namespace it goes \
+         to the machine's first one",
     ))
 }
 

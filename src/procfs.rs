@@ -15,6 +15,8 @@ pub struct Mount {
     pub read_only: bool,
     /// Whether it is in a peer group.
     pub shared: bool,
+    /// Whether it follows another one.
+    pub slave: bool,
     /// The file system's type.
     pub kind: String,
     /// What it was mounted from.
@@ -53,11 +55,14 @@ fn mount(line: &[u8]) -> Option<Mount> {
     let root = fields.nth(3)?;
     let point = fields.next()?;
     let options = fields.next()?;
-    let mut shared = false;
+    let (mut shared, mut slave) = (false, false);
     loop {
         match fields.next()? {
             b"-" => break,
-            tag => shared |= tag.starts_with(b"shared:"),
+            tag => {
+                shared |= tag.starts_with(b"shared:");
+                slave |= tag.starts_with(b"master:");
+            }
         }
     }
     let kind = String::from_utf8_lossy(fields.next()?).into_owned();
@@ -72,6 +77,7 @@ fn mount(line: &[u8]) -> Option<Mount> {
         point: unescape(point).into(),
         read_only,
         shared,
+        slave,
         kind,
         source,
         options: text(options),
@@ -111,14 +117,10 @@ pub fn escape(bytes: &[u8]) -> Vec<u8> {
     text
 }
 
-/// The uppermost mounts below a directory: those on which no other of them stands.
-pub fn uppermost_below<'a>(mounts: &'a [Mount], dir: &Path) -> Vec<&'a Path> {
+/// The uppermost of some mount points below a directory: those above which no other of them is.
+pub fn uppermost_below<'a>(points: impl Iterator<Item = &'a Path>, dir: &Path) -> Vec<&'a Path> {
     let mut found: Vec<&Path> = Vec::new();
-    let below = mounts
-        .iter()
-        .map(|mount| mount.point.as_path())
-        .filter(|point| *point != dir && point.starts_with(dir));
-    for point in below {
+    for point in points.filter(|point| *point != dir && point.starts_with(dir)) {
         if !found.iter().any(|upper| point.starts_with(upper)) {
             // The kernel lists mounts in the order of their making, which is not always from the top down.
             found.retain(|lower| !lower.starts_with(point));
@@ -207,7 +209,7 @@ mod tests {
         assert_eq!(mounts.len(), 1);
         let mount = &mounts[0];
         assert_eq!(mount.point, Path::new("/mnt/a b"));
-        assert!(mount.shared && !mount.read_only);
+        assert!(mount.shared && mount.slave && !mount.read_only);
         assert_eq!(
             (mount.kind.as_str(), mount.root.to_str()),
             ("ext3", Some("/mnt1"))
@@ -233,7 +235,10 @@ mod tests {
         .concat();
         let mounts = mounts(text.as_bytes());
         assert_eq!(
-            uppermost_below(&mounts, Path::new("/sys")),
+            uppermost_below(
+                mounts.iter().map(|mount| mount.point.as_path()),
+                Path::new("/sys")
+            ),
             [Path::new("/sys/fs/a"), Path::new("/sys/k")]
         );
     }

@@ -159,10 +159,10 @@ impl Machine {
 
 /// A path or another word as a shell wants it.
 pub fn quote(word: impl AsRef<OsStr>) -> String {
-    let text = word.as_ref().to_string_lossy();
+    let text = crate::text::shown(word);
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:,=@%".contains(c);
     if !text.is_empty() && text.chars().all(plain) {
-        return text.into_owned();
+        return text;
     }
     format!("'{}'", text.replace('\'', "'\\''"))
 }

@@ -18,6 +18,7 @@
 #[cfg(not(test))]
 use std::ffi::OsString;
 mod child;
+mod mounts;
 mod signal;
 #[cfg(not(test))]
 mod unwind;
@@ -31,6 +32,7 @@ use rustix::io::{Errno, Result};
 use rustix::process::Pid;
 
 pub use child::elsewhere;
+pub use mounts::*;
 pub use signal::*;
 
 /// Where the C library enters: without the standard library's own start-up, which would set SIGPIPE, poll the standard
@@ -172,7 +174,10 @@ pub fn execute(paths: &[CString], argv: &[CString], envp: &[CString]) -> Errno {
     let mut worst = Errno::NOENT;
     for path in paths {
         match execve(path, argv, envp) {
+            // One that was named, not looked for.
+            errno @ (Errno::NOENT | Errno::NOTDIR) if paths.len() == 1 => return errno,
             Errno::NOENT | Errno::NOTDIR => {}
+            errno @ Errno::ACCESS => worst = errno,
             Errno::NOEXEC => {
                 let script: Vec<CString> = [c"sh".to_owned(), path.clone()]
                     .into_iter()
@@ -180,7 +185,7 @@ pub fn execute(paths: &[CString], argv: &[CString], envp: &[CString]) -> Errno {
                     .collect();
                 return execve(c"/bin/sh", &script, envp);
             }
-            errno => worst = errno,
+            errno => return errno,
         }
     }
     worst

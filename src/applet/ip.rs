@@ -1,12 +1,13 @@
 //! `ip`, as far as it is about named network namespaces. Stands in where iproute2 is not installed; whatever else is
 //! asked of it is refused in one line.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 
 use super::netns::options::{Front, IP_USAGE, Options, hard};
 use super::{Applet, Call, netns};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::text::shown;
 
 /// `ip`.
 pub const APPLET: Applet = Applet {
@@ -27,16 +28,69 @@ refused. A link 'ipnetns' is 'ip netns'.
     run,
 };
 
+/// `ipnetns`: ip takes what stands behind its name in argv[0] for the object.
+pub const IPNETNS: Applet = Applet {
+    name: "ipnetns",
+    links: &[],
+    own_words: true,
+    help: APPLET.help,
+    run: |call| begin(call, netns::dispatch),
+};
+
 /// Does it.
 fn run(call: Call) -> Result<u8> {
+    begin(call, object)
+}
+
+/// Reads the options, then does `act` with the rest, or with each line of a batch.
+fn begin(call: Call, act: fn(&Options, Vec<OsString>) -> Result<u8>) -> Result<u8> {
     let mut words = call.args;
     let mut options = Options::new(Front::Ip);
     let result = match options.take(&mut words) {
-        Ok(None) => netns::start(&options, words, object),
+        // A line of a batch has its object with it.
+        Ok(None) if options.batch.is_some() => netns::start(&options, words, object),
+        Ok(None) => act(&options, words),
         other => other.map(|status| status.unwrap_or(0)),
     };
     netns::finish(result)
 }
+
+/// What else ip knows.
+const OBJECTS: &[&str] = &[
+    "address",
+    "addrlabel",
+    "maddress",
+    "route",
+    "rule",
+    "neighbor",
+    "neighbour",
+    "ntable",
+    "ntbl",
+    "link",
+    "l2tp",
+    "fou",
+    "ila",
+    "macsec",
+    "tunnel",
+    "tunl",
+    "tuntap",
+    "tap",
+    "token",
+    "tcpmetrics",
+    "tcp_metrics",
+    "monitor",
+    "xfrm",
+    "mroute",
+    "mrule",
+    "netconf",
+    "vrf",
+    "sr",
+    "nexthop",
+    "mptcp",
+    "ioam",
+    "stats",
+    "amt",
+];
 
 /// Does what the words after the options say.
 fn object(options: &Options, mut words: Vec<OsString>) -> Result<u8> {
@@ -51,8 +105,18 @@ fn object(options: &Options, mut words: Vec<OsString>) -> Result<u8> {
     if !object.is_empty() && b"help".starts_with(&object) {
         return Err(hard(IP_USAGE.trim_end()));
     }
-    Err(hard(format!(
-        "ip {}: kak's ip knows 'ip netns' only; install iproute2 for the rest",
-        String::from_utf8_lossy(&object)
-    )))
+    let object_text = shown(OsStr::from_bytes(&object));
+    if object.is_empty()
+        || !OBJECTS
+            .iter()
+            .any(|known| known.as_bytes().starts_with(&object))
+    {
+        let text = format!("Object \"{object_text}\" is unknown, try \"ip help\".");
+        return Err(Error::text("", text));
+    }
+    // An ordinary failure: a batch tells the line, and with -force goes on.
+    Err(Error::text(
+        "",
+        format!("ip {object_text}: kak's ip knows 'ip netns' only; install iproute2 for the rest"),
+    ))
 }

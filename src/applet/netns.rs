@@ -23,6 +23,7 @@ use crate::error::{Error, Result, What as _, Why, complain};
 use crate::jail::network;
 use crate::netns::{self, Identity, RunDir};
 use crate::nl::nsid;
+use crate::text::shown;
 use batch::Ended;
 use options::{Front, Options, c_integer, hard};
 
@@ -169,17 +170,24 @@ pub fn dispatch(options: &Options, words: Vec<OsString>) -> Result<u8> {
     let Some(verb) = words.next() else {
         return list::list(options, &[]);
     };
+    let mut words: Vec<OsString> = words.collect();
+    // ip looks at it before it looks at the verb.
+    if options.front == Front::Ip
+        && !options.all
+        && let Some(word) = words.first()
+    {
+        netns::check(word)?;
+    }
     let found = VERBS
         .iter()
         .find(|(name, _)| !verb.is_empty() && name.as_bytes().starts_with(verb.as_bytes()));
     let Some((name, act)) = found else {
         let text = format!(
             "Command \"{}\" is unknown, try \"ip netns help\".",
-            verb.display()
+            shown(verb)
         );
         return Err(hard(text));
     };
-    let mut words: Vec<OsString> = words.collect();
     let mut options = options.clone();
     if options.front == Front::Kak
         && *name != "add"
@@ -263,8 +271,7 @@ fn attach(_: &Options, words: &[OsString]) -> Result<u8> {
         return Err(Error::text("", "No netns name and PID specified"));
     };
     let number = c_integer(pid).filter(|number| *number != 0);
-    let number =
-        number.ok_or_else(|| Error::text("", format!("Invalid PID: {}", pid.display())))?;
+    let number = number.ok_or_else(|| Error::text("", format!("Invalid PID: {}", shown(pid))))?;
     netns::attach(&RunDir::prepare()?, name, number)?;
     Ok(0)
 }
@@ -276,7 +283,7 @@ fn set(_: &Options, words: &[OsString]) -> Result<u8> {
         return Err(Error::text("", "No nsid specified"));
     };
     let wrong = |why: &str| {
-        let word = word.display();
+        let word = shown(word);
         hard(format!("Error: argument \"{word}\" is wrong: {why}"))
     };
     let number = if word == "auto" {
@@ -301,7 +308,7 @@ fn delete(options: &Options, words: &[OsString]) -> Result<u8> {
     if let Some(name) = words.first() {
         return Err(hard(format!(
             "-all delete takes no name: \"{}\" would be one of all that are deleted",
-            name.display()
+            shown(name)
         )));
     }
     let all = directory(netns::names())?.unwrap_or_default();
@@ -322,12 +329,12 @@ fn identify(_: &Options, words: &[OsString]) -> Result<u8> {
         [] => OsStr::new("self"),
         [pid] if !pid.is_empty() && pid.as_bytes().iter().all(u8::is_ascii_digit) => pid,
         [pid] => {
-            let text = format!("Specified string '{}' is not a pid", pid.display());
+            let text = format!("Specified string '{}' is not a pid", shown(pid));
             return Err(Error::text("", text));
         }
         _ => return Err(Error::text("", "extra arguments specified")),
     };
-    let path = format!("/proc/{}/ns/net", pid.display());
+    let path = format!("/proc/{}/ns/net", shown(pid));
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let wanted = rustix::fs::open(path, flags, Mode::empty())
         .and_then(|namespace| Identity::of(namespace.as_fd()))

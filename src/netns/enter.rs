@@ -20,11 +20,12 @@ use rustix::mount::{
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
 use super::guard::{self, Bound};
-use super::{State, open, state};
+use super::{State, mounts, open, state};
 use crate::error::{Error, Result, What as _, complain};
-use crate::procfs::{self, Mount};
+use crate::procfs;
 use crate::step::file;
 use crate::sys;
+use crate::text::shown;
 
 /// Where each namespace has files of its own.
 const FILES: &str = "/etc/netns";
@@ -32,12 +33,7 @@ const FILES: &str = "/etc/netns";
 /// Moves this process into a namespace's network.
 pub fn network(name: &OsStr) -> Result<()> {
     let namespace = open(name)?;
-    let what = || {
-        format!(
-            "setting the network namespace \"{}\" failed",
-            name.display()
-        )
-    };
+    let what = || format!("setting the network namespace \"{}\" failed", shown(name));
     move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
         .what(what)
         .map_err(|error| match (error.errno(), state(name)) {
@@ -53,21 +49,18 @@ pub fn mounts(name: &OsStr) -> Result<()> {
     sys::unshare(UnshareFlags::NEWNS).what(|| "unshare failed")?;
     let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
     mount_change("/", slave).what(|| "\"mount --make-rslave /\" failed")?;
-    let mounts = procfs::mounts_in(
-        &file::read(Path::new("/proc/self/mountinfo"))?,
-        &["/sys", "/etc"],
-    );
-    lay_sysfs(name, &mounts);
-    bind_files(name, &mounts)
+    lay_sysfs(name)?;
+    bind_files(name)
 }
 
 /// Lays a sysfs of this network over /sys.
-fn lay_sysfs(name: &OsStr, mounts: &[Mount]) {
+fn lay_sysfs(name: &OsStr) -> Result<()> {
     let sys = Path::new("/sys");
     let warn = |what: &str, errno: Errno| {
         complain(&format!("{what} failed: {}\n", Error::reason(errno)));
     };
-    let flags = if mounts.iter().any(|mount| mount.point == sys) {
+    let old = mounts::under(sys)?;
+    let flags = if old.here {
         flags_of(sys)
     } else {
         MountFlags::empty()
@@ -78,20 +71,23 @@ fn lay_sysfs(name: &OsStr, mounts: &[Mount]) {
         let place = rustix::fs::open(point, flags, Mode::empty()).ok()?;
         Some((point.to_owned(), place))
     };
-    let kept: Vec<(PathBuf, OwnedFd)> = procfs::uppermost_below(mounts, sys)
-        .into_iter()
-        .filter_map(pin)
-        .collect();
-    if let Err(errno) = mount(name, sys, "sysfs", flags, None) {
-        warn("mount of /sys", errno);
-        complain("kak: netns: /sys still shows the network devices of the old namespace\n");
-        return;
+    let kept: Vec<(PathBuf, OwnedFd)> = old.below.iter().filter_map(|point| pin(point)).collect();
+    match mount(name, sys, "sysfs", flags, None) {
+        Ok(()) => {}
+        // It is this network's already.
+        Err(Errno::BUSY) => return Ok(()),
+        Err(errno) => {
+            warn("mount of /sys", errno);
+            complain("kak: netns: /sys still shows the network devices of the old namespace\n");
+            return Ok(());
+        }
     }
     for (point, mount) in kept {
         if let Err(errno) = move_over(&mount, &point) {
-            warn(&format!("mount --move {}", point.display()), errno);
+            warn(&format!("mount --move {}", shown(point)), errno);
         }
     }
+    Ok(())
 }
 
 /// The flags of a mount that a mount in its place shall have too.
@@ -128,16 +124,17 @@ fn move_over(mount: &OwnedFd, point: &Path) -> rustix::io::Result<()> {
 }
 
 /// Mounts every file of /etc/netns/NAME over the one of the same name in /etc. One that cannot be is told and left.
-fn bind_files(name: &OsStr, mounts: &[Mount]) -> Result<()> {
+fn bind_files(name: &OsStr) -> Result<()> {
     let dir = Path::new(FILES).join(name);
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let Ok(files) = rustix::fs::open(&dir, flags, Mode::empty()).and_then(rustix::fs::Dir::new)
     else {
         return Ok(());
     };
+    let mounts = procfs::mounts_in(&file::read(Path::new("/proc/self/mountinfo"))?, &["/etc"]);
     let mut bound = Vec::new();
     for entry in files {
-        let entry = entry.what(|| format!("ls {}", dir.display()))?;
+        let entry = entry.what(|| format!("ls {}", shown(&dir)))?;
         let file = OsString::from_vec(entry.file_name().to_bytes().to_vec());
         if file == "." || file == ".." {
             continue;
@@ -152,8 +149,8 @@ fn bind_files(name: &OsStr, mounts: &[Mount]) -> Result<()> {
             Ok(()) => bound.push(bind),
             Err(errno) => complain(&format!(
                 "Bind {} -> {} failed: {}\n",
-                bind.source.display(),
-                bind.target.display(),
+                shown(&bind.source),
+                shown(&bind.target),
                 Error::reason(errno)
             )),
         }
@@ -161,7 +158,7 @@ fn bind_files(name: &OsStr, mounts: &[Mount]) -> Result<()> {
     if bound.is_empty() {
         return Ok(());
     }
-    guard::leave(&bound).what(|| format!("fork for {}", dir.display()))
+    guard::leave(&bound).what(|| format!("fork for {}", shown(&dir)))
 }
 
 impl Bound {

@@ -1,8 +1,9 @@
 //! What lasts in a file system: directories, links, files of our own, and one line in a file of somebody else's.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{self, FileType, Mode, OFlags};
@@ -10,6 +11,7 @@ use rustix::io::Errno;
 
 use super::{Action, Machine, Seen, quote};
 use crate::error::{Error, Result, What as _};
+use crate::text::shown;
 
 /// A directory. Taken back only if it is empty: what people put there is theirs.
 pub struct Dir {
@@ -75,7 +77,7 @@ impl Action for Symlink {
             Ok(target) if target.as_bytes() == self.target.as_encoded_bytes() => Ok(Seen::Done),
             Ok(target) => Ok(Seen::Other(format!(
                 "a link to {}",
-                target.to_string_lossy()
+                shown(OsStr::from_bytes(target.to_bytes()))
             ))),
             Err(Errno::INVAL) => Ok(Seen::Other("not a symbolic link".into())),
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(Seen::Absent),
@@ -122,7 +124,7 @@ impl fmt::Display for File {
         if self.text.is_empty() {
             write!(f, "touch {path} && chmod {:o} {path}", self.mode)
         } else {
-            let text = String::from_utf8_lossy(&self.text);
+            let text = shown(OsStr::from_bytes(&self.text));
             let text = text.strip_suffix('\n').unwrap_or(&text);
             write!(
                 f,

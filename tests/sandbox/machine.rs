@@ -22,6 +22,8 @@ pub struct Ended {
     pub stdout: Vec<u8>,
     /// As text.
     pub stderr: String,
+    /// The same, byte for byte.
+    pub stderr_bytes: Vec<u8>,
 }
 
 impl Ended {
@@ -82,6 +84,7 @@ pub fn end(command: &mut Command) -> Ended {
         status: output.status,
         stdout: output.stdout,
         stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        stderr_bytes: output.stderr,
     }
 }
 

@@ -16,6 +16,22 @@ fn nobody(command: &str) -> Ended {
 }
 
 sandboxed! {
+    fn rights_that_came_without_root_are_rights() {
+        sh("kak netns add a");
+        let rights = "+sys_admin,+dac_override";
+        run(&format!(
+            "setpriv --reuid 65534 --clear-groups --inh-caps {rights} --ambient-caps {rights} -- kak netns delete a"
+        ))
+        .code(0);
+        assert_eq!(sh("kak netns"), "");
+    }
+
+    fn where_one_may_not_look_there_is_a_bad_entry() {
+        sh("kak netns add a; mkdir -m 700 /root/secret; ln -s /root/secret/x /run/netns/l");
+        let ended = nobody("kak netns").code(0).says("\"l\" is no network namespace");
+        assert_eq!(ended.text(), "l\na\n");
+    }
+
     fn nobody_gets_in_or_changes_it() {
         uplink::plug();
         sh("kak setup");

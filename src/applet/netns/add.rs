@@ -39,6 +39,9 @@ pub fn run(words: &[OsString]) -> Result<u8> {
     if names.len() > 1 && (plain.subnet.is_some() || !plain.publish.is_empty()) {
         return Err(hard("--subnet and --publish are for one namespace"));
     }
+    for name in &names {
+        config::jail_name(name).map_err(|error| error.with_status(255))?;
+    }
     // Nothing else of the caller's is for the relay that may stay.
     sys::close_from(3);
     each(&names, |name| {

@@ -9,6 +9,7 @@ use rustix::io::Errno;
 
 use super::options::Options;
 use crate::error::{Error, Result, What as _, complain};
+use crate::text::shown;
 
 /// More words than this are too many for a line (`MAX_ARGS`).
 const WORDS: usize = 511;
@@ -31,7 +32,7 @@ pub fn run(
 ) -> Result<u8> {
     if file != "-" {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let what = || format!("Cannot open file \"{}\" for reading", file.display());
+        let what = || format!("Cannot open file \"{}\" for reading", shown(file));
         let opened = rustix::fs::open(file, flags, Mode::empty()).what(what)?;
         rustix::stdio::dup2_stdin(&opened).what(what)?;
     }
@@ -46,7 +47,7 @@ pub fn run(
             Ended::Status(_) => {
                 complain(&format!(
                     "Command failed {}:{}\n",
-                    file.display(),
+                    shown(file),
                     lines.number
                 ));
                 result = 1;
@@ -72,27 +73,24 @@ struct Lines {
 }
 
 impl Lines {
-    /// The next line, with those that a backslash at its end joins to it, and without its comment.
+    /// The next line, with those that a backslash at its very end joins to it, and without comments. One that is to go on
+    /// and does not is none.
     fn next(&mut self) -> Result<Option<Vec<u8>>> {
         let Some(mut line) = self.physical()? else {
             return Ok(None);
         };
-        loop {
-            if let Some(comment) = line.iter().position(|byte| *byte == b'#') {
-                line.truncate(comment);
-            }
-            if line.last() != Some(&b'\\') {
-                return Ok(Some(line));
-            }
-            line.pop();
-            match self.physical()? {
-                Some(more) => line.extend(more),
-                None => return Ok(Some(line)),
-            }
+        while line.ends_with(b"\\\n") {
+            line.truncate(line.len() - 2);
+            let Some(more) = self.physical()? else {
+                complain("Missing continuation line\n");
+                return Ok(None);
+            };
+            line.extend(more);
         }
+        Ok(Some(line))
     }
 
-    /// The next line of the file.
+    /// The next line of the file with its newline, or instead of both without its comment.
     fn physical(&mut self) -> Result<Option<Vec<u8>>> {
         let mut searched = 0;
         loop {
@@ -103,16 +101,15 @@ impl Lines {
                 .position(|byte| *byte == b'\n');
             if let Some(end) = found {
                 let tail = self.rest.split_off(searched + end + 1);
-                let mut line = std::mem::replace(&mut self.rest, tail);
-                line.pop();
+                let line = std::mem::replace(&mut self.rest, tail);
                 self.number += 1;
-                return Ok(Some(line));
+                return Ok(Some(without_comment(line)));
             }
             searched = self.rest.len();
             if self.over {
                 let line = std::mem::take(&mut self.rest);
                 self.number += usize::from(!line.is_empty());
-                return Ok((!line.is_empty()).then_some(line));
+                return Ok((!line.is_empty()).then_some(without_comment(line)));
             }
             self.rest.reserve(BLOCK);
             match rustix::io::read(
@@ -120,10 +117,18 @@ impl Lines {
                 rustix::buffer::spare_capacity(&mut self.rest),
             ) {
                 Err(Errno::INTR) => {}
-                other => self.over = other.what(|| "cat")? == 0,
+                other => self.over = other.what(|| "Cannot read the batch")? == 0,
             }
         }
     }
+}
+
+/// A line as far as it is none.
+fn without_comment(mut line: Vec<u8>) -> Vec<u8> {
+    if let Some(comment) = line.iter().position(|byte| *byte == b'#') {
+        line.truncate(comment);
+    }
+    line
 }
 
 /// The words of a line; none if it is blank. A word that begins with a quote goes to the next one of its kind.

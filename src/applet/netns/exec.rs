@@ -13,6 +13,7 @@ use crate::error::{Error, Result, What as _, complain};
 use crate::jail::shell::{c_string, search};
 use crate::netns::{self, enter};
 use crate::sys;
+use crate::text::shown;
 
 /// `exec NAME CMD [ARG]...`.
 pub fn exec(options: &Options, words: &[OsString]) -> Result<u8> {
@@ -77,9 +78,7 @@ fn become_command(name: &OsStr, command: &[OsString]) -> u8 {
     match prepare(name, command) {
         Ok((paths, argv, env)) => {
             let errno = sys::execute(&paths, &argv, &env);
-            let shown = command
-                .first()
-                .map_or_else(String::new, |word| word.display().to_string());
+            let shown = command.first().map_or_else(String::new, shown);
             complain(&format!(
                 "exec of \"{shown}\" failed: {}\n",
                 Error::reason(errno)

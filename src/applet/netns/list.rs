@@ -9,18 +9,20 @@ use std::os::unix::ffi::OsStrExt as _;
 
 use rustix::io::Errno;
 
+use super::answer;
 use super::json::{Array, Value};
 use super::options::{Options, c_integer, hard};
-use super::{answer, directory};
 use crate::applet::print_bytes;
 use crate::error::{Result, What as _, Why, complain};
 use crate::netns::{self, State};
 use crate::nl::nsid::Numbers;
 use crate::nl::{self, nsid};
+use crate::text;
 
 /// `list`.
 pub fn list(options: &Options, _: &[OsString]) -> Result<u8> {
-    let Some(names) = directory(netns::names())? else {
+    // Whether it is not there or cannot be read: there is nothing to list.
+    let Ok(Some(names)) = netns::names() else {
         if options.json {
             print_bytes(&Array::new(options.pretty).end());
         }
@@ -51,7 +53,7 @@ pub fn list(options: &Options, _: &[OsString]) -> Result<u8> {
 /// A name's number, where there are numbers to be asked for. A name that stands for no network namespace is told.
 fn look(name: &OsStr, socket: Option<&mut nl::Socket>) -> Result<Option<i32>> {
     let bad = match socket {
-        None => !netns::has_namespace(name)?,
+        None => !netns::has_namespace(name).unwrap_or(false),
         Some(socket) => match netns::open(name) {
             Ok(namespace) => match nsid::of(socket, namespace.as_fd()) {
                 Ok(number) => return Ok(number),
@@ -62,15 +64,15 @@ fn look(name: &OsStr, socket: Option<&mut nl::Socket>) -> Result<Option<i32>> {
         },
     };
     if bad {
-        let what = match netns::state(name)? {
+        let what = match netns::state(name) {
             // It went since its name was read.
-            State::Absent => return Ok(None),
-            State::Ghost => "is stale, its namespace is gone",
+            Ok(State::Absent) => return Ok(None),
+            Ok(State::Ghost) => "is stale, its namespace is gone",
             _ => "is no network namespace",
         };
         complain(&format!(
             "Error: Peer netns reference is invalid: \"{}\" {what}.\n",
-            name.display()
+            text::shown(name)
         ));
     }
     Ok(None)
@@ -99,7 +101,7 @@ pub fn list_id(options: &Options, words: &[OsString]) -> Result<u8> {
             return Err(hard(text));
         }
         let wrong = |why| {
-            let value = value.display();
+            let value = text::shown(value);
             hard(format!(
                 "Error: argument \"{value}\" is wrong: \"{key}\" value {why}"
             ))

@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use crate::applet::print;
 use crate::error::{Error, Result};
 use crate::netns::enter;
+use crate::text::shown;
 
 /// As what the command line is read.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -140,7 +141,7 @@ impl Options {
                 return Err(Error::help());
             }
             let unknown = || {
-                let word = word.display().to_string();
+                let word = shown(&word);
                 let word = word
                     .strip_prefix('-')
                     .filter(|rest| rest.starts_with('-'))
@@ -160,8 +161,8 @@ impl Options {
                 Kind::Family => family(&value("family type")?)?,
                 Kind::Number => {
                     let value = value("rcvbuf size")?;
-                    if c_integer(&value).is_none() {
-                        return Err(hard(format!("Invalid rcvbuf size '{}'", value.display())));
+                    if c_unsigned(&value).is_none() {
+                        return Err(hard(format!("Invalid rcvbuf size '{}'", shown(value))));
                     }
                 }
                 Kind::Version => {
@@ -203,7 +204,7 @@ fn find(word: &OsStr) -> Option<Kind> {
         .iter()
         .find(|(known, _)| known.as_bytes().starts_with(name))?;
     let fits = match *known {
-        "-color" => [&b""[..], b"=always", b"=auto", b"=never"].contains(&value),
+        "-color" => [&b""[..], b"=", b"=always", b"=auto", b"=never"].contains(&value),
         "-echo" => name.len() == known.len() && value.is_empty(),
         _ => value.is_empty(),
     };
@@ -218,7 +219,7 @@ fn family(word: &OsStr) -> Result<()> {
     if FAMILIES.iter().any(|family| word == *family) {
         return Ok(());
     }
-    let word = word.display();
+    let word = shown(word);
     Err(hard(format!(
         "Error: argument \"{word}\" is wrong: invalid protocol family"
     )))
@@ -231,6 +232,16 @@ pub fn hard(text: impl Into<String>) -> Error {
 
 /// A number as C's strtol(3) reads it, with 0x and 0 before it, if it is no larger than an int.
 pub fn c_integer(word: &OsStr) -> Option<i32> {
+    c_number(word)?.try_into().ok()
+}
+
+/// The same for an unsigned int.
+fn c_unsigned(word: &OsStr) -> Option<u32> {
+    c_number(word)?.try_into().ok()
+}
+
+/// A number as C writes it.
+fn c_number(word: &OsStr) -> Option<i64> {
     let text = word.to_str()?.trim_ascii_start();
     let (minus, digits) = match text.as_bytes().first()? {
         b'-' => (true, text.get(1..)?),
@@ -249,7 +260,7 @@ pub fn c_integer(word: &OsStr) -> Option<i32> {
         .all(|digit| digit.is_digit(radix))
         .then_some(())?;
     let number = i64::from_str_radix(digits, radix).ok()?;
-    i32::try_from(if minus { -number } else { number }).ok()
+    Some(if minus { -number } else { number })
 }
 
 #[cfg(test)]

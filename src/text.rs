@@ -1,0 +1,74 @@
+//! Words as text: paths and names may have bytes in them that are no UTF-8, and messages and scripts have to say them as
+//! they are. Such a byte stands in a string as one character of a private plane; whoever writes the string out turns it
+//! back. Nothing is lost on the way, and everything in between works with strings.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+
+/// The byte 0 as a character; the others follow it. The last characters of the last plane, which nobody may assign.
+const FIRST: u32 = 0x10_FF00;
+
+/// A word as text that [`bytes`] turns back.
+pub fn shown(word: impl AsRef<OsStr>) -> String {
+    let mut text = String::new();
+    for chunk in word.as_ref().as_bytes().utf8_chunks() {
+        for c in chunk.valid().chars() {
+            if byte(c).is_some() {
+                // One that is really there has to come back as itself.
+                let mut buffer = [0; 4];
+                text.extend(c.encode_utf8(&mut buffer).bytes().filter_map(character));
+            } else {
+                text.push(c);
+            }
+        }
+        text.extend(chunk.invalid().iter().copied().filter_map(character));
+    }
+    text
+}
+
+/// Text as it is written out.
+pub fn bytes(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len());
+    for c in text.chars() {
+        match byte(c) {
+            Some(byte) => bytes.push(byte),
+            None => bytes.extend(c.encode_utf8(&mut [0; 4]).bytes()),
+        }
+    }
+    bytes
+}
+
+/// The character that stands for a byte.
+fn character(byte: u8) -> Option<char> {
+    char::from_u32(FIRST + u32::from(byte))
+}
+
+/// The byte that a character stands for, if it is one of those.
+fn byte(c: char) -> Option<u8> {
+    u32::from(c).checked_sub(FIRST)?.try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn what_is_text_stays_text() {
+        assert_eq!(shown("/mnt/u ser\u{e4}"), "/mnt/u ser\u{e4}");
+        assert_eq!(bytes("/mnt/u ser\u{e4}"), "/mnt/u ser\u{e4}".as_bytes());
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_come_back(word: Vec<u8>) {
+            prop_assert_eq!(bytes(&shown(OsStr::from_bytes(&word))), word);
+        }
+
+        #[test]
+        fn the_private_characters_too(n in 0_u32..=255, before: String) {
+            let word = format!("{before}{}", char::from_u32(FIRST + n).unwrap());
+            prop_assert_eq!(bytes(&shown(&word)), word.as_bytes());
+        }
+    }
+}
