@@ -201,12 +201,13 @@ impl Environment {
             .map(|(_, value)| value.as_os_str())
     }
 
-    /// Sets a variable, in its place if it is there.
+    /// Sets a variable, in its place if it is there. Whoever gave it twice (sudo does) has it once after that: some
+    /// programs go by the first, some by the last.
     pub fn set(&mut self, name: &str, value: OsString) {
-        match self.0.iter_mut().find(|(other, _)| other == name) {
-            Some((_, old)) => *old = value,
-            None => self.0.push((name.into(), value)),
-        }
+        let at = self.0.iter().position(|(other, _)| other == name);
+        let at = at.unwrap_or(self.0.len());
+        self.0.retain(|(other, _)| other != name);
+        self.0.insert(at, (name.into(), value));
     }
 
     /// What a session gets: all that the caller has, who is a login program or starts a shell as a part of his work, and

@@ -40,6 +40,10 @@ const MOUNTED: &[(&str, &str)] = &[
     ("hostname", "sandbox\n"),
 ];
 
+/// What programs that log people in read of this machine's /etc. They lie in /var/etc, for the tests with several users
+/// that want them.
+const LOGINS: &str = "environment login.defs pam.conf pam.d security ssh/ssh_config ssh/sshd_config sudoers profile bash.bashrc";
+
 /// Whether this process's root is one that [`build`] made.
 pub(super) fn is_ours() -> bool {
     fs::read_to_string("/proc/self/mountinfo").is_ok_and(|table| {
@@ -88,6 +92,12 @@ pub(super) fn build() {
     if data.is_dir() {
         directory("var/data", 0o755);
         mount_bind_recursive(&data, "var/data").unwrap();
+    }
+    if env!("CARGO_CRATE_NAME") == "users" {
+        directory("var/etc", 0o755);
+        super::sh(&format!(
+            "cd /etc; ls -d {LOGINS} 2>/dev/null | xargs -r cp -a --parents -t $OLDPWD/var/etc"
+        ));
     }
     rustix::process::pivot_root(".", ".").unwrap();
     unmount(".", UnmountFlags::DETACH).unwrap();

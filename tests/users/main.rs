@@ -21,5 +21,11 @@
 #[allow(dead_code, reason = "the other test program uses the rest")]
 mod sandbox;
 
+/// The programs that call shells, with nssh as the shell.
+mod callers;
+/// What a machine has on which people log in.
+mod logins;
 /// What somebody without rights can do to a jail, which is nothing.
 mod others;
+/// What goes through sshd.
+mod ssh;

@@ -1,0 +1,95 @@
+//! What goes through sshd besides a shell to talk to: files and repositories, of which not a byte may be lost or added.
+
+use crate::logins::{self, Place, Place::Inside, Place::Outside};
+use crate::sandbox::*;
+
+/// Copies to a user's account and back in every way there is. Here is /var/work, and there is /tmp.
+const TRANSFERS: &str = "
+    set -e
+    cd /var/work
+    head -c 1048576 /dev/urandom >in
+    ssh {USER}@localhost cat <in | cmp - in
+    ssh {USER}@localhost 'cat >&2' <in 2>&1 >/dev/null | cmp - in
+    ssh {USER}@localhost 'cat >/tmp/by-cat' <in
+    ssh -q -tt {USER}@localhost 'stty raw; cat /tmp/by-cat' </dev/null | cmp - in
+
+    scp -q in {USER}@localhost:/tmp/by-scp
+    scp -q {USER}@localhost:/tmp/by-scp out; cmp in out; rm out
+    scp -q -O in {USER}@localhost:/tmp/by-rcp
+    scp -q -O {USER}@localhost:/tmp/by-rcp out; cmp in out; rm out
+    printf 'put in /tmp/by-sftp\\nget /tmp/by-sftp out\\n' | sftp -q -b - {USER}@localhost >/dev/null
+    cmp in out; rm out
+    rsync in {USER}@localhost:/tmp/by-rsync
+    rsync {USER}@localhost:/tmp/by-rsync out; cmp in out; rm out
+
+    export GIT_CONFIG_COUNT=2 GIT_CONFIG_KEY_0=user.name GIT_CONFIG_VALUE_0=x GIT_CONFIG_KEY_1=user.email GIT_CONFIG_VALUE_1=x
+    ssh {USER}@localhost git init -q --bare -b main /tmp/by-git
+    git init -q -b main repository
+    cd repository
+    cp ../in .
+    git add in
+    git commit -q -m in
+    git push -q {USER}@localhost:/tmp/by-git main
+    git clone -q ssh://{USER}@localhost/tmp/by-git ../clone
+    cmp in ../clone/in
+    rm -r ../repository ../clone";
+
+/// Does all of it for a user, and looks whether it was to the jail.
+fn transfers(place: Place, user: &str) {
+    logins::prepare();
+    logins::keys();
+    logins::set_shell("/bin/nssh");
+    sh("mkdir -m 1777 /var/work; kak setup");
+    logins::serve(place);
+    let script = TRANSFERS.replace("{USER}", user);
+    let ended = end(&mut place.script(&script)).code(0);
+    assert_eq!((ended.text().as_str(), ended.stderr.as_str()), ("", ""));
+    assert_eq!(
+        sh("cd /mnt/user/tmp; ls -d by-*"),
+        "by-cat\nby-git\nby-rcp\nby-rsync\nby-scp\nby-sftp"
+    );
+    assert_eq!(sh("cd /mnt/user/tmp; stat -c %U by-* | sort -u"), user);
+    assert_eq!(sh("ls /tmp"), "");
+}
+
+sandboxed! {
+    fn files_go_to_roots_jail() {
+        transfers(Outside, "root");
+    }
+
+    fn files_go_around_in_the_jail_for_root() {
+        transfers(Inside, "root");
+    }
+
+    fn files_go_around_in_the_jail_for_alice() {
+        transfers(Inside, "alice");
+    }
+
+    fn a_proxy_command_is_in_the_jail() {
+        logins::prepare();
+        logins::keys();
+        sh("kak setup");
+        // The server is its proxy command: what it serves is where it is, whatever the login shell.
+        let proxied = |shell: &str| {
+            sh(&format!(
+                "SHELL={shell} ssh -o ProxyCommand='/usr/sbin/sshd -i' localhost readlink /proc/self/ns/pid"
+            ))
+        };
+        assert_eq!(proxied("/bin/bash"), sh("readlink /proc/self/ns/pid"));
+        assert_eq!(proxied("/bin/nssh"), sh("nssh -c 'readlink /proc/self/ns/pid'"));
+    }
+
+    fn a_first_login_makes_the_jail_and_ends() {
+        logins::prepare();
+        logins::keys();
+        logins::set_shell("/bin/nssh");
+        logins::serve(Outside);
+        for login in ["ssh localhost", "ssh -q -tt localhost", "su -c", "su - -c", "runuser -l root -c", "script -qec"] {
+            // What the jail lives by holds nothing that the caller waits for the end of.
+            let ended = run(&format!("export SHELL=/bin/nssh; {login} 'readlink /proc/self/ns/pid'")).code(0);
+            let jail = sh(&format!("readlink /proc/{}/ns/pid", init("USER")));
+            assert_eq!((ended.text().trim(), ended.stderr.as_str()), (jail.as_str(), ""), "{login}");
+            sh("kak teardown");
+        }
+    }
+}
