@@ -18,6 +18,11 @@
 #[cfg(not(test))]
 use std::ffi::OsString;
 mod child;
+#[cfg_attr(
+    test,
+    allow(dead_code, reason = "tests run in many threads, on the heap for those")
+)]
+mod heap;
 mod mounts;
 mod signal;
 #[cfg(not(test))]
@@ -34,6 +39,11 @@ use rustix::process::Pid;
 pub use child::elsewhere;
 pub use mounts::*;
 pub use signal::*;
+
+/// See [`heap`].
+#[cfg(not(test))]
+#[global_allocator]
+static HEAP: heap::Heap = heap::Heap::new();
 
 /// Where the C library enters: without the standard library's own start-up, which would set SIGPIPE, poll the standard
 /// descriptors and map a signal stack before the first line of ours.

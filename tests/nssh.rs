@@ -251,7 +251,8 @@ sandboxed! {
                 .unwrap();
             until(command, || std::path::Path::new("/tmp/done").exists());
             let execs = sh("rm /tmp/done; grep -v ENOENT /tmp/trace");
-            execs.lines().filter(|line| !line.contains("\"sh\"") && !line.contains("\"touch\"")).skip(1).map(str::to_owned).collect()
+            // An old strace shows system calls that it does not know whatever it is asked for.
+            execs.lines().filter(|line| line.contains("exec") && !line.contains("\"sh\"") && !line.contains("\"touch\"")).skip(1).map(str::to_owned).collect()
         };
         assert_eq!(traced("kak setup"), [""; 0]);
         let execs = traced("nssh -c 'exit 0'");

@@ -69,29 +69,40 @@ static int delete(const char *name) {
     return umount2(file(name), MNT_DETACH | UMOUNT_NOFOLLOW) || unlink(path);
 }
 
+/* statmount(2) and listmount(2), Linux 6.8: linux/mount.h. */
+struct about { unsigned size, opts; unsigned long long mask, rest[11]; unsigned root, point; unsigned long long more[50]; char text[4096]; };
+static long ask(int call, unsigned long long mount, unsigned long long param, void *to, long room) {
+    struct { unsigned size, spare; unsigned long long mount, param; } request = {24, 0, mount, param};
+    return syscall(call, &request, to, room, 0);
+}
+
 /* Every mount below /sys on which no other of them stands is moved to the new sysfs. */
 static int exec(char **words) {
-    static char table[1 << 20], last[4096];
-    static struct { int fd; char *point; } kept[256];
-    int count = 0, length = 0, got;
+    static struct about about[256];
+    static int kept[256];
+    unsigned long long below[256];
+    const char *last = "";
+    struct { unsigned mask, pad; unsigned long long rest[17], mount, more[13]; } statx_;
+    struct statfs flags;
     int ns = open(file(words[0]), O_RDONLY | O_CLOEXEC);
     if (setns(ns, CLONE_NEWNET) || unshare(CLONE_NEWNS) || mount("", "/", "none", MS_SLAVE | MS_REC, 0)) return 255;
-    int info = open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC);
-    while ((got = read(info, table + length, sizeof table - 1 - length)) > 0) length += got;
-    close(info);
-    struct statfs about;
-    statfs("/sys", &about);
-    for (char *line = strtok(table, "\n"); line; line = strtok(0, "\n")) {
-        char *point = strchr(strchr(strchr(strchr(line, ' ') + 1, ' ') + 1, ' ') + 1, ' ') + 1;
-        *strchr(point, ' ') = 0;
+    int sys = open("/sys", O_PATH | O_CLOEXEC);
+    if (syscall(SYS_statx, sys, "", AT_EMPTY_PATH, 0x4000, &statx_)) return 255;
+    if (ask(457, statx_.mount, 0x12, about, sizeof *about)) return 255;
+    long count = ask(458, statx_.mount, 0, below, 256);
+    if (count < 0) return 255;
+    statfs("/sys", &flags);
+    for (long n = 0; n < count; n++) {
+        kept[n] = -1;
+        if (ask(457, below[n], 0x12, about + n, sizeof *about)) continue;
+        const char *point = about[n].text + about[n].point;
         size_t size = strlen(last);
-        if (strncmp(point, "/sys/", 5) || count == 256 || (size && !strncmp(point, last, size) && point[size] == '/')) continue;
-        strcpy(last, point);
-        kept[count].fd = open(point, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-        kept[count++].point = point;
+        if (size && !strncmp(point, last, size) && point[size] == '/') continue;
+        kept[n] = open(last = point, O_PATH | O_NOFOLLOW | O_CLOEXEC);
     }
     if (mount(words[0], "/sys", "sysfs", 0, 0)) return 255;
-    for (int n = 0; n < count; n++) syscall(SYS_move_mount, kept[n].fd, "", AT_FDCWD, kept[n].point, 4);
+    for (long n = 0; n < count; n++)
+        if (kept[n] >= 0) syscall(SYS_move_mount, kept[n], "", AT_FDCWD, about[n].text + about[n].point, 4);
     open("/etc/netns", O_RDONLY | O_CLOEXEC); /* and there is none of this name in there */
     execv(words[1], words + 1);
     return 127;

@@ -1,0 +1,203 @@
+//! The heap: blocks of a few sizes, each size with a list of those that were given back. A process of kak's lives for a
+//! fifth of a millisecond or waits for years; for the one the C library's heap takes four system calls before its first
+//! block, and neither needs what else that can do. Part of the one door, and unsafe as that is.
+//!
+//! There is one thread (see the safety note above). What was larger than the largest size goes back to the kernel, so
+//! no memory grows with time.
+
+#![expect(
+    clippy::cast_ptr_alignment,
+    reason = "every block is aligned to its size, which is 16 at least"
+)]
+
+use std::alloc::{GlobalAlloc, Layout};
+use std::cell::UnsafeCell;
+use std::ptr::null_mut;
+
+/// The smallest block, in bytes: room for a list's link, and as aligned as anything here is.
+const SMALLEST: usize = 16;
+/// How many sizes there are, each twice the one before: up to 64 KiB.
+const SIZES: usize = 13;
+/// What is there from the start, in bytes; a command's whole need, most often. It is memory only where it is touched.
+const FIRST: usize = 256 * 1024;
+/// What is got from the kernel at a time after that.
+const MORE: usize = 256 * 1024;
+
+/// What a block is aligned to if it is as large or larger, in bytes: a page.
+const PAGE: usize = 4096;
+
+/// The first blocks' place.
+#[repr(align(4096))]
+struct Room(UnsafeCell<[u8; FIRST]>);
+
+// SAFETY: there is one thread.
+unsafe impl Sync for Room {}
+
+/// See [`Room`].
+static ROOM: Room = Room(UnsafeCell::new([0; FIRST]));
+
+/// What there is to give.
+struct State {
+    /// For each size the blocks that came back, linked by their first words.
+    free: [*mut u8; SIZES],
+    /// The next byte that was never given.
+    next: *mut u8,
+    /// How many of those are left.
+    left: usize,
+}
+
+/// The heap.
+pub struct Heap(UnsafeCell<State>);
+
+// SAFETY: there is one thread.
+unsafe impl Sync for Heap {}
+
+impl Heap {
+    /// Nothing given yet.
+    pub const fn new() -> Self {
+        Self(UnsafeCell::new(State {
+            free: [null_mut(); SIZES],
+            next: null_mut(),
+            left: 0,
+        }))
+    }
+}
+
+/// Which size a block is of; none if it is larger than all.
+fn size_of_block(layout: Layout) -> Option<usize> {
+    let bytes = layout.size().max(layout.align()).max(SMALLEST);
+    let class = bytes.next_power_of_two().trailing_zeros() - SMALLEST.trailing_zeros();
+    usize::try_from(class).ok().filter(|class| *class < SIZES)
+}
+
+/// Pages from the kernel.
+fn pages(bytes: usize) -> *mut u8 {
+    let (rights, kind) = (
+        libc::PROT_READ | libc::PROT_WRITE,
+        libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+    );
+    // SAFETY: a new mapping at a place of the kernel's choice.
+    let at = unsafe { libc::mmap(null_mut(), bytes, rights, kind, -1, 0) };
+    if at == libc::MAP_FAILED {
+        null_mut()
+    } else {
+        at.cast()
+    }
+}
+
+impl Heap {
+    /// A block, and whether it was never given before, and so is full of zeroes.
+    fn take(&self, layout: Layout) -> (*mut u8, bool) {
+        if layout.align() > PAGE {
+            return (null_mut(), true);
+        }
+        let Some(class) = size_of_block(layout) else {
+            return (pages(layout.size()), true);
+        };
+        // SAFETY: there is one thread, and no reference to the state outlives a call.
+        let state = unsafe { &mut *self.0.get() };
+        if let Some(slot) = state.free.get_mut(class)
+            && !slot.is_null()
+        {
+            let block = *slot;
+            // SAFETY: a block in the list has its link in its first word.
+            *slot = unsafe { block.cast::<*mut u8>().read() };
+            return (block, false);
+        }
+        let size = SMALLEST << class;
+        if state.next.is_null() {
+            (state.next, state.left) = (ROOM.0.get().cast(), FIRST);
+        }
+        let mut skip = state.next.align_offset(size.min(PAGE));
+        if state.left < size + skip {
+            let more = pages(MORE);
+            if more.is_null() {
+                return (more, true);
+            }
+            (state.next, state.left, skip) = (more, MORE, 0);
+        }
+        let block = state.next.wrapping_add(skip);
+        state.next = block.wrapping_add(size);
+        state.left -= size + skip;
+        (block, true)
+    }
+}
+
+// SAFETY: every block is given once until it comes back, and is as large as its layout says and aligned as it says.
+unsafe impl GlobalAlloc for Heap {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        self.take(layout).0
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        let (block, new) = self.take(layout);
+        if !new && !block.is_null() {
+            // SAFETY: the block has room for its layout.
+            unsafe { block.write_bytes(0, layout.size()) };
+        }
+        block
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        let Some(class) = size_of_block(layout) else {
+            // SAFETY: it was mapped by `take`, which was told the same layout.
+            unsafe { libc::munmap(block.cast(), layout.size()) };
+            return;
+        };
+        // SAFETY: as in `take`.
+        let state = unsafe { &mut *self.0.get() };
+        if let Some(slot) = state.free.get_mut(class) {
+            // SAFETY: the block is nobody's now, and has room for a link.
+            unsafe { block.cast::<*mut u8>().write(*slot) };
+            *slot = block;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        // One heap, one thread: all in one test.
+        #[test]
+        fn no_block_is_anybody_elses(wishes in prop::collection::vec((1_usize..200_000, 0_u32..7, any::<bool>()), 1..60)) {
+            // The first room is the program's, and as it was left by the case before.
+            let heap = Heap::new();
+            // SAFETY: nobody else has seen it yet.
+            unsafe { (*heap.0.get()).next = pages(MORE) };
+            // SAFETY: as above.
+            unsafe { (*heap.0.get()).left = MORE };
+            let mut given: Vec<(*mut u8, Layout, u8)> = Vec::new();
+            for (n, (size, align, back)) in wishes.into_iter().enumerate() {
+                let mark = u8::try_from(n % 255).unwrap() + 1;
+                let layout = Layout::from_size_align(size, 1 << align).unwrap();
+                // SAFETY: a layout of more than nothing.
+                let block = unsafe { heap.alloc_zeroed(layout) };
+                prop_assert!(!block.is_null() && block.addr() % layout.align() == 0);
+                // SAFETY: it is as large as its layout says.
+                let bytes = unsafe { std::slice::from_raw_parts_mut(block, size) };
+                prop_assert!(bytes.iter().all(|byte| *byte == 0));
+                bytes.fill(mark);
+                given.push((block, layout, mark));
+                if back {
+                    let (block, layout, mark) = given.swap_remove(n * 7 % given.len());
+                    // SAFETY: as above.
+                    let bytes = unsafe { std::slice::from_raw_parts(block, layout.size()) };
+                    prop_assert!(bytes.iter().all(|byte| *byte == mark));
+                    // SAFETY: it was given for this layout, and nobody uses it any more.
+                    unsafe { heap.dealloc(block, layout) };
+                }
+            }
+            for (block, layout, mark) in given {
+                // SAFETY: as above.
+                let bytes = unsafe { std::slice::from_raw_parts(block, layout.size()) };
+                prop_assert!(bytes.iter().all(|byte| *byte == mark));
+                // SAFETY: as above.
+                unsafe { heap.dealloc(block, layout) };
+            }
+        }
+    }
+}
