@@ -16,6 +16,7 @@ mod record;
 mod step;
 mod sys;
 mod text;
+mod watch;
 
 use std::ffi::OsString;
 

@@ -1,5 +1,5 @@
 //! PID 1 of a jail: puts the root together, takes the lock that says so, then reaps and waits to be told to end. It is
-//! never a user's command, has no terminal, no pipe, and no descriptor but the lock and its signals.
+//! never a user's command, has no terminal, no pipe, and no descriptor but the lock, its signals and its news of mounts.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -12,14 +12,16 @@ use rustix::net::SendFlags;
 use rustix::process::{Signal, WaitOptions, wait};
 use rustix::thread::LinkNameSpaceType;
 
-use super::{ENDING, GRACE, STARTING, UP};
+use super::{ENDING, GRACE, STARTING, UP, timespec};
 use crate::error::{Error, Result, What as _};
 use crate::plan::Plan;
 use crate::procfs;
 use crate::record::{self, Record};
 use crate::step::mount::Resolvers;
-use crate::step::{Action as _, Machine, Seen, View, file};
+use crate::step::{Action as _, Machine, file};
 use crate::sys::{self, SignalSet};
+use crate::watch::TABLE;
+use crate::watch::kept::{Kept, Place};
 
 /// What init needs from the keeper that starts it.
 pub struct Start<'a> {
@@ -132,99 +134,47 @@ pub fn adopt(lock: &OwnedFd) -> Result<u8> {
     serve(lock)
 }
 
-/// The jail's resolvers, which stay what they are. When somebody outside replaces the file that they are mounted on, the
-/// kernel takes that mount away (mount_namespaces(7)), and the jail would ask whom the machine asks.
-struct Guard {
-    /// The mount table, which polls as changed when it is (proc_pid_mountinfo(5)).
-    table: OwnedFd,
-    /// The mount, as it is to be found in there.
-    resolvers: Resolvers,
-}
-
-impl Guard {
-    /// Looks after the resolvers that are mounted now, if there are any.
-    fn new() -> Option<Self> {
-        let mounts = procfs::mounts(&file::read(Path::new(TABLE)).ok()?);
-        let mount = mounts.iter().rev().find(|mount| {
-            let mut tail = mount.root.iter().rev();
-            tail.next().is_some_and(|name| name == "resolv.conf")
-                && tail.nth(1).is_some_and(|name| name == "netns")
-        })?;
-        let jail = mount.root.parent()?.file_name()?;
+/// What the jail has over names that others replace: its resolvers stay what they are.
+fn keep() -> Kept {
+    let mounts = procfs::mounts(&file::read(Path::new(TABLE)).unwrap_or_default());
+    let mut places = Vec::new();
+    let jail = mounts.iter().rev().find_map(|mount| {
+        let dir = mount.root.parent()?;
+        let ours = mount.root.ends_with("resolv.conf") && dir.parent()?.ends_with("netns");
+        ours.then(|| dir.file_name())?
+    });
+    if let Some(jail) = jail {
         let source = Path::new("/etc/netns").join(jail).join("resolv.conf");
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let table = rustix::fs::open(TABLE, flags, Mode::empty()).ok()?;
-        Some(Self {
-            table,
-            resolvers: Resolvers {
-                source,
-                root: "/".into(),
-            },
-        })
-    }
-
-    /// Mounts them again if they are gone; whether they are there now.
-    fn look(&self) -> bool {
-        let Ok(text) = file::read(Path::new(TABLE)) else {
-            return false;
-        };
-        let mut machine = Machine::new("");
-        machine.view = Some(View {
-            init: None,
-            mounts: procfs::mounts(&text),
+        let resolvers = Resolvers {
+            source: source.clone(),
             root: "/".into(),
-        });
-        let there = self
-            .resolvers
-            .observe(&mut machine)
-            .is_ok_and(|seen| seen == Seen::Done);
-        there || self.resolvers.apply(&mut machine).is_ok()
+        };
+        places.push(Place::new(
+            Path::new("/etc/resolv.conf"),
+            &source,
+            move || resolvers.apply(&mut Machine::new("")).is_ok(),
+        ));
     }
+    Kept::new(places)
 }
-
-/// How long to wait before what did not work is tried again, at first,
-const FIRST_WAIT: Duration = Duration::from_millis(1);
-/// and at last.
-const LAST_WAIT: Duration = Duration::from_secs(1);
-
-/// Our own mount table.
-const TABLE: &str = "/proc/self/mountinfo";
 
 /// Reaps, and ends when somebody outside says so: SIGTERM now, SIGUSR1 as soon as no session is left.
 fn serve(lock: &OwnedFd) -> ! {
     let Ok(signals) = sys::signalfd(&SignalSet::all_but_faults()) else {
         sys::exit_now(1)
     };
-    let guard = Guard::new();
+    let mut kept = keep();
     let mut deadline: Option<Instant> = None;
     let mut when_idle = false;
-    // When to mount the resolvers again, and how long to wait after that. The kernel takes the mount away just before the
-    // new file is in place, so the first try may come too early, and nothing else would tell of the second.
-    let mut again: Option<(Instant, Duration)> = None;
     loop {
-        let next = deadline
-            .into_iter()
-            .chain(again.map(|(when, _)| when))
-            .min();
-        let limit =
-            next.map(|when| super::timespec(when.saturating_duration_since(Instant::now())));
+        let ending = deadline.map(|end| timespec(end.saturating_duration_since(Instant::now())));
         let mut fds = vec![PollFd::new(&signals, PollFlags::IN)];
-        if let Some(guard) = &guard {
-            fds.push(PollFd::new(&guard.table, PollFlags::PRI));
-        }
+        fds.extend(kept.fds());
         // Interrupted or not, what there is to do is looked at below.
-        poll(&mut fds, limit.as_ref()).ok();
-        let changed = fds.get(1).is_some_and(|fd| !fd.revents().is_empty());
+        poll(&mut fds, ending.or_else(|| kept.limit()).as_ref()).ok();
+        let told = fds.iter().skip(1).any(|fd| !fd.revents().is_empty());
         drop(fds);
-        let due = changed || again.is_some_and(|(when, _)| when <= Instant::now());
-        if let Some(guard) = guard.as_ref().filter(|_| due) {
-            let wait = again.map_or(FIRST_WAIT, |(_, wait)| (wait * 2).min(LAST_WAIT));
-            again = if guard.look() {
-                None
-            } else {
-                Some((Instant::now() + wait, wait))
-            };
-        }
+        kept.look(told);
         let mut now = false;
         while let Some(signal) = sys::read_signal(signals.as_fd()) {
             // A sender in the jail has a number here. Only those outside have none.

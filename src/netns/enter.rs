@@ -22,7 +22,7 @@ use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space}
 use super::guard::{self, Bound};
 use super::{State, mounts, open, state};
 use crate::error::{Error, Result, What as _, complain};
-use crate::procfs;
+use crate::procfs::{self, Mount};
 use crate::step::file;
 use crate::sys;
 use crate::text::shown;
@@ -30,8 +30,10 @@ use crate::text::shown;
 /// Where each namespace has files of its own.
 const FILES: &str = "/etc/netns";
 
-/// Moves this process into a namespace's network.
-pub fn network(name: &OsStr) -> Result<()> {
+/// Moves this process into a namespace's network; the one that it came from, if that can be told.
+pub fn network(name: &OsStr) -> Result<Option<OwnedFd>> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let home = rustix::fs::open("/proc/self/ns/net", flags, Mode::empty()).ok();
     let namespace = open(name)?;
     let what = || format!("setting the network namespace \"{}\" failed", shown(name));
     move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
@@ -41,16 +43,17 @@ pub fn network(name: &OsStr) -> Result<()> {
                 "this name has lost its namespace: delete takes it away, add gives it a new one",
             ),
             _ => error,
-        })
+        })?;
+    Ok(home)
 }
 
-/// Gives this process, which is in the namespace's network already, a mount namespace that goes with it.
-pub fn mounts(name: &OsStr) -> Result<()> {
+/// Gives this process, which has come from the network `home` into the namespace's, a mount namespace that goes with it.
+pub fn mounts(name: &OsStr, home: Option<OwnedFd>) -> Result<()> {
     sys::unshare(UnshareFlags::NEWNS).what(|| "unshare failed")?;
     let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
     mount_change("/", slave).what(|| "\"mount --make-rslave /\" failed")?;
     lay_sysfs(name)?;
-    bind_files(name)
+    bind_files(name, home)
 }
 
 /// Lays a sysfs of this network over /sys.
@@ -124,7 +127,7 @@ fn move_over(mount: &OwnedFd, point: &Path) -> rustix::io::Result<()> {
 }
 
 /// Mounts every file of /etc/netns/NAME over the one of the same name in /etc. One that cannot be is told and left.
-fn bind_files(name: &OsStr) -> Result<()> {
+fn bind_files(name: &OsStr, home: Option<OwnedFd>) -> Result<()> {
     let dir = Path::new(FILES).join(name);
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let Ok(files) = rustix::fs::open(&dir, flags, Mode::empty()).and_then(rustix::fs::Dir::new)
@@ -144,8 +147,7 @@ fn bind_files(name: &OsStr) -> Result<()> {
             target: Path::new("/etc").join(&file),
         };
         match bind.make() {
-            // A mount point cannot be replaced, so what stands on it stays.
-            Ok(()) if mounts.iter().any(|mount| mount.point == bind.target) => {}
+            Ok(()) if mounts.iter().any(|mount| is_fixed(mount, &bind.target)) => {}
             Ok(()) => bound.push(bind),
             Err(errno) => complain(&format!(
                 "Bind {} -> {} failed: {}\n",
@@ -158,7 +160,14 @@ fn bind_files(name: &OsStr) -> Result<()> {
     if bound.is_empty() {
         return Ok(());
     }
-    guard::leave(&bound).what(|| format!("fork for {}", shown(&dir)))
+    guard::leave(&bound, home).what(|| format!("fork for {}", shown(&dir)))
+}
+
+/// Whether this mount holds its place: a mount point cannot be replaced, so what stands on it stays, as in a container.
+/// But what an `exec` or a jail has there is no mount to those outside, and goes with the file that it is on.
+fn is_fixed(mount: &Mount, target: &Path) -> bool {
+    let dir = mount.root.parent().and_then(Path::parent);
+    mount.point == target && !dir.is_some_and(|dir| dir.ends_with("netns"))
 }
 
 impl Bound {

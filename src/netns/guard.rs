@@ -1,24 +1,24 @@
-//! The process that keeps the files of a namespace where they are. When the machine replaces a file by rename, as every
-//! resolvconf does, the kernel takes away whatever is mounted on the old one (mount_namespaces(7)), and a program that
-//! was started with resolvers of its own would silently ask the machine's. The guard mounts them again.
+//! The process that keeps the files of a namespace where they are ([`crate::watch::kept`]), for the command that `exec`
+//! becomes: when the machine replaces a file by rename, as every resolvconf does, a program that was started with
+//! resolvers of its own would silently ask the machine's.
 //!
-//! It is there only where /etc/netns/NAME has a file, and only as long as a process lives in that mount namespace.
+//! It is there only where /etc/netns/NAME has a file, and only as long as another process lives in that mount namespace.
 
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, WaitOptions, getpid, pidfd_open, waitpid};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::Identity;
-use crate::procfs;
-use crate::step::file;
 use crate::sys::{self, SignalSet};
+use crate::watch::kept::{Kept, Place};
 
 /// A file that stands over another.
+#[derive(Clone)]
 pub struct Bound {
     /// The namespace's own.
     pub source: PathBuf,
@@ -26,16 +26,10 @@ pub struct Bound {
     pub target: PathBuf,
 }
 
-/// The mount table of whoever reads it; it polls as changed when it is (proc_pid_mountinfo(5)).
-const TABLE: &str = "/proc/self/mountinfo";
-/// How long to wait before what did not work is tried again, at first: the kernel takes the mount away just before the
-/// new file is in place.
-const FIRST_WAIT: Duration = Duration::from_millis(1);
-/// ... and at last.
-const LAST_WAIT: Duration = Duration::from_secs(1);
-
-/// Leaves a guard for what this process will become. It is nobody's child that this process, or its command, would know.
-pub fn leave(bound: &[Bound]) -> rustix::io::Result<()> {
+/// Leaves a guard for what this process will become, in the network `home` that this process came from. The process
+/// between the two ends at once: the guard's parent is whoever reaps orphans, and the command has no child that it did
+/// not make, unless it reaps orphans itself, as PID 1 does.
+pub fn leave(bound: &[Bound], home: Option<OwnedFd>) -> rustix::io::Result<()> {
     let me = pidfd_open(getpid(), PidfdFlags::empty())?;
     let Some(between) = sys::fork()? else {
         sys::set_signal_mask(&SignalSet::all_but_faults());
@@ -43,8 +37,13 @@ pub fn leave(bound: &[Bound]) -> rustix::io::Result<()> {
             rustix::process::setsid().ok();
             rustix::thread::set_name(c"kak-netns").ok();
             rustix::process::chdir("/").ok();
-            sys::close_standard();
+            // Who may not go back is counted among the namespace's processes.
+            if let Some(home) = home {
+                move_into_link_name_space(home.as_fd(), Some(LinkNameSpaceType::Network)).ok();
+            }
             if let Ok(ward) = sys::keep_only(me) {
+                // Only now: where the caller had closed them, the ward was one of them.
+                sys::close_standard();
                 watch(ward, bound);
             }
         }
@@ -54,50 +53,30 @@ pub fn leave(bound: &[Bound]) -> rustix::io::Result<()> {
     Ok(())
 }
 
-/// Mounts again what is gone, until no other process is in this mount namespace.
+/// Keeps the mounts until no other process is in this mount namespace.
 fn watch(mut ward: OwnedFd, bound: &[Bound]) {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let Ok(table) = rustix::fs::open(TABLE, flags, Mode::empty()) else {
-        return;
+    let place = |bound: &Bound| {
+        let again = bound.clone();
+        Place::new(&bound.target, &bound.source, move || again.make().is_ok())
     };
-    let mut again: Option<(Instant, Duration)> = None;
+    let mut kept = Kept::new(bound.iter().map(place).collect());
     loop {
-        let limit = again.map(|(when, _)| {
-            let rest = when.saturating_duration_since(Instant::now());
-            Timespec {
-                tv_sec: i64::try_from(rest.as_secs()).unwrap_or(i64::MAX),
-                tv_nsec: rest.subsec_nanos().into(),
-            }
-        });
-        let mut fds = [
-            PollFd::new(&table, PollFlags::PRI),
-            PollFd::new(&ward, PollFlags::IN),
-        ];
+        let limit = kept.limit();
+        let mut fds = vec![PollFd::new(&ward, PollFlags::IN)];
+        fds.extend(kept.fds());
         poll(&mut fds, limit.as_ref()).ok();
-        let [changed, gone] = fds.map(|fd| !fd.revents().is_empty());
+        let mut told = fds.iter().map(|fd| !fd.revents().is_empty());
+        let gone = told.next() == Some(true);
+        let told = told.any(|told| told);
+        drop(fds);
+        kept.look(told);
         if gone {
             match another() {
                 Some(next) => ward = next,
                 None => return,
             }
         }
-        if changed || again.is_some_and(|(when, _)| when <= Instant::now()) {
-            let wait = again.map_or(FIRST_WAIT, |(_, wait)| (wait * 2).min(LAST_WAIT));
-            again = (!mend(bound)).then(|| (Instant::now() + wait, wait));
-        }
     }
-}
-
-/// Mounts what is gone; whether all is there now.
-fn mend(bound: &[Bound]) -> bool {
-    let Ok(text) = file::read(Path::new(TABLE)) else {
-        return false;
-    };
-    let mounts = procfs::mounts(&text);
-    let there = |bound: &Bound| mounts.iter().any(|mount| mount.point == bound.target);
-    bound
-        .iter()
-        .all(|bound| there(bound) || bound.make().is_ok())
 }
 
 /// Another process of this mount namespace.

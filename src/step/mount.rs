@@ -2,9 +2,10 @@
 //! taken back; looking at them means reading the mountinfo of that namespace ([`super::View`]).
 
 use std::fmt;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::mount::{
     self, MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
@@ -327,6 +328,15 @@ pub struct Resolvers {
 impl Resolvers {
     /// The place as the jail knows it.
     const PLACE: &'static str = "etc/resolv.conf";
+
+    /// Mounts them. From descriptor to descriptor: the /proc that is still there does not know us by number.
+    fn lay_over(&self, place: &OwnedFd) -> rustix::io::Result<()> {
+        let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let tree = mount::open_tree(CWD, &self.source, clone)?;
+        let empty =
+            MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+        mount::move_mount(&tree, c"", place, c"", empty)
+    }
 }
 
 impl fmt::Display for Resolvers {
@@ -360,20 +370,22 @@ impl Action for Resolvers {
         let root = rustix::fs::open(&self.root, flags, Mode::empty()).what(what)?;
         // mount(2) would follow an absolute link out of the root that is being put together.
         let resolve = ResolveFlags::IN_ROOT;
-        let place = match rustix::fs::openat2(&root, Self::PLACE, flags, Mode::empty(), resolve) {
-            // The link dangles, or Linux is older than 5.6: the mount goes on the link itself.
-            Err(Errno::NOENT | Errno::NOSYS) => {
-                rustix::fs::openat(&root, Self::PLACE, flags | OFlags::NOFOLLOW, Mode::empty())
-            }
-            other => other,
+        let end = match rustix::fs::openat2(&root, Self::PLACE, flags, Mode::empty(), resolve) {
+            // The link dangles, or Linux is older than 5.6.
+            Err(Errno::NOENT | Errno::NOSYS) => None,
+            other => Some(other.what(what)?),
         };
-        let place = place.what(what)?;
-        // From descriptor to descriptor: the /proc that is still there does not know us by number.
-        let tree = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-        let tree = mount::open_tree(CWD, &self.source, tree).what(what)?;
-        let empty =
-            MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-        mount::move_mount(&tree, c"", &place, c"", empty).what(what)
+        if let Some(end) = &end {
+            self.lay_over(end).what(what)?;
+        }
+        // A link too: what it leads to is replaced day by day, and the mount goes with it; the link is not.
+        let flags = flags | OFlags::NOFOLLOW;
+        let place = rustix::fs::openat(&root, Self::PLACE, flags, Mode::empty()).what(what)?;
+        let stat = rustix::fs::fstat(&place).what(what)?;
+        if end.is_none() || FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
+            self.lay_over(&place).what(what)?;
+        }
+        Ok(())
     }
 }
 

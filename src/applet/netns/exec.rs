@@ -98,8 +98,8 @@ fn prepare(
     command: &[OsString],
 ) -> Result<(Vec<CString>, Vec<CString>, Vec<CString>)> {
     netns::check(name)?;
-    enter::network(name)?;
-    enter::mounts(name)?;
+    let home = enter::network(name)?;
+    enter::mounts(name, home)?;
     let file = command.first().map_or(OsStr::new(""), OsString::as_os_str);
     let paths = search(file, std::env::var_os("PATH").as_deref())?;
     let argv = command

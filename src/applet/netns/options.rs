@@ -174,7 +174,7 @@ impl Options {
                 Kind::Netns => {
                     let name = value("network namespace")?;
                     crate::netns::check(&name)?;
-                    enter::network(&name).map_err(|error| error.with_status(255))?;
+                    drop(enter::network(&name).map_err(|error| error.with_status(255))?);
                 }
                 Kind::All => self.all = true,
                 Kind::Json => self.json = true,

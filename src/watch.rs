@@ -1,0 +1,125 @@
+//! News of what a path leads to, told by the kernel and never looked for: of each name on the way, through links too, and
+//! of mounts. It says only that there may be something new; what that is the asker looks at himself.
+
+pub mod kept;
+
+use std::ffi::OsString;
+use std::mem::take;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::{Component, Path, PathBuf};
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use rustix::fs::{Mode, OFlags};
+
+/// The mount table of whoever reads it; it polls as changed when it is (proc_pid_mountinfo(5)).
+pub const TABLE: &str = "/proc/self/mountinfo";
+/// As many links as the kernel follows on one way (path_resolution(7)).
+const LINKS: u32 = 40;
+
+/// What tells of changes.
+pub struct Watch {
+    /// Tells of names; none where this user has as many of these as he may have (inotify(7)).
+    names: Option<OwnedFd>,
+    /// Tells of mounts.
+    mounts: Option<OwnedFd>,
+    /// The directories and files that `names` is about, by its own numbers.
+    watched: Vec<i32>,
+}
+
+impl Watch {
+    /// One that is about nothing but mounts yet.
+    pub fn new() -> Self {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        Self {
+            names: inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).ok(),
+            mounts: rustix::fs::open(TABLE, flags, Mode::empty()).ok(),
+            watched: Vec::new(),
+        }
+    }
+
+    /// Whether it hears of names.
+    pub fn hears_names(&self) -> bool {
+        self.names.is_some()
+    }
+
+    /// What to poll.
+    pub fn fds(&self) -> impl Iterator<Item = PollFd<'_>> {
+        let names = self.names.iter().map(|fd| PollFd::new(fd, PollFlags::IN));
+        let mounts = self.mounts.iter().map(|fd| PollFd::new(fd, PollFlags::PRI));
+        names.chain(mounts)
+    }
+
+    /// Takes the news in, so that only later ones are told again.
+    pub fn take(&self) {
+        let mut events = [0; 4096];
+        if let Some(names) = &self.names {
+            while rustix::io::read(names, &mut events).is_ok() {}
+        }
+    }
+
+    /// Is from now on about the ways that these paths are now; with `content` also about what is written into the files
+    /// at their ends. Whatever changes later is told.
+    pub fn follow<'a>(&mut self, paths: impl IntoIterator<Item = &'a Path>, content: bool) {
+        let before = take(&mut self.watched);
+        for path in paths {
+            self.walk(path);
+            if content {
+                self.add(path, WatchFlags::CLOSE_WRITE);
+            }
+        }
+        for old in before.iter().filter(|old| !self.watched.contains(old)) {
+            if let Some(names) = &self.names {
+                // One that is gone is told of by an error.
+                inotify::remove_watch(names, *old).ok();
+            }
+        }
+    }
+
+    /// Watches each directory in which the kernel looks for a name on the way, before that name is looked at here.
+    fn walk(&mut self, path: &Path) {
+        let mut links = 0;
+        let mut here = PathBuf::from("/");
+        let mut rest: Vec<OsString> = reversed(path);
+        while let Some(name) = rest.pop() {
+            if name == ".." {
+                here.pop();
+                continue;
+            }
+            let news = WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::ONLYDIR;
+            self.add(&here, news);
+            match rustix::fs::readlink(here.join(&name), Vec::new()) {
+                Ok(target) if links < LINKS => {
+                    links += 1;
+                    let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
+                    if target.is_absolute() {
+                        here = "/".into();
+                    }
+                    rest.extend(reversed(&target));
+                }
+                _ => here.push(name),
+            }
+        }
+    }
+
+    /// Watches one thing. What is not there is told of by the directory that it is not in.
+    fn add(&mut self, path: &Path, news: WatchFlags) {
+        if let Some(names) = &self.names
+            && let Ok(number) = inotify::add_watch(names, path, news)
+            && !self.watched.contains(&number)
+        {
+            self.watched.push(number);
+        }
+    }
+}
+
+/// The names of a path, the last one first.
+fn reversed(path: &Path) -> Vec<OsString> {
+    let names = path.components().rev().filter_map(|part| match part {
+        Component::Normal(name) => Some(name.to_owned()),
+        Component::ParentDir => Some("..".into()),
+        _ => None,
+    });
+    names.collect()
+}

@@ -1,0 +1,131 @@
+//! Mounts that stay where they are. When somebody replaces a file by rename, or a directory by another, the kernel takes
+//! away in every mount namespace whatever is mounted on the old one (mount_namespaces(7)), and who looks there sees the
+//! new one. Nothing can forbid that; but the kernel tells of the new name at once, and it is mounted over again.
+//!
+//! What is seen in between is what stands in the new file: for some ten microseconds, as long as it takes to wake up.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, Timespec};
+
+use super::Watch;
+
+/// Where there is no news of names, the mount table says that a mount went, which is just before the new file is in its
+/// place: how long to wait before that is tried, at first,
+const FIRST_WAIT: Duration = Duration::from_millis(1);
+/// and at last.
+const LAST_WAIT: Duration = Duration::from_secs(1);
+
+/// What a file is known by.
+type Identity = (u64, u64);
+
+/// A mount of ours.
+pub struct Place {
+    /// Where, as a path that everybody looks it up by.
+    path: PathBuf,
+    /// What is mounted there.
+    source: PathBuf,
+    /// What is found there while it stands.
+    ours: Option<Identity>,
+    /// Makes it; whether it could be made.
+    make: Box<dyn Fn() -> bool>,
+}
+
+impl Place {
+    /// A mount on `path` of what is at `source`, which `make` makes.
+    pub fn new(path: &Path, source: &Path, make: impl Fn() -> bool + 'static) -> Self {
+        Self {
+            path: path.into(),
+            source: source.into(),
+            ours: identity(source),
+            make: Box::new(make),
+        }
+    }
+
+    /// Whether it is there.
+    fn stands(&self) -> bool {
+        self.ours.is_some() && identity(&self.path) == self.ours
+    }
+
+    /// Makes it if it is not.
+    fn mend(&mut self) {
+        if self.stands() {
+            return;
+        }
+        // Not what is found there afterwards: that may be somebody else's again.
+        let ours = identity(&self.source);
+        if (self.make)() {
+            self.ours = ours;
+        }
+    }
+}
+
+/// Mounts of ours, and what tells that one may be gone.
+pub struct Kept {
+    /// The news.
+    watch: Watch,
+    /// The mounts.
+    places: Vec<Place>,
+    /// When to try again without news, and how long to wait after that.
+    again: Option<(Instant, Duration)>,
+}
+
+impl Kept {
+    /// Keeps mounts that have been made, from now on. One that has gone since is made again.
+    pub fn new(places: Vec<Place>) -> Self {
+        let mut kept = Self {
+            watch: Watch::new(),
+            places,
+            again: None,
+        };
+        kept.mend();
+        kept
+    }
+
+    /// What to poll.
+    pub fn fds(&self) -> impl Iterator<Item = PollFd<'_>> {
+        self.watch.fds()
+    }
+
+    /// How long to poll at most.
+    pub fn limit(&self) -> Option<Timespec> {
+        let (when, _) = self.again?;
+        let rest = when.saturating_duration_since(Instant::now());
+        Some(Timespec {
+            tv_sec: i64::try_from(rest.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: rest.subsec_nanos().into(),
+        })
+    }
+
+    /// Makes what is gone, if something is `told` or it is time to.
+    pub fn look(&mut self, told: bool) {
+        let due = self.again.is_some_and(|(when, _)| when <= Instant::now());
+        if !told && !due {
+            return;
+        }
+        let wait = match self.again {
+            Some((_, wait)) if !told => (wait * 2).min(LAST_WAIT),
+            _ => FIRST_WAIT,
+        };
+        self.watch.take();
+        self.mend();
+        let blind = !self.watch.hears_names() && !self.places.iter().all(Place::stands);
+        self.again = blind.then(|| (Instant::now() + wait, wait));
+    }
+
+    /// Makes what is gone.
+    fn mend(&mut self) {
+        self.places.iter_mut().for_each(Place::mend);
+        // The way there may be another now; and may have become one just before it was watched.
+        let paths = self.places.iter().map(|place| place.path.as_path());
+        self.watch.follow(paths, false);
+        self.places.iter_mut().for_each(Place::mend);
+    }
+}
+
+/// What is at a path, through links.
+fn identity(path: &Path) -> Option<Identity> {
+    let stat = rustix::fs::stat(path).ok()?;
+    Some((stat.st_dev, stat.st_ino))
+}
