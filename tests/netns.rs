@@ -79,12 +79,22 @@ netns.create('c')
 with NetNS('a') as a: assert [l.get_attr('IFLA_IFNAME') for l in a.get_links()] == ['lo']
 with IPRoute() as ip, open('/run/netns/a') as a: assert ip.get_netnsid(fd=a.fileno())['nsid'] == 5
 netns.remove('b')
+import os
+netns.attach('mine', os.getpid())
+assert netns.ns_pids().get('mine'), netns.ns_pids()
+from pyroute2.netlink.rtnl import RTM_NEWNSID
+from pyroute2.netlink.rtnl.nsidmsg import nsidmsg
+with IPRoute() as ip, open('/run/netns/c') as c:
+    message = nsidmsg()
+    message['attrs'] = [('NETNSA_FD', c.fileno()), ('NETNSA_NSID', 9)]
+    ip.nlm_request(message, RTM_NEWNSID, 1 | 4)
+netns.setns('c')
 ";
         std::fs::write("/tmp/script.py", script).unwrap();
         let ended = program(&["/usr/bin/python3", "/tmp/script.py"]);
         assert!(ended.status.success(), "{ended} (Debian has it as python3-pyroute2)");
-        assert_eq!(sh("kak netns | sort"), "a (id: 5)\nc");
-        assert_eq!(sh("kak netns exec c kak netns identify; kak netns delete a c; kak netns"), "c");
+        assert_eq!(sh("kak netns | sort"), "a (id: 5)\nc (id: 9)\nmine");
+        assert_eq!(sh("kak netns exec c kak netns identify; kak netns identify; kak netns delete a c mine; kak netns"), "c\nmine");
     }
 
     fn iproute2s_own_tests_pass() {

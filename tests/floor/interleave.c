@@ -53,6 +53,7 @@ int main(int argc, char **argv) {
     for (int n = 0; n < commands; n++) {
         qsort(times + n * rounds, rounds, sizeof *times, by_size);
         long *sorted = times + n * rounds;
-        printf("%ld %ld %ld %ld %ld\n", sorted[rounds / 2], sorted[0], sorted[rounds - 1], sorted[rounds / 10], memory[n]);
+        if (rounds) printf("%ld %ld %ld %ld %ld\n", sorted[rounds / 2], sorted[0], sorted[rounds - 1], sorted[rounds / 10], memory[n]);
+        else printf("0 0 0 0 %ld\n", memory[n]);
     }
 }

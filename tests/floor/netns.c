@@ -17,6 +17,7 @@
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define DIR_ "/run/netns"
@@ -25,6 +26,20 @@ static char path[4096];
 static const char *file(const char *name) {
     snprintf(path, sizeof path, DIR_ "/%s", name);
     return path;
+}
+
+/* Does something in a child with our memory, so that this process does not change its namespace. */
+static int elsewhere(int (*work)(void *)) {
+    static char stack[65536] __attribute__((aligned(16)));
+    int child = clone(work, stack + sizeof stack, CLONE_VM | CLONE_FILES | CLONE_VFORK, 0);
+    return child < 0 || waitpid(child, 0, __WALL) < 0;
+}
+
+static int made, ns, rtnetlink;
+static int make(void *unused) {
+    (void)unused;
+    made = unshare(CLONE_NEWNET) ? -1 : open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
+    return 0;
 }
 
 static int add(char **names) {
@@ -38,9 +53,12 @@ static int add(char **names) {
     }
     for (; *names; names++) {
         int fd = open(file(*names), O_RDONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0);
-        if (fd < 0 || unshare(CLONE_NEWNET)) return 1;
+        char of[32];
+        if (fd < 0 || elsewhere(make) || made < 0) return 1;
         close(fd);
-        if (mount("/proc/self/ns/net", path, "none", MS_BIND, 0)) return 1;
+        snprintf(of, sizeof of, "/proc/self/fd/%d", made);
+        if (mount(of, path, "none", MS_BIND, 0)) return 1;
+        close(made);
     }
     return 0;
 }
@@ -51,6 +69,13 @@ static int netlink(void) {
     return fd;
 }
 
+static int look(void *unused) {
+    (void)unused;
+    setns(ns, CLONE_NEWNET);
+    rtnetlink = netlink();
+    return 0;
+}
+
 /* Only after a look at the links in it: a physical one would be lost. */
 static int delete(const char *name) {
     static char answer[65536];
@@ -58,9 +83,9 @@ static int delete(const char *name) {
         struct nlmsghdr header;
         struct ifinfomsg link;
     } message = {{sizeof message, RTM_GETLINK, NLM_F_REQUEST | NLM_F_DUMP, 1, 0}, {0}};
-    int ns = open(file(name), O_RDONLY | O_CLOEXEC);
-    setns(ns, CLONE_NEWNET);
-    int fd = netlink();
+    ns = open(file(name), O_RDONLY | O_CLOEXEC);
+    if (elsewhere(look)) return 1;
+    int fd = rtnetlink;
     send(fd, &message, sizeof message, 0);
     while (recv(fd, answer, sizeof answer, 0) > 0 && ((struct nlmsghdr *)answer)->nlmsg_type != NLMSG_DONE)
         ;
