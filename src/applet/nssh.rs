@@ -57,7 +57,14 @@ fn run(call: Call) -> Result<u8> {
     if let Some(shell) = session::real_shell() {
         return become_it(&shell, called, args);
     }
-    let jail = config::jail(jail)?;
+    let jail = config::jail(jail).map_err(|error| {
+        // Whoever takes it for a shell takes any other status for the command's.
+        if own_name {
+            error.with_status(125)
+        } else {
+            error
+        }
+    })?;
     let program = Program::Shell { called, args };
     Ok(session::follow(&jail, &program, IfDown::BringUp))
 }

@@ -98,6 +98,34 @@ fn the_terminal_has_the_same_name() {
 }
 
 #[test]
+fn what_docker_exec_does_not_say_is_filled_in() {
+    let container = Container::jail();
+    let exec = |options: &[&str], script: &str| {
+        let command = [&container.0, "/bin/nssh", "-c", script];
+        docker(&[&["exec"], options, &command].concat())
+    };
+    let who = "echo $SHELL $HOME $USER $LOGNAME; pwd";
+    let root = "/bin/bash /root root root\n/";
+    assert_eq!(exec(&[], who).code(0).stdout, root);
+    // A shell that a program starts, and the one that /etc/passwd has.
+    container.outside("sed -i '/^root:/s,[^:]*$,/bin/nssh,' /etc/passwd");
+    let again = format!("su -c '{who}'; perl -e 'exec @ENV{{\"SHELL\"}}, \"-c\", q({who})'");
+    let all = [root, root].join("\n");
+    assert_eq!(exec(&[], &again).code(0).stdout, all);
+    // What is said stays.
+    let said = exec(
+        &["-w", "/usr/share", "-e", "HOME=/var", "-e", "X=1"],
+        "echo $HOME $X; pwd",
+    );
+    assert_eq!(said.code(0).stdout, "/var 1\n/usr/share");
+    container.outside("mkdir /opt/only; chmod 700 /opt/only");
+    assert_eq!(exec(&["-w", "/opt/only"], "pwd").code(0).stdout, "/root");
+    // Nobody becomes another user by it.
+    let other = exec(&["-u", "nobody"], "echo is in").code(125);
+    assert_eq!(other.stdout, "");
+}
+
+#[test]
 fn directories_are_as_promised() {
     let container = Container::jail();
     container.outside("touch /opt/outer /mnt/outer /tmp/outer");

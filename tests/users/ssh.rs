@@ -79,6 +79,23 @@ sandboxed! {
         assert_eq!(proxied("/bin/nssh"), sh("nssh -c 'readlink /proc/self/ns/pid'"));
     }
 
+    fn what_the_server_does_itself_is_not_in_the_jail() {
+        logins::prepare();
+        logins::keys();
+        logins::set_shell("/bin/nssh");
+        sh("kak setup");
+        logins::serve(Outside);
+        // Nobody in the jail listens there.
+        assert!(sh("ssh -W localhost:2222 localhost </dev/null").starts_with("SSH-2.0-"));
+        sh("/usr/sbin/sshd -f /dev/null -p 2223 -o Subsystem='sftp internal-sftp'");
+        sh("echo 'put /etc/hostname /tmp/by-sftp' | sftp -q -P 2223 -b - localhost");
+        assert_eq!(sh("ls /tmp; ls /mnt/user/tmp"), "by-sftp");
+        // A command that the server insists on is one for the shell.
+        sh("/usr/sbin/sshd -f /dev/null -p 2224 -o ForceCommand='echo $0 >/tmp/by-force'");
+        sh("ssh -p 2224 localhost");
+        assert_eq!(sh("ls /tmp; cat /mnt/user/tmp/by-force"), "by-sftp\nbash");
+    }
+
     fn a_first_login_makes_the_jail_and_ends() {
         logins::prepare();
         logins::keys();
