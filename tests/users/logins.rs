@@ -65,5 +65,12 @@ pub fn keys() {
 
 /// Starts a server there.
 pub fn serve(place: Place) {
-    end(&mut place.script("/usr/sbin/sshd -p 2222 -o PidFile=none")).code(0);
+    serve_at(place, 2222, "-f /etc/ssh/sshd_config");
+}
+
+/// Starts a server on a port, with these words. It goes to the background before it listens.
+pub fn serve_at(place: Place, port: u16, words: &str) {
+    end(&mut place.script(&format!("/usr/sbin/sshd -p {port} -o PidFile=none {words}"))).code(0);
+    let mut asked = place.script(&format!(": </dev/tcp/localhost/{port}"));
+    until("sshd listens", || end(&mut asked).status.success());
 }

@@ -87,11 +87,11 @@ sandboxed! {
         logins::serve(Outside);
         // Nobody in the jail listens there.
         assert!(sh("ssh -W localhost:2222 localhost </dev/null").starts_with("SSH-2.0-"));
-        sh("/usr/sbin/sshd -f /dev/null -p 2223 -o Subsystem='sftp internal-sftp'");
+        logins::serve_at(Outside, 2223, "-f /dev/null -o Subsystem='sftp internal-sftp'");
         sh("echo 'put /etc/hostname /tmp/by-sftp' | sftp -q -P 2223 -b - localhost");
         assert_eq!(sh("ls /tmp; ls /mnt/user/tmp"), "by-sftp");
         // A command that the server insists on is one for the shell.
-        sh("/usr/sbin/sshd -f /dev/null -p 2224 -o ForceCommand='echo $0 >/tmp/by-force'");
+        logins::serve_at(Outside, 2224, "-f /dev/null -o ForceCommand='echo $0 >/tmp/by-force'");
         sh("ssh -p 2224 localhost");
         assert_eq!(sh("ls /tmp; cat /mnt/user/tmp/by-force"), "by-sftp\nbash");
     }
