@@ -64,6 +64,46 @@ sandboxed! {
         assert_eq!(sh("kak nssh -n USER -- -c 'echo own'"), "own");
     }
 
+    fn any_words_do_what_they_do_with_bash() {
+        sh("kak setup; echo 'printf \"<%s>\" \"$0\" \"$@\" $-; exit 4' >/srv.sh; mv /srv.sh /var/script; chmod 755 /var/script");
+        let show = "printf '<%s>' \"$0\" \"$@\" $-; shopt -q login_shell; exit $?";
+        let lists: &[&[&str]] = &[
+            &["-c", show],
+            &["-c", show, "x", "y"],
+            &["-c", "", "x"],
+            &["-c"],
+            &[""],
+            &["", "-c", show],
+            &["-lc", show],
+            &["-lic", show],
+            &["-ic", show, ""],
+            &["--login", "-c", show],
+            &["--norc", "-c", show],
+            &["--norc", "--noprofile", "-i"],
+            &["-i"],
+            &["-s", "a", "-b"],
+            &["-o", "posix", "-c", show],
+            &["-O", "extglob", "+x", "-c", show],
+            &["-euo", "pipefail", "-c", "false | true; echo no"],
+            &["--", "-c", show],
+            &["-"],
+            &["/var/script", "--help", "-c"],
+            &["/no/such/script"],
+            &["--no-such-option"],
+            &["-c", "echo 'a\nb'\n\nexit 9\n"],
+        ];
+        let call = |shell: &str, words: &[&str]| {
+            let shown = |name: &str| format!("{name} <<'END'\nprintf '<%s>' \"$0\" \"$@\" $-; exit 5\nEND");
+            let ended = end(Command::new("bash").args(["-c", &shown(&format!("{shell} \"$@\"")), "bash"]).args(words));
+            (ended.status, ended.text(), ended.stderr)
+        };
+        for words in lists {
+            assert_eq!(call("nssh", words), call("bash", words), "{words:?}");
+            assert_eq!(call("/bin/nssh", words), call("/bin/bash", words), "{words:?}");
+            assert_eq!(call("nssh -c 'exec nssh \"$@\"' x", words), call("bash", words), "{words:?}");
+        }
+    }
+
     fn a_dash_makes_a_login_shell() {
         sh("kak setup");
         assert_eq!(sh("bash -c 'exec -a -nssh nssh -c \"shopt -q login_shell && echo \\$0\"'"), "-bash");
@@ -217,6 +257,17 @@ sandboxed! {
         // An interactive shell has job control and does not complain about it.
         let said = sh("printf 'echo $-\\nexit\\n' | script -qec 'nssh --norc -i' /dev/null");
         assert!(!said.contains("job control") && !said.contains("cannot set terminal"), "{said}");
+    }
+
+    fn a_command_runs_in_the_background_of_a_terminal() {
+        sh("kak setup");
+        // And a shell to talk to waits for its turn.
+        for (words, status) in [("--norc -c true", "0"), ("-o posix -c true", "0"), ("-lc true", "0"), ("-i", "149"), ("", "149")] {
+            let jobs = format!("nssh {words} & wait $!; echo status $?; kill -KILL $! || true");
+            std::fs::write("/var/jobs", jobs).unwrap();
+            let said = sh("script -qc 'bash --norc -im /var/jobs' /dev/null </dev/null 2>&1");
+            assert!(said.contains(&format!("status {status}")), "{words}: {said}");
+        }
     }
 
     fn sessions_are_listed_and_ended() {
