@@ -105,7 +105,7 @@ impl Config {
             "subnet" => self.subnet = Some(Subnet::parse(value)?),
             "dns" => self.dns.push(address("--dns", value)?),
             "no-nat" => self.nat = false,
-            "publish" => self.publish.push(Publish::parse(value)?),
+            "publish" => self.publish(Publish::parse(value)?)?,
             "unshare" => self.unshare.extend(Namespace::parse(value)?),
             "hostname" => {
                 self.hostname = Some(namespace::hostname(value)?);
@@ -114,6 +114,17 @@ impl Config {
             "shell" => self.shell = Some(absolute("--shell", value)?),
             _ => return Err(Error::usage(format!("there is no option --{option}"))),
         }
+        Ok(())
+    }
+
+    /// Takes in a port to publish. One that two were to lead somewhere would lead to one place only.
+    fn publish(&mut self, port: Publish) -> Result<()> {
+        if let Some(other) = self.publish.iter().find(|other| other.collides(port)) {
+            return Err(Error::usage(format!(
+                "--publish {port}: the same port as in --publish {other}"
+            )));
+        }
+        self.publish.push(port);
         Ok(())
     }
 
@@ -242,6 +253,29 @@ mod tests {
             "x".repeat(33).as_str(),
         ] {
             assert_eq!(jail_name(OsStr::new(bad)).unwrap_err().code(), 2, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_port_is_published_once() {
+        let all = |ports: &[&str]| {
+            let mut config = Config::new("x");
+            let mut ports = ports.iter();
+            ports.try_for_each(|port| config.set("publish", OsStr::new(port)))
+        };
+        for good in [
+            &["80", "81:80", "80/udp"][..],
+            &["192.0.2.1:80", "192.0.2.2:80"],
+        ] {
+            all(good).unwrap();
+        }
+        for bad in [
+            &["80", "80"][..],
+            &["80", "80:81/tcp"],
+            &["53/udp", "192.0.2.1:53:54/udp"],
+            &["127.0.0.1:80", "80"],
+        ] {
+            assert_eq!(all(bad).unwrap_err().code(), 2, "{bad:?}");
         }
     }
 

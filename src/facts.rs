@@ -1,6 +1,7 @@
 //! What the machine looks like where it matters to a jail: looked at once, before the first change, and then written
 //! down ([`crate::record`]). It decides nothing but what has to be free: the subnet.
 
+mod firewall;
 mod namespaces;
 mod network;
 
@@ -15,9 +16,10 @@ use rustix::io::Errno;
 use crate::config::{Bind, Config, OWN, Subnet};
 use crate::error::{Error, Result, What as _};
 use crate::procfs;
-use crate::step::{file, quote};
+use crate::step::{Machine, file, quote};
 use network::{Network, check_free};
 
+pub use firewall::Firewall;
 pub use namespaces::Afresh;
 pub use network::link_name;
 
@@ -49,6 +51,8 @@ pub struct Facts {
     pub subnet: Subnet,
     /// The way out of the machine.
     pub uplink: Option<Uplink>,
+    /// What drops what passes through the machine.
+    pub firewall: Firewall,
     /// The outer network namespace, as a number that no other has; 0 where the kernel does not tell.
     pub cookie: u64,
 }
@@ -87,13 +91,13 @@ pub const ETHERNET_MTU: u32 = 1500;
 
 impl Facts {
     /// Looks at the machine.
-    pub fn gather(config: &Config) -> Result<Self> {
+    pub fn gather(config: &Config, machine: &mut Machine) -> Result<Self> {
         config
             .publish
             .iter()
             .try_for_each(|port| check_free(*port))?;
         if config.bare {
-            return Self::of_network(config);
+            return Self::of_network(config, machine);
         }
         namespaces::check(config)?;
         file::check_ours(&config.root)
@@ -137,12 +141,13 @@ impl Facts {
             shell: shell(config.shell.as_deref())?,
             subnet: network.subnet,
             uplink: network.uplink,
+            firewall: firewall(config, machine)?,
             cookie: cookie()?,
         })
     }
 
     /// Looks only at what a network needs.
-    fn of_network(config: &Config) -> Result<Self> {
+    fn of_network(config: &Config, machine: &mut Machine) -> Result<Self> {
         let network = Network::gather(config.subnet)?;
         Ok(Self {
             entries: Vec::new(),
@@ -157,9 +162,18 @@ impl Facts {
             shell: "/bin/sh".into(),
             subnet: network.subnet,
             uplink: network.uplink,
+            firewall: firewall(config, machine)?,
             cookie: cookie()?,
         })
     }
+}
+
+/// What drops a jail's packets, where any are to pass through.
+pub fn firewall(config: &Config, machine: &mut Machine) -> Result<Firewall> {
+    if !config.nat {
+        return Ok(Firewall::default());
+    }
+    Firewall::gather(machine.netfilter()?, &link_name(&config.jail))
 }
 
 /// What a resolv.conf of one's own shall say.

@@ -7,6 +7,7 @@ mod config;
 mod engine;
 mod error;
 mod facts;
+mod iptables;
 mod jail;
 mod netns;
 mod nl;

@@ -160,14 +160,18 @@ impl Socket {
         let first = self.sequence + 1;
         let mut bytes = nft::batch_begin().seal(first, flags::REQUEST).to_vec();
         self.sequence = first;
+        let mut left = messages.len();
         for mut message in messages {
             self.sequence += 1;
-            bytes.extend(message.seal(self.sequence, flags::REQUEST | flags::ACK));
+            left -= 1;
+            // What is refused is told in any case; as many answers as there can be rules, the socket would not hold.
+            let ack = if left == 0 { flags::ACK } else { 0 };
+            bytes.extend(message.seal(self.sequence, flags::REQUEST | ack));
         }
         self.sequence += 1;
         bytes.extend(nft::batch_end().seal(self.sequence, flags::REQUEST));
         self.send(&bytes)?;
-        // One answer for each, and one for the batch if that itself is refused. All are there when send returns.
+        // Whatever was refused, and that or the last one's success. All answers are there when send returns.
         let mut result = Ok(());
         while let Some(length) = self.receive(RecvFlags::DONTWAIT)? {
             for message in Messages(self.buffer.get(..length).unwrap_or_default()) {

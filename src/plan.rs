@@ -7,8 +7,8 @@
 //!
 //! 1. The record is written before anything is changed, so that whatever happens next can be taken back.
 //! 2. The jail's own directories and its mount points are made under its root.
-//! 3. The network namespace is made, and a link into it; forwarding and translation come after the link has its
-//!    address, so that no packet leaves under an address that nobody could answer to.
+//! 3. The network namespace is made, and a link into it. The rules for what goes by that link stand before it does, and
+//!    go after it; forwarding comes last, so that no packet leaves under an address that nobody could answer to.
 //! 4. Files that others look at (/etc/shells) come last: nobody is sent to a jail that is not there.
 //! 5. Init cuts propagation before its first mount, binds the outer top level, lays its own /proc and /sys over it, then
 //!    covers what the jail shall not see, and pivots when all is in place.

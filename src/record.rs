@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 
 use crate::config::{self, Config, Subnet};
 use crate::error::{Error, Result, What as _};
-use crate::facts::{Afresh, Entry, Facts, Kind, Uplink};
+use crate::facts::{Afresh, Entry, Facts, Firewall, Kind, Uplink};
+use crate::nl::nft::Family;
+use crate::nl::nft::foreign::{Dropping, Place};
 use crate::procfs::{escape, unescape};
 use crate::step::file;
 
@@ -101,6 +103,12 @@ impl Record {
                 &[uplink.name.as_bytes(), uplink.mtu.to_string().as_bytes()],
             );
         }
+        for Dropping { place, closed } in &facts.firewall.chains {
+            let family = place.family.to_string();
+            let (table, chain) = (place.table.as_bytes(), place.chain.as_bytes());
+            line("drops", &[family.as_bytes(), table, chain, yes(*closed)]);
+        }
+        line("legacy-drops", &[yes(facts.firewall.legacy)]);
         line("cookie", &[facts.cookie.to_string().as_bytes()]);
         for found in &self.found {
             line("found", &[found.as_bytes()]);
@@ -117,6 +125,7 @@ impl Record {
         let (mut sys_read_only, mut etc_writable, mut has_resolv) = (None, None, None);
         let (mut resolvers, mut unterminated, mut shell) = (None, None, None);
         let (mut subnet, mut uplink, mut cookie) = (None, None, None);
+        let mut firewall = Firewall::default();
         for line in text.strip_suffix(b"\n")?.split(|byte| *byte == b'\n') {
             let mut words = line.split(|byte| *byte == b' ').map(unescape);
             let key = words.next()?;
@@ -148,6 +157,13 @@ impl Record {
                     let (name, mtu) = (value.into_string().ok()?, mtu.to_str()?.parse().ok()?);
                     uplink = Some(Uplink { name, mtu });
                 }
+                ("drops", Some(table)) => {
+                    let (chain, closed) = (words.next()?, words.next()?);
+                    let place = place(&value, table, &chain)?;
+                    let closed = yes(&closed)?;
+                    firewall.chains.push(Dropping { place, closed });
+                }
+                ("legacy-drops", None) => firewall.legacy = yes(&value)?,
                 ("cookie", None) => cookie = value.to_str()?.parse().ok(),
                 ("found", None) => {
                     found.insert(value.into_string().ok()?);
@@ -170,6 +186,7 @@ impl Record {
             shell: shell?,
             subnet: subnet?,
             uplink,
+            firewall,
             cookie: cookie?,
         };
         Some(Self {
@@ -223,6 +240,16 @@ fn yes(word: &OsStr) -> Option<bool> {
         "no" => Some(false),
         _ => None,
     }
+}
+
+/// A chain of somebody's.
+fn place(family: &OsStr, table: &OsStr, chain: &OsStr) -> Option<Place> {
+    let mut families = Family::ALL.into_iter();
+    Some(Place {
+        family: families.find(|known| *family == *known.to_string())?,
+        table: table.to_str()?.into(),
+        chain: chain.to_str()?.into(),
+    })
 }
 
 /// A name at the top level; one that leads elsewhere is refused.
@@ -285,6 +312,17 @@ pub mod tests {
                     name: "eth0".into(),
                     mtu: 1400,
                 }),
+                firewall: Firewall {
+                    chains: vec![Dropping {
+                        place: Place {
+                            family: Family::Inet,
+                            table: "firewalld".into(),
+                            chain: "filter FORWARD".into(),
+                        },
+                        closed: true,
+                    }],
+                    legacy: true,
+                },
                 cookie: 7,
             },
             found: BTreeSet::from(["mkdir -p -m 755 /mnt".to_owned(), "two\nlines".to_owned()]),
@@ -307,6 +345,9 @@ pub mod tests {
             ("bound-dir yes\n", ""),
             ("dir etc", "dir ../etc"),
             ("cookie 7", "cookie x"),
+            ("drops inet", "drops arp"),
+            ("drops inet firewalld", "drops inet"),
+            ("legacy-drops yes", "legacy-drops maybe"),
             ("etc-writable yes", "etc-writable perhaps"),
             ("etc-writable yes\n", ""),
             ("etc-writable yes", "news yes"),

@@ -3,6 +3,7 @@
 //! What a step is *for* belongs to the plan ([`crate::plan`]); what it *does* is here, once, as three verbs and the
 //! shell command that does the same. A new kind of change is one more type below and one more line in the plan.
 
+pub mod accept;
 pub mod file;
 pub mod forwarding;
 pub mod link;
@@ -51,6 +52,12 @@ pub trait Action: fmt::Display {
     /// address with its link, a mount with its namespace.
     fn undo(&self, _machine: &mut Machine) -> Result<()> {
         Ok(())
+    }
+
+    /// Whether it bears a mark of ours in somebody else's place, so that it is ours whoever made it: a firewall that was
+    /// saved with it is loaded with it.
+    fn is_marked(&self) -> bool {
+        false
     }
 }
 

@@ -332,6 +332,32 @@ pub fn netlink_option(fd: BorrowedFd<'_>, option: libc::c_int) -> Result<()> {
     .map(drop)
 }
 
+/// What iptables can be asked (linux/netfilter_ipv4/ip_tables.h).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum IptablesGet {
+    /// `IPT_SO_GET_INFO`: how large a table is, and where its chains begin.
+    Info = 64,
+    /// `IPT_SO_GET_ENTRIES`: its rules.
+    Entries = 65,
+}
+
+/// `getsockopt(fd, SOL_IP, IPT_SO_GET_*)`: what the answer shall be about stands at the beginning of its bytes.
+pub fn iptables_get(fd: BorrowedFd<'_>, option: IptablesGet, bytes: &mut [u8]) -> Result<()> {
+    let mut size = libc::socklen_t::try_from(bytes.len()).map_err(|_| Errno::INVAL)?;
+    let pointer = bytes.as_mut_ptr().cast();
+    // SAFETY: pointer and size describe the bytes.
+    check(unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_IP,
+            option as libc::c_int,
+            pointer,
+            &raw mut size,
+        )
+    })
+    .map(drop)
+}
+
 /// `ioctl(fd, SIOCGSKNS)`: the network namespace that a socket belongs to (linux/sockios.h).
 pub fn socket_namespace(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
     const SIOCGSKNS: libc::Ioctl = 0x894C;

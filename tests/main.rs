@@ -24,10 +24,16 @@ mod bad;
 mod cli;
 /// Killed half-way, at any system call.
 mod faults;
+/// Machines on which somebody else drops packets.
+mod firewall;
+/// Who does not reach whom.
+mod isolation;
 /// What the inside of a jail looks like, and that it is the inside.
 mod jail;
 /// Setup, setup again, drift, crash, teardown.
 mod life;
+/// Packets of the right size.
+mod mtu;
 /// More namespaces of a jail's own: host name, IPC, control groups, time.
 mod namespaces;
 /// Named network namespaces, beside the real `ip`.
@@ -38,6 +44,8 @@ mod network;
 mod nssh;
 /// Resolvers of one's own stay one's own.
 mod resolvers;
+/// Ports of the machine's that lead into a jail.
+mod publish;
 /// Several jails side by side, and which of them is meant.
 mod several;
 /// Every step against the shell command that it prints, both ways.

@@ -2,6 +2,21 @@
 
 use crate::sandbox::*;
 
+/// A machine on which a jail has steps of every kind, with the options that make them.
+fn plug() {
+    uplink::plug();
+    sh("nft -f - <<'NFT'
+        table ip filter {
+            chain FORWARD { type filter hook forward priority 0; policy drop; jump DOCKER-USER; }
+            chain DOCKER-USER { return; }
+        }
+        table inet filter { chain last { type filter hook forward priority 0; reject; }; }
+NFT");
+}
+
+/// These options.
+const OPTIONS: &str = "--publish 8080:80 --publish 203.0.113.2:5353:53/udp";
+
 /// One step of the script that `kak setup --explain` prints.
 struct Step {
     /// Its command.
@@ -34,7 +49,7 @@ fn steps(script: &str) -> Vec<Step> {
 
 /// The lines of `kak setup --dry-run`: whether it is done, and the first line of its command.
 fn plan() -> Vec<(bool, String)> {
-    sh("kak setup --dry-run")
+    sh(&format!("kak setup --dry-run {OPTIONS}"))
         .lines()
         .map(|line| {
             let (mark, text) = line.split_once(' ').unwrap();
@@ -46,9 +61,9 @@ fn plan() -> Vec<(bool, String)> {
 
 sandboxed! {
     fn what_sh_does_kak_sees_and_undoes() {
-        uplink::plug();
+        plug();
         let before = dump();
-        let script = steps(&sh("kak setup --explain"));
+        let script = steps(&sh(&format!("kak setup --explain {OPTIONS}")));
         let planned = plan();
         let outer = script.len() - 2; // `set -e` and /run/kak are not steps
         assert!(outer > 20, "{planned:?}");
@@ -72,8 +87,8 @@ sandboxed! {
     }
 
     fn what_sh_did_kak_does_not_do_again() {
-        uplink::plug();
-        let script = steps(&sh("kak setup --explain"));
+        plug();
+        let script = steps(&sh(&format!("kak setup --explain {OPTIONS}")));
         for step in &script {
             sh(&step.text);
         }
@@ -130,9 +145,9 @@ sandboxed! {
     }
 
     fn the_whole_script_makes_a_jail() {
-        uplink::plug();
+        plug();
         let before = dump();
-        sh("kak setup --explain >/tmp/script");
+        sh(&format!("kak setup --explain {OPTIONS} >/tmp/script"));
         std::process::Command::new("setsid").args(["sh", "-eu", "/tmp/script"]).spawn().unwrap();
         until("kak calls it complete", || run("kak status").status.code() == Some(0));
         assert_eq!(json("kak status --json")["up"], true);
@@ -145,14 +160,14 @@ sandboxed! {
     }
 
     fn the_script_makes_the_same_machine_as_setup() {
-        uplink::plug();
-        sh("kak setup --explain >/tmp/script");
+        plug();
+        sh(&format!("kak setup --explain {OPTIONS} >/tmp/script"));
         // Link numbers, hardware addresses and what follows from them are given anew each time.
         let comparable = || {
             let inside = sh("nssh -c 'findmnt -rn -o TARGET,FSTYPE,OPTIONS | sort; cat /etc/resolv.conf; ip -4 -o addr | cut -d \" \" -f 2-; ip route'");
             format!("{}\n{}\n{inside}", sh("ip -4 -o addr | cut -d ' ' -f 2-; ip route"), lasting(&dump()))
         };
-        sh("kak setup");
+        sh(&format!("kak setup {OPTIONS}"));
         let by_kak = comparable();
         sh("kak teardown");
         std::process::Command::new("setsid").args(["sh", "-eu", "/tmp/script"]).spawn().unwrap();

@@ -75,7 +75,8 @@ Options may stand before the verb or after it; '--' ends them.
   --subnet CIDR    its addresses [the first /24 from 10.0.0.0 that is free]
   --dns ADDR       its resolvers (repeatable) [the outer ones]
   --publish PORTS  the machine's port leads to the namespace's (repeatable);
-                   from 127.0.0.1 it does not
+                   without ADDR at every address of the machine's, 127.0.0.1
+                   too
   --help           show this
 
 exec lays a /sys of the namespace over the old one, and the files in

@@ -45,8 +45,11 @@ ended too, everything is taken back and the first session's status is returned.
       --subnet CIDR    its addresses [the first /24 from 10.0.0.0 that is free]
       --dns ADDR       its resolvers (repeatable) [the outer ones]
       --publish [ADDR:]PORT[:JAILPORT][/udp]
-                       the machine's port leads to the jail's (repeatable)
-      --no-nat         its packets do not leave under the machine's address
+                       the machine's port leads to the jail's (repeatable);
+                       without ADDR at every address of the machine's,
+                       127.0.0.1 too
+      --no-nat         no rules for its packets: they do not leave under the
+                       machine's address, and nobody is kept from the jail
       --unshare LIST   it has of its own, beside processes, mounts and network,
                        these of uts, ipc, cgroup and time
       --hostname NAME  it calls itself this (and has uts of its own)

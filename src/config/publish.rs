@@ -41,7 +41,11 @@ impl Publish {
             _ => (None, text),
         };
         let (port, to) = ports.split_once(':').unwrap_or((ports, ports));
-        let number = |text: &str| text.parse().ok().filter(|port| *port > 0).ok_or_else(wrong);
+        let number = |text: &str| {
+            let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+            let port = text.parse().ok().filter(|port| digits && *port > 0);
+            port.ok_or_else(wrong)
+        };
         Ok(Self {
             address,
             port: number(port)?,
@@ -53,6 +57,11 @@ impl Publish {
     /// The protocol's name.
     pub fn protocol(self) -> &'static str {
         if self.udp { "udp" } else { "tcp" }
+    }
+
+    /// Whether the machine's loopback addresses are among those that it is published at.
+    pub fn is_on_loopback(self) -> bool {
+        self.address.is_none_or(|address| address.is_loopback())
     }
 
     /// Whether both want the same port.
@@ -99,6 +108,17 @@ mod tests {
             "::1:80",
             "80:",
             "80/tcp/udp",
+            "80/",
+            "80/TCP",
+            "+80",
+            "-1",
+            " 80",
+            "80:0",
+            "80:65536",
+            ":80",
+            "192.0.2.1:",
+            "192.0.2.256:80",
+            "192.0.2.1:80:80:80",
         ] {
             assert_eq!(
                 Publish::parse(OsStr::new(bad)).unwrap_err().code(),

@@ -16,6 +16,12 @@ pub struct Subnet {
 }
 
 impl Subnet {
+    /// The addresses of a machine that are for itself alone (RFC 1122, section 3.2.1.3).
+    pub const LOOPBACK: Self = Self {
+        base: Ipv4Addr::new(127, 0, 0, 0),
+        prefix: 8,
+    };
+
     /// The network that an address is in.
     pub fn around(address: Ipv4Addr, prefix: u8) -> Self {
         Self {

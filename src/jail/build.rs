@@ -87,7 +87,10 @@ pub fn bring_up(wanted: &Wanted, teller: &mut Teller<'_>) -> Result<Init> {
     }
     super::end(jail)?;
     let record = match wanted.basis(old)? {
-        Basis::Again(record) => *record,
+        Basis::Again(mut record) => {
+            look_again(&mut record, &mut Machine::new(jail))?;
+            *record
+        }
         Basis::Nothing(config) => draw_up(config)?,
         Basis::Other(old, config) => {
             let own = clear(*old, &mut quietly)?;
@@ -130,20 +133,17 @@ pub fn draw_up(config: Config) -> Result<Record> {
             }
         }
     }
-    let facts = Facts::gather(&config)?;
+    let mut machine = Machine::new(&config.jail);
+    let facts = Facts::gather(&config, &mut machine)?;
     let mut record = Record {
         config,
         facts,
         found: BTreeSet::new(),
     };
-    let mut machine = Machine::new(&record.config.jail);
     for step in Plan::new(&record).outer {
         // What cannot be looked at yet cannot have been there.
-        if step
-            .act
-            .observe(&mut machine)
-            .is_ok_and(|seen| seen == Seen::Done)
-        {
+        let seen = step.act.observe(&mut machine);
+        if !step.act.is_marked() && seen.is_ok_and(|seen| seen == Seen::Done) {
             record.found.insert(step.act.to_string());
         }
     }
@@ -158,6 +158,27 @@ pub fn draw_up(config: Config) -> Result<Record> {
         }
     }
     Ok(record)
+}
+
+/// Takes chains that drop what passes through, and that were not there when a record was drawn up, into it: a firewall
+/// may have come after the jail.
+fn look_again(record: &mut Record, machine: &mut Machine) -> Result<()> {
+    let now = facts::firewall(&record.config, machine)?;
+    let known = record.facts.firewall.clone();
+    let mut chains = known.chains.clone();
+    chains.extend(
+        now.chains
+            .into_iter()
+            .filter(|new| known.chains.iter().all(|old| old.place != new.place)),
+    );
+    record.facts.firewall.chains = chains;
+    record.facts.firewall.legacy = now.legacy;
+    if record.facts.firewall == known {
+        return Ok(());
+    }
+    // In one go, before what it tells of is made: at no time is there none.
+    let state = Plan::state(&record.config.jail, record.text());
+    state.get(1).map_or(Ok(()), |step| step.act.apply(machine))
 }
 
 /// The steps of other jails, as text: what this one has in common with them stays when it goes.
@@ -180,8 +201,16 @@ fn mend(wanted: &Wanted, record: &Record, init: &Init, teller: &mut Teller<'_>) 
             format!("see 'kak status -n {jail}'; 'kak teardown -n {jail}' ends it"),
         ));
     }
-    let plan = Plan::new(record);
     let mut machine = Machine::new(jail);
+    let told = Plan::new(record).notes;
+    let mut record = record.clone();
+    look_again(&mut record, &mut machine)?;
+    let plan = Plan::new(&record);
+    let new = |note: &&String| !told.contains(note);
+    plan.notes
+        .iter()
+        .filter(new)
+        .for_each(|note| (teller.note)(note));
     engine::setup(&plan.outer, &mut machine, teller.step)?;
     let Some(view) = init.view()? else {
         return Ok(false);

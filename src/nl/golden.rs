@@ -2,7 +2,8 @@
 //! (`tests/golden`, made by `scripts/golden`): the order of attributes, the mark of a nest and the NUL at a string's end
 //! are the sender's choice. Only for tests.
 
-use super::message::{Attrs, HEADER, Messages};
+use super::flags::APPEND;
+use super::message::{Attrs, HEADER, Message, Messages};
 
 /// The bytes of a recorded message.
 pub fn recorded(text: &str) -> Vec<u8> {
@@ -91,6 +92,28 @@ impl Node {
         match self {
             Self::Leaf(number, _) | Self::Nest(number, _, _) => *number,
         }
+    }
+}
+
+/// Asserts that nft was recorded to send our messages in a batch, and no others.
+pub fn say_the_same(ours: &mut [Message], text: &str) {
+    let bytes = recorded(text);
+    // The first and the last message begin and end the batch.
+    let theirs: Vec<_> = each(&bytes).into_iter().map(|one| tree(one, 4)).collect();
+    let theirs = &theirs[1..theirs.len() - 1];
+    let ours: Vec<_> = ours.iter_mut().map(|one| tree(one.seal(0, 0), 4)).collect();
+    assert_eq!(ours.len(), theirs.len());
+    // nft makes all chains before the first rule. What is there already it does not mind; where a rule goes it says.
+    for ours in &ours {
+        let same = |theirs: &&(u16, u16, Vec<u8>, Vec<Node>)| {
+            let (kind, flags, head, nodes) = theirs;
+            (*kind, flags & APPEND, head) == (ours.0, ours.1 & APPEND, &ours.2)
+                && say(nodes, &ours.3)
+        };
+        assert!(
+            theirs.iter().any(|theirs| same(&theirs)),
+            "{ours:?}\nis not one of\n{theirs:?}"
+        );
     }
 }
 

@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd as _, BorrowedFd};
 
 use rustix::io::Errno;
 
-use super::message::{Attrs, Message};
+use super::message::{Attrs, Message, attr};
 use super::{Row, Socket, flags};
 use crate::error::Why;
 
@@ -40,8 +40,6 @@ mod ifla {
     pub(super) const INET_CONF: Attr<[u8]> = attr(1);
     /// `IFLA_INET_CONF`, as it is told: single settings.
     pub(super) const SET_INET_CONF: Attr<Nest> = attr(1);
-    /// `IPV4_DEVCONF_FORWARDING`.
-    pub(super) const FORWARDING: Attr<u32> = attr(1);
     /// `IFLA_NET_NS_FD`.
     pub(super) const NET_NS_FD: Attr<u32> = attr(28);
     /// `IFLA_LINK_NETNSID`.
@@ -94,6 +92,8 @@ pub struct Link {
     pub peer_elsewhere: bool,
     /// Whether IPv4 packets that come by it are passed on.
     pub forwarding: bool,
+    /// Whether packets from and to loopback addresses may go by it.
+    pub route_localnet: bool,
     /// Whether it outlives its namespace, as a network card does: the kernel then puts it into the machine's first one
     /// (`default_device_exit_net`). It is what nobody made by a request, and CAN controllers.
     pub physical: bool,
@@ -120,11 +120,8 @@ impl Link {
             alias: attrs.get(ifla::IFALIAS),
             peer_elsewhere: attrs.get(ifla::LINK_NETNSID).is_some(),
             physical: word(8)? & LOOPBACK == 0 && kind.is_none_or(|kind| kind == "can"),
-            forwarding: attrs
-                .get(ifla::AF_SPEC)
-                .and_then(|spec| spec.get(ifla::INET)?.get(ifla::INET_CONF))
-                .and_then(|settings| settings.get(..4)?.try_into().ok())
-                .is_some_and(|first| u32::from_ne_bytes(first) != 0),
+            forwarding: switched(attrs, Switch::Forwarding),
+            route_localnet: switched(attrs, Switch::RouteLocalnet),
         })
     }
 }
@@ -212,13 +209,42 @@ pub fn set_up(socket: &mut Socket, index: u32) -> Result<(), Why> {
     socket.request(up(index))
 }
 
-/// Whether IPv4 packets that come by a link are passed on. Unlike /proc/sys this can be set wherever there is
-/// CAP_NET_ADMIN.
-pub fn set_forwarding(socket: &mut Socket, index: u32, on: bool) -> Result<(), Why> {
+/// What IPv4 does with the packets of a link: linux/ip.h's `IPV4_DEVCONF_*`, /proc/sys/net/ipv4/conf.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Switch {
+    /// It passes on those that come by it.
+    Forwarding,
+    /// Those from and to loopback addresses may go by it.
+    RouteLocalnet,
+}
+
+impl Switch {
+    /// The kernel's number for it.
+    fn number(self) -> u16 {
+        match self {
+            Self::Forwarding => 1,
+            Self::RouteLocalnet => 26,
+        }
+    }
+}
+
+/// Whether a link's attributes say that a switch is on: all settings follow each other, from the first on.
+fn switched(attrs: Attrs<'_>, switch: Switch) -> bool {
+    let settings = attrs
+        .get(ifla::AF_SPEC)
+        .and_then(|spec| spec.get(ifla::INET)?.get(ifla::INET_CONF));
+    let mut words = settings.unwrap_or_default().chunks_exact(4);
+    words
+        .nth(usize::from(switch.number() - 1))
+        .is_some_and(|word| *word != [0; 4])
+}
+
+/// Turns a switch of a link's. Unlike /proc/sys this can be done wherever there is CAP_NET_ADMIN.
+pub fn turn(socket: &mut Socket, index: u32, switch: Switch, on: bool) -> Result<(), Why> {
     let message = Message::new(rtm::SETLINK, 0, &ifinfo(index, 0, 0)).nest(ifla::AF_SPEC, |m| {
         m.nest(ifla::INET, |m| {
             m.nest(ifla::SET_INET_CONF, |m| {
-                m.put(ifla::FORWARDING, &u32::from(on))
+                m.put(attr(switch.number()), &u32::from(on))
             })
         })
     });

@@ -1,12 +1,16 @@
-//! nf_tables (linux/netfilter/nf_tables.h): a table of our own, made whole and dropped whole in one batch. All numbers
-//! are in network byte order; the constants say so.
+//! nf_tables (linux/netfilter/nf_tables.h): a table of our own, made whole and dropped whole in one batch. What of it
+//! concerns tables of others is in [`foreign`]. All numbers are in network byte order; the constants say so.
 
 pub mod expr;
+pub mod foreign;
+mod notation;
+
+use std::fmt;
 
 use rustix::io::Errno;
 
 use super::message::{Attr, Attrs, Be32, List, Message, Nest, attr};
-use super::{Socket, flags};
+use super::{Row, Socket, flags};
 use crate::error::Why;
 use expr::Expr;
 
@@ -30,12 +34,18 @@ const GETCHAIN: u16 = SUBSYSTEM | 4;
 const NEWRULE: u16 = SUBSYSTEM | 6;
 /// `NFT_MSG_GETRULE`.
 const GETRULE: u16 = SUBSYSTEM | 7;
+/// `NFT_MSG_DELRULE`.
+const DELRULE: u16 = SUBSYSTEM | 8;
 
 /// `NFTA_TABLE_*`.
 mod table {
-    use super::{Attr, attr};
+    use super::{Attr, Be32, attr};
     /// `NFTA_TABLE_NAME`.
     pub(super) const NAME: Attr<str> = attr(1);
+    /// `NFTA_TABLE_FLAGS`.
+    pub(super) const FLAGS: Attr<Be32> = attr(2);
+    /// `NFTA_TABLE_USERDATA`, which Linux has since 5.10.
+    pub(super) const USERDATA: Attr<[u8]> = attr(6);
 }
 
 /// `NFTA_CHAIN_*` and `NFTA_HOOK_*`.
@@ -64,8 +74,12 @@ mod rule {
     pub(super) const TABLE: Attr<str> = attr(1);
     /// `NFTA_RULE_CHAIN`.
     pub(super) const CHAIN: Attr<str> = attr(2);
+    /// `NFTA_RULE_HANDLE`: a number that no other rule of the table has.
+    pub(super) const HANDLE: Attr<[u8]> = attr(3);
     /// `NFTA_RULE_EXPRESSIONS`.
     pub(super) const EXPRESSIONS: Attr<List> = attr(4);
+    /// `NFTA_RULE_USERDATA`.
+    pub(super) const USERDATA: Attr<[u8]> = attr(7);
     /// `NFTA_EXPR_NAME`.
     pub(super) const EXPR_NAME: Attr<str> = attr(1);
     /// `NFTA_EXPR_DATA`.
@@ -77,8 +91,67 @@ const fn nfgen(family: u8, resource: u8) -> [u8; 4] {
     [family, 0, 0, resource]
 }
 
-/// `NFPROTO_IPV4`.
-const IPV4: [u8; 4] = nfgen(2, 0);
+/// The size of that.
+const HEAD: usize = 4;
+
+/// A family of tables: whose packets go through them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Family {
+    /// IPv4's and IPv6's.
+    Inet,
+    /// IPv4's.
+    Ipv4,
+}
+
+impl Family {
+    /// All of them that are of interest here.
+    pub const ALL: [Self; 2] = [Self::Inet, Self::Ipv4];
+
+    /// `NFPROTO_*`.
+    fn number(self) -> u8 {
+        match self {
+            Self::Inet => 1,
+            Self::Ipv4 => 2,
+        }
+    }
+
+    /// The fixed part of its messages.
+    fn head(self) -> [u8; HEAD] {
+        nfgen(self.number(), 0)
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Inet => "inet",
+            Self::Ipv4 => "ip",
+        })
+    }
+}
+
+/// What nft writes down as the comment of a rule or a table: `NFTNL_UDATA_*_COMMENT`, length, text and NUL.
+fn comment(text: &str) -> Vec<u8> {
+    let length = u8::try_from(text.len() + 1).unwrap_or(u8::MAX);
+    [&[COMMENT, length][..], text.as_bytes(), &[0]].concat()
+}
+
+/// `NFTNL_UDATA_RULE_COMMENT` and `NFTNL_UDATA_TABLE_COMMENT`.
+const COMMENT: u8 = 0;
+
+/// Whether user data has this comment in it.
+fn has_comment(mut userdata: &[u8], text: &str) -> bool {
+    while let [kind, length, rest @ ..] = userdata {
+        let Some((value, rest)) = rest.split_at_checked(usize::from(*length)) else {
+            return false;
+        };
+        if *kind == COMMENT {
+            return value.strip_suffix(&[0]).unwrap_or(value) == text.as_bytes();
+        }
+        userdata = rest;
+    }
+    false
+}
 
 /// Opens a batch: its resource is the subsystem, in network order.
 pub fn batch_begin() -> Message {
@@ -90,16 +163,19 @@ pub fn batch_end() -> Message {
     Message::new(BATCH_END, 0, &nfgen(0, 10))
 }
 
-/// A hook of the kernel's, where chains begin.
+/// A hook of the kernel's, where chains begin. `Display` is nft's line for such a chain.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Hook {
-    /// Packets that pass through: `type filter hook forward priority mangle`.
-    Forward,
-    /// Packets that come: `type nat hook prerouting priority dstnat`.
+    /// Packets that come, before anything else is done with them: before the kernel looks to which connection they
+    /// belong.
+    Raw,
+    /// Packets that come, and may be led elsewhere.
     Prerouting,
-    /// Packets of the machine's own: `type nat hook output priority -100`.
+    /// Packets that pass through.
+    Forward,
+    /// Packets of the machine's own, which may be led elsewhere.
     Output,
-    /// Packets that leave: `type nat hook postrouting priority srcnat`.
+    /// Packets that leave, and may do so under another address.
     Postrouting,
 }
 
@@ -107,11 +183,33 @@ impl Hook {
     /// The chain's type, `NF_INET_*`, and `NF_IP_PRI_*`.
     fn numbers(self) -> (&'static str, u32, i32) {
         match self {
-            Self::Forward => ("filter", 2, -150),
+            Self::Raw => ("filter", 0, -300),
             Self::Prerouting => ("nat", 0, -100),
+            Self::Forward => ("filter", 2, -150),
             Self::Output => ("nat", 3, -100),
             Self::Postrouting => ("nat", 4, 100),
         }
+    }
+
+    /// The hook's name, and the priority's where it has one there.
+    fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Raw => ("prerouting", "raw"),
+            Self::Prerouting => ("prerouting", "dstnat"),
+            Self::Forward => ("forward", "mangle"),
+            Self::Output => ("output", "-100"),
+            Self::Postrouting => ("postrouting", "srcnat"),
+        }
+    }
+}
+
+impl fmt::Display for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ((kind, _, _), (hook, priority)) = (self.numbers(), self.names());
+        write!(
+            f,
+            "type {kind} hook {hook} priority {priority}; policy accept;"
+        )
     }
 }
 
@@ -128,10 +226,14 @@ pub struct Chain {
 /// `NF_ACCEPT`.
 const ACCEPT: Be32 = Be32(1);
 
-/// A table of family `ip`.
+/// A table of our own.
 pub struct Table<'a> {
+    /// Its family.
+    pub family: Family,
     /// Its name.
     pub name: &'a str,
+    /// Its comment, by which it is known to be ours.
+    pub mark: &'a str,
     /// All that is in it.
     pub chains: Vec<Chain>,
 }
@@ -143,16 +245,25 @@ pub enum Found {
     Absent,
     /// The very table.
     Same,
-    /// A table of this name with something else in it.
+    /// A table that was ours, with something else in it.
+    Changed,
+    /// A table of this name that is somebody else's.
     Other,
 }
 
 impl Table<'_> {
+    /// The message that makes the table.
+    fn new_table(&self) -> Message {
+        Message::new(NEWTABLE, flags::CREATE | flags::EXCL, &self.family.head())
+            .put(table::NAME, self.name)
+            .put(table::USERDATA, comment(self.mark).as_slice())
+    }
+
     /// The message that makes a chain.
     fn new_chain(&self, chain: &Chain) -> Message {
         let (kind, hook, priority) = chain.hook.numbers();
         let priority = Be32(u32::from_ne_bytes(priority.to_ne_bytes()));
-        Message::new(NEWCHAIN, flags::CREATE | flags::EXCL, &IPV4)
+        Message::new(NEWCHAIN, flags::CREATE | flags::EXCL, &self.family.head())
             .put(chain::TABLE, self.name)
             .put(chain::NAME, chain.name)
             .nest(chain::HOOK, |m| {
@@ -165,17 +276,15 @@ impl Table<'_> {
 
     /// The message that appends a rule.
     fn new_rule(&self, chain: &Chain, rule: &[Expr]) -> Message {
-        Message::new(NEWRULE, flags::CREATE | flags::APPEND, &IPV4)
+        Message::new(NEWRULE, flags::CREATE | flags::APPEND, &self.family.head())
             .put(rule::TABLE, self.name)
             .put(rule::CHAIN, chain.name)
             .list(rule::EXPRESSIONS, rule, |m, expr| expr.put(m))
     }
 
-    /// The messages that make the table.
+    /// The messages that make all of it.
     pub fn messages(&self) -> Vec<Message> {
-        let table =
-            Message::new(NEWTABLE, flags::CREATE | flags::EXCL, &IPV4).put(table::NAME, self.name);
-        let mut batch = vec![table];
+        let mut batch = vec![self.new_table()];
         for chain in &self.chains {
             batch.push(self.new_chain(chain));
             batch.extend(chain.rules.iter().map(|rule| self.new_rule(chain, rule)));
@@ -190,14 +299,16 @@ impl Table<'_> {
 
     /// Compares what the kernel has with what [`Self::create`] sends.
     pub fn observe(&self, socket: &mut Socket) -> Result<Found, Why> {
-        let table = Message::new(GETTABLE, 0, &IPV4).put(table::NAME, self.name);
-        match socket.get(table) {
+        let ask = Message::new(GETTABLE, 0, &self.family.head()).put(table::NAME, self.name);
+        let there = match socket.get(ask) {
             Err(Why::Kernel(Errno::NOENT, _)) => return Ok(Found::Absent),
-            other => drop(other?),
-        }
+            other => other?.map(|row| row.body).unwrap_or_default(),
+        };
         for chain in &self.chains {
             if !self.has_chain(socket, chain)? || !self.has_rules(socket, chain)? {
-                return Ok(Found::Other);
+                let userdata = Attrs(there.get(HEAD..).unwrap_or_default()).get(table::USERDATA);
+                let ours = userdata.is_some_and(|userdata| has_comment(userdata, self.mark));
+                return Ok(if ours { Found::Changed } else { Found::Other });
             }
         }
         Ok(Found::Same)
@@ -205,7 +316,7 @@ impl Table<'_> {
 
     /// Whether a chain is there, at its hook.
     fn has_chain(&self, socket: &mut Socket, chain: &Chain) -> Result<bool, Why> {
-        let ask = Message::new(GETCHAIN, 0, &IPV4)
+        let ask = Message::new(GETCHAIN, 0, &self.family.head())
             .put(chain::TABLE, self.name)
             .put(chain::NAME, chain.name);
         let there = match socket.get(ask) {
@@ -221,34 +332,43 @@ impl Table<'_> {
                 attrs.get(chain::TYPE)?,
             ))
         };
-        Ok(place(wanted.after(IPV4.len()))
-            == place(Attrs(there.get(IPV4.len()..).unwrap_or_default())))
+        Ok(place(wanted.after(HEAD)) == place(Attrs(there.get(HEAD..).unwrap_or_default())))
     }
 
     /// Whether a chain has its rules, and no others.
     fn has_rules(&self, socket: &mut Socket, chain: &Chain) -> Result<bool, Why> {
-        let ask = Message::new(GETRULE, 0, &IPV4)
-            .put(rule::TABLE, self.name)
-            .put(rule::CHAIN, chain.name);
-        let rows = socket.dump(ask)?;
-        let mut there = rows.iter().filter(|row| row.kind == NEWRULE);
+        let rows = rules(socket, self.family, self.name, chain.name)?;
+        let mut there = rows.iter();
         let all = chain.rules.iter().all(|wanted| {
             let wanted = self.new_rule(chain, wanted);
-            let there = there
-                .next()
-                .and_then(|row| Attrs(row.body.get(IPV4.len()..)?).get(rule::EXPRESSIONS));
-            let wanted = wanted.after(IPV4.len()).get(rule::EXPRESSIONS);
+            let there = there.next().and_then(rule_of);
+            let wanted = wanted.after(HEAD).get(rule::EXPRESSIONS);
             wanted
-                .zip(there)
+                .zip(there.and_then(|there| there.get(rule::EXPRESSIONS)))
                 .is_some_and(|(wanted, there)| expr::same(wanted, there))
         });
         Ok(all && there.next().is_none())
     }
 }
 
-/// `nft delete table ip NAME`.
-pub fn drop_table(socket: &mut Socket, name: &str) -> Result<(), Why> {
+/// `nft list chain FAMILY TABLE CHAIN`: its rules, in order.
+fn rules(socket: &mut Socket, family: Family, table: &str, chain: &str) -> Result<Vec<Row>, Why> {
+    let ask = Message::new(GETRULE, 0, &family.head())
+        .put(rule::TABLE, table)
+        .put(rule::CHAIN, chain);
+    let mut rows = socket.dump(ask)?;
+    rows.retain(|row| row.kind == NEWRULE);
+    Ok(rows)
+}
+
+/// The attributes of a rule.
+fn rule_of(row: &Row) -> Option<Attrs<'_>> {
+    row.body.get(HEAD..).map(Attrs)
+}
+
+/// `nft delete table FAMILY NAME`.
+pub fn drop_table(socket: &mut Socket, family: Family, name: &str) -> Result<(), Why> {
     socket.batch(vec![
-        Message::new(DELTABLE, 0, &IPV4).put(table::NAME, name),
+        Message::new(DELTABLE, 0, &family.head()).put(table::NAME, name),
     ])
 }

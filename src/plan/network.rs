@@ -2,10 +2,12 @@
 
 use super::Steps;
 use crate::facts::{ETHERNET_MTU, link_name};
+use crate::nl::nft::foreign::Dropping;
 use crate::record::Record;
 use crate::step::Side;
+use crate::step::accept::Accept;
 use crate::step::forwarding::Forwarding;
-use crate::step::link::{Address, DefaultRoute, Place, Up, Veth};
+use crate::step::link::{Address, DefaultRoute, Place, RouteLocalnet, Up, Veth};
 use crate::step::nat::Nat;
 
 /// The jail's side of the link.
@@ -28,12 +30,27 @@ pub fn network(record: &Record, steps: &mut Steps, notes: &mut Vec<String>) {
         prefix: subnet.prefix,
     };
 
+    let mark = format!("kak:{}", config.jail);
+
     steps.add("the jail can talk to itself", Up(place(Side::Jail, "lo")));
+    if config.nat {
+        steps.add(
+            "who may send what to whom is settled before there is a link to send by",
+            Nat {
+                table: name.clone(),
+                mark: mark.clone(),
+                subnet,
+                link: name.clone(),
+                publish: config.publish.clone(),
+            },
+        );
+        accept(record, &name, &mark, steps, notes);
+    }
     steps.add(
         "a cable: one end stays here, the other is plugged into the jail",
         Veth {
             name: name.clone(),
-            alias: format!("kak:{}", config.jail),
+            alias: mark,
             peer: JAIL_LINK.into(),
             netns: config.jail.clone(),
             mtu: facts
@@ -43,7 +60,13 @@ pub fn network(record: &Record, steps: &mut Steps, notes: &mut Vec<String>) {
         },
     );
     steps.add("this end's address, the jail's gateway", address(&outer, 1));
-    steps.add("this end is plugged in", Up(outer));
+    steps.add("this end is plugged in", Up(outer.clone()));
+    if config.publish.iter().any(|port| port.is_on_loopback()) {
+        steps.add(
+            "what the machine asks of itself at a published port may leave by this link",
+            RouteLocalnet(outer),
+        );
+    }
     steps.add("the jail's address", address(&inner, 2));
     steps.add("the jail's end is plugged in", Up(inner.clone()));
     steps.add(
@@ -60,17 +83,38 @@ pub fn network(record: &Record, steps: &mut Steps, notes: &mut Vec<String>) {
             "the machine passes the jail's packets on",
             Forwarding { links },
         );
-        steps.add(
-            "and lends them its address on the way out",
-            Nat {
-                table: name.clone(),
-                subnet,
-                link: name,
-                publish: config.publish.clone(),
-            },
-        );
     }
     if facts.uplink.is_none() {
         notes.push("no default route: only this machine is reached, until there is one".into());
+    }
+}
+
+/// What lets the jail's packets through a firewall that would drop them; where kak can do nothing, a note of who can.
+fn accept(record: &Record, link: &str, mark: &str, steps: &mut Steps, notes: &mut Vec<String>) {
+    let firewall = &record.facts.firewall;
+    for Dropping { place, closed } in &firewall.chains {
+        if *closed {
+            notes.push(format!(
+                "{place} drops what passes through this machine, and only its owner can change it: let it accept what \
+                 comes from {link} and what goes to it (firewalld: firewall-cmd --zone=trusted --add-interface={link})"
+            ));
+            continue;
+        }
+        steps.add(
+            "a chain that drops what it does not know lets the jail's packets through",
+            Accept {
+                place: place.clone(),
+                link: link.into(),
+                mark: mark.into(),
+            },
+        );
+    }
+    if firewall.legacy {
+        notes.push(format!(
+            "the FORWARD chain of iptables-legacy drops what passes through this machine; run: {}",
+            ["-i", "-o"]
+                .map(|way| format!("iptables-legacy -I FORWARD {way} {link} -j ACCEPT"))
+                .join(" && ")
+        ));
     }
 }

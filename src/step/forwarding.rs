@@ -39,7 +39,7 @@ impl Forwarding {
         };
         for name in &self.links {
             if let Some(link) = link::link(socket, name)? {
-                link::set_forwarding(socket, link.index, on)?;
+                link::turn(socket, link.index, link::Switch::Forwarding, on)?;
             }
         }
         Ok(())

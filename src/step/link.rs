@@ -151,6 +151,39 @@ impl Action for Veth {
     }
 }
 
+/// Packets from and to the machine's loopback addresses may go by a link: what the machine itself asks for at a published
+/// port of its 127.0.0.1 is the jail's to answer. That the jail cannot ask for anything there is [`super::nat`]'s.
+pub struct RouteLocalnet(pub Place);
+
+impl fmt::Display for RouteLocalnet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let link = &self.0.link;
+        write!(f, "echo 1 >/proc/sys/net/ipv4/conf/{link}/route_localnet")
+    }
+}
+
+impl Action for RouteLocalnet {
+    fn observe(&self, machine: &mut Machine) -> Result<Seen> {
+        let link = self.0.find(machine, &self.to_string())?;
+        Ok(Seen::done(
+            link.is_some_and(|(_, link)| link.route_localnet),
+        ))
+    }
+
+    fn apply(&self, machine: &mut Machine) -> Result<()> {
+        self.0.change(machine, &self.to_string(), |socket, index| {
+            link::turn(socket, index, link::Switch::RouteLocalnet, true)
+        })
+    }
+
+    fn undo(&self, machine: &mut Machine) -> Result<()> {
+        let what = self.to_string().replacen('1', "0", 1);
+        self.0.change(machine, &what, |socket, index| {
+            link::turn(socket, index, link::Switch::RouteLocalnet, false)
+        })
+    }
+}
+
 /// An address of a link.
 pub struct Address {
     /// The link.

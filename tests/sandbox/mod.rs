@@ -17,6 +17,8 @@ pub use machine::*;
 mod machine;
 /// The root file system.
 mod root;
+/// Who asks whom, and who looks on.
+pub mod traffic;
 /// The rest of the world.
 pub mod uplink;
 

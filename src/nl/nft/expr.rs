@@ -1,7 +1,6 @@
 //! The expressions that a rule of nf_tables is made of, as the kernel and `nft --debug=netlink` know them. What a rule
 //! means is put together elsewhere.
 
-use std::fmt;
 use std::net::Ipv4Addr;
 
 use super::rule;
@@ -10,7 +9,7 @@ use crate::nl::message::{Attr, Attrs, Be32, Message, Nest, attr};
 /// `NFTA_META_DREG`.
 const META_DREG: Attr<Be32> = attr(1);
 /// `NFTA_META_KEY`.
-const META_KEY: Attr<Be32> = attr(2);
+pub(super) const META_KEY: Attr<Be32> = attr(2);
 /// `NFTA_PAYLOAD_DREG`.
 const PAYLOAD_DREG: Attr<Be32> = attr(1);
 /// `NFTA_PAYLOAD_BASE`.
@@ -32,9 +31,9 @@ const BITWISE_XOR: Attr<Nest> = attr(5);
 /// `NFTA_CMP_SREG`.
 const CMP_SREG: Attr<Be32> = attr(1);
 /// `NFTA_CMP_OP`.
-const CMP_OP: Attr<Be32> = attr(2);
+pub(super) const CMP_OP: Attr<Be32> = attr(2);
 /// `NFTA_CMP_DATA`.
-const CMP_DATA: Attr<Nest> = attr(3);
+pub(super) const CMP_DATA: Attr<Nest> = attr(3);
 /// `NFTA_RT_DREG`.
 const RT_DREG: Attr<Be32> = attr(1);
 /// `NFTA_RT_KEY`.
@@ -68,7 +67,7 @@ const FIB_FLAGS: Attr<Be32> = attr(3);
 /// `NFTA_IMMEDIATE_DREG`.
 const IMMEDIATE_DREG: Attr<Be32> = attr(1);
 /// `NFTA_IMMEDIATE_DATA`.
-const IMMEDIATE_DATA: Attr<Nest> = attr(2);
+pub(super) const IMMEDIATE_DATA: Attr<Nest> = attr(2);
 /// `NFTA_NAT_TYPE`.
 const NAT_TYPE: Attr<Be32> = attr(1);
 /// `NFTA_NAT_FAMILY`.
@@ -77,9 +76,21 @@ const NAT_FAMILY: Attr<Be32> = attr(2);
 const NAT_ADDRESS: Attr<Be32> = attr(3);
 /// `NFTA_NAT_REG_PROTO_MIN`.
 const NAT_PORT: Attr<Be32> = attr(5);
+/// `NFTA_CT_DREG`.
+const CT_DREG: Attr<Be32> = attr(1);
+/// `NFTA_CT_KEY`.
+const CT_KEY: Attr<Be32> = attr(2);
 /// `NFTA_DATA_VALUE`.
-const VALUE: Attr<[u8]> = attr(1);
+pub(super) const VALUE: Attr<[u8]> = attr(1);
+/// `NFTA_DATA_VERDICT`.
+pub(super) const VERDICT: Attr<Nest> = attr(2);
+/// `NFTA_VERDICT_CODE`.
+pub(super) const CODE: Attr<Be32> = attr(1);
+/// `NFTA_VERDICT_CHAIN`.
+pub(super) const GOAL: Attr<str> = attr(2);
 
+/// `NFT_REG_VERDICT`.
+const REG_VERDICT: Be32 = Be32(0);
 /// `NFT_REG_1`, the first register of 16 bytes. Only what needs two things at once needs another.
 const REG_1: Be32 = Be32(1);
 /// `NFT_REG_2`.
@@ -110,6 +121,42 @@ pub enum Meta {
     L4proto,
 }
 
+impl Meta {
+    /// nft's word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Iifname => "iifname",
+            Self::Oifname => "oifname",
+            Self::L4proto => "l4proto",
+        }
+    }
+}
+
+/// What the kernel knows of the connection that a packet belongs to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ct {
+    /// How far it is: [`ESTABLISHED`] and the like.
+    State,
+    /// What has been done to it: [`DNATTED`] and the like.
+    Status,
+}
+
+/// `NF_CT_STATE_BIT(IP_CT_ESTABLISHED)`: packets have been seen both ways.
+pub const ESTABLISHED: u32 = 1 << 1;
+/// `NF_CT_STATE_BIT(IP_CT_RELATED)`: it came of another one, as an error message does.
+pub const RELATED: u32 = 1 << 2;
+/// `IPS_DST_NAT`: it was led elsewhere.
+pub const DNATTED: u32 = 1 << 5;
+
+/// What becomes of a packet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// It is gone.
+    Drop,
+    /// It leaves the chain, and goes on to the next one of the hook's.
+    Accept,
+}
+
 /// Where in a packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Base {
@@ -119,11 +166,13 @@ pub enum Base {
     Transport,
 }
 
-/// An expression. `Display` is the notation of `nft --debug=netlink`.
+/// An expression. `Display` ([`super::notation`]) is the notation of `nft --debug=netlink`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Expr {
     /// What the kernel knows, into the register.
     Meta(Meta),
+    /// What the kernel knows of the packet's connection, into the register.
+    Ct(Ct),
     /// Bytes of the packet, into the register.
     Payload {
         /// From where.
@@ -160,6 +209,8 @@ pub enum Expr {
     Dnat,
     /// The packet leaves under the address of the link that it leaves by.
     Masquerade,
+    /// The end of the rule.
+    Verdict(Verdict),
 }
 
 /// A number of the kernel's.
@@ -175,10 +226,17 @@ impl Expr {
         bytes
     }
 
+    /// Only packets of whose connection one of these bits is known.
+    pub fn ct(key: Ct, bits: u32) -> [Self; 3] {
+        let mask = Self::Mask(bits.to_ne_bytes().to_vec());
+        [Self::Ct(key), mask, Self::NotEqual(vec![0; 4])]
+    }
+
     /// Its name on the wire.
     fn name(&self) -> &'static str {
         match self {
             Self::Meta(_) => "meta",
+            Self::Ct(_) => "ct",
             Self::Payload { .. } => "payload",
             Self::Mask(_) => "bitwise",
             Self::Equal(_) | Self::NotEqual(_) => "cmp",
@@ -186,7 +244,7 @@ impl Expr {
             Self::Hton16 => "byteorder",
             Self::TcpOption { .. } => "exthdr",
             Self::DestinationType => "fib",
-            Self::Address(_) | Self::Port(_) => "immediate",
+            Self::Address(_) | Self::Port(_) | Self::Verdict(_) => "immediate",
             Self::Dnat => "nat",
             Self::Masquerade => "masq",
         }
@@ -208,6 +266,7 @@ impl Expr {
         };
         match self {
             Self::Meta(key) => m.put(META_KEY, &meta_number(*key)).put(META_DREG, &REG_1),
+            Self::Ct(key) => m.put(CT_KEY, &ct_number(*key)).put(CT_DREG, &REG_1),
             Self::Payload {
                 base,
                 offset,
@@ -259,16 +318,37 @@ impl Expr {
                 .put(NAT_ADDRESS, &REG_1)
                 .put(NAT_PORT, &REG_2),
             Self::Masquerade => m,
+            Self::Verdict(verdict) => m
+                .put(IMMEDIATE_DREG, &REG_VERDICT)
+                .nest(IMMEDIATE_DATA, |m| {
+                    m.nest(VERDICT, |m| m.put(CODE, &verdict_number(*verdict)))
+                }),
         }
     }
 }
 
 /// `NFT_META_*`.
-fn meta_number(key: Meta) -> Be32 {
+pub(super) fn meta_number(key: Meta) -> Be32 {
     Be32(match key {
         Meta::Iifname => 6,
         Meta::Oifname => 7,
         Meta::L4proto => 16,
+    })
+}
+
+/// `NFT_CT_*`.
+fn ct_number(key: Ct) -> Be32 {
+    Be32(match key {
+        Ct::State => 0,
+        Ct::Status => 2,
+    })
+}
+
+/// `NF_DROP`, `NF_ACCEPT`.
+pub(super) fn verdict_number(verdict: Verdict) -> Be32 {
+    Be32(match verdict {
+        Verdict::Drop => 0,
+        Verdict::Accept => 1,
     })
 }
 
@@ -278,62 +358,6 @@ fn base_number(base: Base) -> Be32 {
         Base::Network => 1,
         Base::Transport => 2,
     })
-}
-
-impl fmt::Display for Expr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Meta(Meta::Iifname) => f.write_str("[ meta load iifname => reg 1 ]"),
-            Self::Meta(Meta::Oifname) => f.write_str("[ meta load oifname => reg 1 ]"),
-            Self::Meta(Meta::L4proto) => f.write_str("[ meta load l4proto => reg 1 ]"),
-            Self::Payload {
-                base,
-                offset,
-                length,
-            } => {
-                let base = if *base == Base::Network {
-                    "network"
-                } else {
-                    "transport"
-                };
-                write!(
-                    f,
-                    "[ payload load {length}b @ {base} header + {offset} => reg 1 ]"
-                )
-            }
-            Self::Mask(mask) => write!(
-                f,
-                "[ bitwise reg 1 = ( reg 1 & {}) ^ 0x00000000 ]",
-                words(mask)
-            ),
-            Self::Equal(value) => write!(f, "[ cmp eq reg 1 {}]", words(value)),
-            Self::NotEqual(value) => write!(f, "[ cmp neq reg 1 {}]", words(value)),
-            Self::RouteMss => f.write_str("[ rt load tcpmss => reg 1 ]"),
-            Self::Hton16 => f.write_str("[ byteorder reg 1 = hton(reg 1, 2, 2) ]"),
-            Self::TcpOption { kind, offset } => {
-                write!(f, "[ exthdr write tcpopt reg 1 => 2b @ {kind} + {offset} ]")
-            }
-            Self::DestinationType => f.write_str("[ fib daddr type => reg 1 ]"),
-            Self::Address(address) => {
-                write!(f, "[ immediate reg 1 {}]", words(&address.octets()))
-            }
-            Self::Port(port) => write!(f, "[ immediate reg 2 {}]", words(&port.to_be_bytes())),
-            Self::Dnat => f.write_str("[ nat dnat ip addr_min reg 1 proto_min reg 2 flags 0x2 ]"),
-            Self::Masquerade => f.write_str("[ masq ]"),
-        }
-    }
-}
-
-/// A register's bytes as nft shows them: words of the machine.
-fn words(bytes: &[u8]) -> String {
-    let word = |chunk: &[u8]| {
-        let mut word = [0; 4];
-        word.iter_mut()
-            .zip(chunk)
-            .for_each(|(to, from)| *to = *from);
-        format!("0x{:08x} ", u32::from_ne_bytes(word))
-    };
-    bytes.chunks(4).map(word).collect()
 }
 
 /// Whether the kernel has every expression of a rule as we send it, and no other. It may tell more of each than it was
@@ -359,9 +383,11 @@ fn told(expr: Attrs<'_>) -> Attrs<'_> {
     expr.get(rule::EXPR_DATA).unwrap_or(Attrs(&[]))
 }
 
-/// Whether two payloads that are nests have the same value in them: whether the nest is marked as one is the sender's
-/// choice.
+/// Whether two payloads that are nests have the same value or verdict in them: whether a nest is marked as one is the
+/// sender's choice.
 fn same_value(a: &[u8], b: &[u8]) -> bool {
     let value = |bytes| Attrs(bytes).get(VALUE);
-    value(a).is_some() && value(a) == value(b)
+    let verdict = |bytes| Attrs(bytes).get(VERDICT)?.get(CODE);
+    (value(a).is_some() && value(a) == value(b))
+        || (verdict(a).is_some() && verdict(a) == verdict(b))
 }
