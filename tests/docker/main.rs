@@ -18,6 +18,8 @@ mod inside;
 mod life;
 /// `kak netns` with less than all rights.
 mod netns;
+/// Ports from the host into a jail.
+mod publish;
 /// Images and containers that remove themselves.
 mod rig;
 /// Through a terminal.
