@@ -163,8 +163,22 @@ pub fn processes() -> BTreeMap<i64, String> {
         .collect()
 }
 
+/// Waits a moment for links that were set up just now: the kernel looks whether there is somebody at the other end in
+/// its own time.
+fn settle() {
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_millis(500)
+        && sh("ip -o link")
+            .lines()
+            .any(|link| link.contains("<NO-CARRIER") && link.contains("kak"))
+    {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// All that a setup could have changed, as text: mounts, links, addresses, routes, rules, sysctls and files.
 pub fn dump() -> String {
+    settle();
     let mut text = String::new();
     let mut section = |title: &str, body: &str| write!(text, "== {title}\n{body}\n").unwrap();
     section("mounts", &mounts("/proc/self/mountinfo").join("\n"));
