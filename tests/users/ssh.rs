@@ -1,5 +1,7 @@
 //! What goes through sshd besides a shell to talk to: files and repositories, of which not a byte may be lost or added.
 
+use std::process::{Command, Stdio};
+
 use crate::logins::{self, Place, Place::Inside, Place::Outside};
 use crate::sandbox::*;
 
@@ -94,6 +96,29 @@ sandboxed! {
         logins::serve_at(Outside, 2224, "-f /dev/null -o ForceCommand='echo $0 >/tmp/by-force'");
         sh("ssh -p 2224 localhost");
         assert_eq!(sh("ls /tmp; cat /mnt/user/tmp/by-force"), "by-sftp\nbash");
+    }
+
+    fn a_connection_that_breaks_ends_what_ran_on_its_terminal() {
+        logins::prepare();
+        logins::keys();
+        logins::set_shell("/bin/nssh");
+        sh("kak setup");
+        logins::serve(Outside);
+        for command in ["sleep 1000", "sleep 1000; true", "trap '' INT; sleep 1000; true"] {
+            let mut client = Command::new("ssh")
+                .args(["-tt", "localhost", command])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::null())
+                .spawn()
+                .unwrap();
+            let sleeps = || processes().values().any(|name| name == "sleep");
+            until("it runs", sleeps);
+            client.kill().unwrap();
+            client.wait().unwrap();
+            until("nothing is left of it", || {
+                !sleeps() && json("kak status --json")["sessions"].as_array().unwrap().is_empty()
+            });
+        }
     }
 
     fn a_first_login_makes_the_jail_and_ends() {
