@@ -23,6 +23,7 @@ mod child;
     allow(dead_code, reason = "tests run in many threads, on the heap for those")
 )]
 mod heap;
+mod identity;
 mod mounts;
 mod signal;
 #[cfg(not(test))]
@@ -37,6 +38,7 @@ use rustix::io::{Errno, Result};
 use rustix::process::Pid;
 
 pub use child::elsewhere;
+pub use identity::*;
 pub use mounts::*;
 pub use signal::*;
 
@@ -64,12 +66,6 @@ extern "C" fn main(argc: libc::c_int, argv: *const *const libc::c_char) -> libc:
         args.push(OsString::from_vec(arg.to_bytes().to_vec()));
     }
     libc::c_int::from(crate::run(args))
-}
-
-/// Whether the kernel gave this process more rights than its caller has (`AT_SECURE`, getauxval(3)).
-pub fn is_privileged_by_file() -> bool {
-    // SAFETY: getauxval reads what the kernel put on the stack.
-    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
 }
 
 /// The result of a C call that says -1 and sets errno.
@@ -251,13 +247,23 @@ pub fn close_from(first: libc::c_int) {
     if unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) } == 0 {
         return;
     }
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile)
-        .current
-        .unwrap_or(65536);
-    for fd in first..libc::c_int::try_from(limit.min(65536)).unwrap_or(65536) {
+    // The limit says nothing of what was opened before it was lowered.
+    let open = descriptors().unwrap_or_else(|| (0..65536).collect());
+    for fd in open.into_iter().filter(|fd| *fd >= first) {
         // SAFETY: as above; a number that is no descriptor is refused without harm.
         unsafe { libc::close(fd) };
     }
+}
+
+/// The descriptors that are open, if a /proc is there that knows us.
+fn descriptors() -> Option<Vec<libc::c_int>> {
+    use rustix::fs::{Dir, Mode, OFlags, open};
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let dir = open("/proc/self/fd", flags, Mode::empty()).ok()?;
+    let names = Dir::new(dir).ok()?;
+    let number =
+        |entry: Result<rustix::fs::DirEntry>| entry.ok()?.file_name().to_str().ok()?.parse().ok();
+    Some(names.filter_map(number).collect())
 }
 
 /// `mount_setattr(path, AT_RECURSIVE, MOUNT_ATTR_RDONLY)`: a mount and all below it can only be read.
