@@ -4,6 +4,7 @@
 //! nothing here knows what an applet does.
 
 mod init;
+mod install;
 mod ip;
 mod kill;
 mod netns;
@@ -14,13 +15,10 @@ mod teardown;
 
 use std::ffi::{OsStr, OsString};
 use std::io::Write as _;
-use std::path::Path;
 
-use rustix::io::Errno;
-
-use crate::error::{Error, Result, What as _, complain};
+use crate::error::{Error, Result, complain};
+use crate::jail::guest::Guest;
 use crate::jail::shell::Called;
-use crate::sys;
 use crate::text;
 
 /// How an applet was called.
@@ -31,6 +29,8 @@ pub struct Call {
     pub own_name: bool,
     /// The words after the applet's name.
     pub args: Vec<OsString>,
+    /// For whom, where the rights are root's and the call is not.
+    pub guest: Option<Guest>,
 }
 
 /// One applet.
@@ -63,6 +63,7 @@ const TABLE: &[&Applet] = &[
 const HELP: &str = "\
 usage: kak APPLET [ARG]...
        kak --list | --install [-s] DIR | --help | --version
+       kak --install --setuid-nssh PATH
 
 User jails and network namespaces from one static binary.
 ";
@@ -88,16 +89,24 @@ pub fn unexpected(arg: lexopt::Arg<'_>) -> Error {
 
 /// Runs what `argv` names; the exit status.
 pub fn main(mut argv: Vec<OsString>) -> u8 {
-    if sys::is_privileged_by_file() {
-        // Whoever starts a set-user-ID program chooses all of its words. Nothing here is written for that yet.
-        complain("kak: refuses to run set-user-ID or with file capabilities\n");
-        return 125;
-    }
-    if argv.is_empty() {
+    // Before anything else: whoever starts a set-user-ID program chooses all of its words, this name too.
+    let guest = match Guest::of_process() {
+        Ok(guest) => guest,
+        Err(error) => {
+            complain(&error.lines("kak"));
+            return 125;
+        }
+    };
+    // Since Linux 5.18 an empty argv has one empty word in it.
+    if argv.iter().all(|word| word.is_empty()) {
         complain("kak: called without a name\n");
         return 125;
     }
     let (called, base) = Called::by(&argv.remove(0));
+    if guest.is_some() && base != nssh::APPLET.name {
+        complain("kak: set-user-ID it is nssh, by this name, and nothing else\n");
+        return 125;
+    }
     if let Some((applet, verb)) = find(&base) {
         argv.splice(0..0, verb);
         return run(
@@ -106,6 +115,7 @@ pub fn main(mut argv: Vec<OsString>) -> u8 {
                 called,
                 own_name: true,
                 args: argv,
+                guest,
             },
         );
     }
@@ -121,6 +131,7 @@ pub fn main(mut argv: Vec<OsString>) -> u8 {
                 called,
                 own_name: false,
                 args: argv,
+                guest: None,
             },
         );
     }
@@ -138,7 +149,7 @@ pub fn main(mut argv: Vec<OsString>) -> u8 {
             );
             Ok(())
         }
-        Some("--install") => argv.get(1..).map_or(Ok(()), install),
+        Some("--install") => install::install(argv.get(1..).unwrap_or_default(), link_names()),
         _ => Err(unknown(&word)),
     };
     result.map_or_else(|error| report(&error, "kak"), |()| 0)
@@ -252,50 +263,6 @@ fn help(word: Option<&OsString>) -> Result<()> {
 /// The names of all links.
 fn link_names() -> impl Iterator<Item = &'static str> {
     TABLE.iter().flat_map(|applet| applet.links.iter().copied())
-}
-
-/// `kak --install [-s] DIR`: a link to this binary for every applet. A link of ours that is there already is kept, a
-/// foreign file is left alone and told.
-fn install(words: &[OsString]) -> Result<()> {
-    use rustix::fs;
-    let (symbolic, dir) = match words {
-        [dir] => (false, dir),
-        [option, dir] if option == "-s" => (true, dir),
-        _ => {
-            return Err(Error::usage(
-                "--install takes one directory: kak --install [-s] DIR",
-            ));
-        }
-    };
-    let me = fs::readlink("/proc/self/exe", Vec::new()).what(|| "readlink /proc/self/exe")?;
-    let my = fs::stat(&me).what(|| format!("stat {}", me.to_string_lossy()))?;
-    let mut errors = Vec::new();
-    for name in link_names() {
-        let link = Path::new(dir).join(name);
-        let made = if symbolic {
-            fs::symlink(&me, &link)
-        } else {
-            fs::link(&me, &link)
-        };
-        let option = if symbolic { " -s" } else { "" };
-        let text = || format!("ln{option} {} {}", me.to_string_lossy(), link.display());
-        match made {
-            Err(Errno::EXIST) => match fs::stat(&link) {
-                Ok(there) if (there.st_dev, there.st_ino) == (my.st_dev, my.st_ino) => {}
-                _ => errors.push(Error::text(
-                    text(),
-                    "a file that is not kak's is there already; it is left as it is",
-                )),
-            },
-            Err(Errno::XDEV) => errors.push(Error::cure(
-                text(),
-                "a hard link cannot lead to another file system",
-                "use 'kak --install -s DIR' for symbolic links",
-            )),
-            other => errors.extend(other.what(text).err()),
-        }
-    }
-    Error::all(errors)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! What a jail shall be like: the options of `setup` as values, checked for shape only. It never looks at the machine;
 //! what must exist there is checked by [`crate::facts`]. Pure, but for the one variable that names a jail.
 
+mod allow;
 mod bind;
 mod namespace;
 mod publish;
@@ -13,6 +14,7 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::error::{Error, Result};
 
+pub use allow::{Accounts, Allow, Ids};
 pub use bind::Bind;
 pub use namespace::Namespace;
 pub use publish::Publish;
@@ -52,6 +54,8 @@ pub struct Config {
     pub unshare: BTreeSet<Namespace>,
     /// Its host name, in a UTS namespace of its own; the outer one where none is given.
     pub hostname: Option<String>,
+    /// Who may join it without being root.
+    pub allow: Vec<Allow>,
     /// Its shell; /bin/bash, else /bin/sh where none is given.
     pub shell: Option<PathBuf>,
 }
@@ -71,6 +75,7 @@ impl Config {
             publish: Vec::new(),
             unshare: BTreeSet::new(),
             hostname: None,
+            allow: Vec::new(),
             shell: None,
         }
     }
@@ -89,7 +94,7 @@ pub enum Takes {
 pub fn takes(option: &str) -> Option<Takes> {
     match option {
         "root" | "hide" | "bind" | "subnet" | "dns" | "publish" | "unshare" | "hostname"
-        | "shell" => Some(Takes::Value),
+        | "allow" | "shell" => Some(Takes::Value),
         "no-nat" => Some(Takes::Nothing),
         _ => None,
     }
@@ -111,6 +116,7 @@ impl Config {
                 self.hostname = Some(namespace::hostname(value)?);
                 self.unshare.insert(Namespace::Uts);
             }
+            "allow" => self.allow.push(Allow::parse(value)?),
             "shell" => self.shell = Some(absolute("--shell", value)?),
             _ => return Err(Error::usage(format!("there is no option --{option}"))),
         }
@@ -139,6 +145,7 @@ impl Config {
         self.subnet.iter().for_each(|subnet| say("subnet", subnet));
         self.dns.iter().for_each(|address| say("dns", address));
         self.publish.iter().for_each(|port| say("publish", port));
+        self.allow.iter().for_each(|who| say("allow", who));
         if !self.nat {
             say("no-nat", &"");
         }

@@ -13,7 +13,7 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{Access, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::config::{Bind, Config, OWN, Subnet};
+use crate::config::{Accounts, Bind, Config, OWN, Subnet};
 use crate::error::{Error, Result, What as _};
 use crate::procfs;
 use crate::step::{Machine, file, quote};
@@ -100,6 +100,7 @@ impl Facts {
             return Self::of_network(config, machine);
         }
         namespaces::check(config)?;
+        check_known(config)?;
         file::check_ours(&config.root)
             .map_err(|error| error.context(format!("--root {}", quote(&config.root))))?;
         let mounts = procfs::mounts(&file::read(Path::new("/proc/self/mountinfo"))?);
@@ -183,6 +184,26 @@ fn resolvers(config: &Config) -> Result<Vec<u8>> {
     }
     let line = |address| format!("nameserver {address}\n");
     Ok(config.dns.iter().map(line).collect::<String>().into_bytes())
+}
+
+/// That whoever may join is somebody. What he may is decided when he does, by the accounts that there are then.
+fn check_known(config: &Config) -> Result<()> {
+    if config.allow.is_empty() {
+        return Ok(());
+    }
+    let users = file::read(Path::new("/etc/passwd"))?;
+    let groups = file::read(Path::new("/etc/group"))?;
+    let accounts = Accounts {
+        users: &users,
+        groups: &groups,
+    };
+    match config.allow.iter().find(|who| !who.is_known(accounts)) {
+        None => Ok(()),
+        Some(who) => Err(Error::text(
+            format!("--allow {who}"),
+            "there is no such user or group in /etc/passwd and /etc/group",
+        )),
+    }
 }
 
 /// The cookie of the network namespace we are in.

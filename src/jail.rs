@@ -8,11 +8,13 @@
 //! 1. Who changes what a jail stands on holds [`Lock`], and is a process that no terminal can stop ([`process::apart`]).
 //! 2. The [`keeper`] makes the outer steps ([`build`]), starts [`init`], and is the parent with which it dies.
 //! 3. A [`session`] joins init's namespaces with one setns and leaves a [`monitor`] there as the parent of its shell.
-//! 4. Init is asked to end by signals that only somebody outside can send it.
+//! 4. Who is not root but may join does so by a set-user-ID copy of nssh, as a [`guest`].
+//! 5. Init is asked to end by signals that only somebody outside can send it.
 
 pub mod build;
 pub mod dns;
 pub mod entrypoint;
+pub mod guest;
 pub mod init;
 pub mod keeper;
 pub mod monitor;

@@ -159,6 +159,17 @@ pub fn stat(text: &[u8]) -> Option<Stat> {
     })
 }
 
+/// Whether somebody holds an flock on a file, by /proc/locks (proc_locks(5)). Who only waits for one does not.
+pub fn is_flocked(text: &[u8], (major, minor): (u32, u32), inode: u64) -> bool {
+    let file = format!("{major:02x}:{minor:02x}:{inode}");
+    text.split(|byte| *byte == b'\n').any(|line| {
+        let mut words = line
+            .split(|byte| *byte == b' ')
+            .filter(|word| !word.is_empty());
+        words.nth(1) == Some(b"FLOCK") && words.nth(3) == Some(file.as_bytes())
+    })
+}
+
 /// One line of /etc/passwd (passwd(5)).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Passwd {
@@ -259,6 +270,20 @@ mod tests {
     }
 
     #[test]
+    fn locks() {
+        let text = b"1: POSIX  ADVISORY  WRITE 7 00:1a:5 0 1\n2: FLOCK  ADVISORY  WRITE 812 00:1a:1187 0 EOF\n2: -> FLOCK  ADVISORY  WRITE 9 00:1a:6 0 EOF\n";
+        assert!(is_flocked(text, (0, 0x1a), 1187));
+        for (device, inode) in [
+            ((0, 0x1a), 5),
+            ((0, 0x1a), 6),
+            ((0, 0x1b), 1187),
+            ((0, 0x1a), 118),
+        ] {
+            assert!(!is_flocked(text, device, inode));
+        }
+    }
+
+    #[test]
     fn users() {
         let text = b"# x\n+\nroot:x:0:0:root:/root:/bin/nssh\ntoor:x:0:0::/toor:/bin/sh\nalice:x:1000:1000::/home/alice:/bin/sh";
         let found = |uid, name: Option<&str>| {
@@ -278,6 +303,7 @@ mod tests {
         fn any_bytes(text: Vec<u8>) {
             mounts(&text);
             stat(&text);
+            is_flocked(&text, (0, 0), 0);
             passwd(&text, 0, None);
             unescape(&text);
         }

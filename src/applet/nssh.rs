@@ -7,9 +7,10 @@ use std::path::Path;
 use lexopt::Arg::{Long, Short, Value};
 
 use super::{Applet, Call, unexpected};
-use crate::config;
+use crate::config::{self, DEFAULT_JAIL};
 use crate::error::{Error, Result};
 use crate::facts;
+use crate::jail::guest::Guest;
 use crate::jail::session::{self, IfDown};
 use crate::jail::shell::{Called, Environment, Program, c_string};
 use crate::step::quote;
@@ -31,6 +32,10 @@ login shell's does ('-nssh' makes '-bash'), and the variable KAK_JAIL names the
 jail. If the jail is not up, root brings it up. Inside the jail it simply is
 the real shell.
 
+Who is not root joins the jail USER while it is up, if 'setup --allow' let him,
+by a set-user-ID copy that 'kak --install --setuid-nssh PATH' makes. That one
+answers to no other name than nssh, and to no variable.
+
   -n, --name JAIL  the jail's name [$KAK_JAIL, else USER]
       --help       show this
 
@@ -46,6 +51,7 @@ fn run(call: Call) -> Result<u8> {
         called,
         own_name,
         args,
+        guest,
     } = call;
     let (jail, called, args) = if own_name {
         (None, called, args)
@@ -54,8 +60,11 @@ fn run(call: Call) -> Result<u8> {
         // What argv[0] says is of kak then, and not of a shell.
         (jail, Called::default(), args)
     };
+    if let Some(guest) = guest {
+        return run_for(&guest, called, args);
+    }
     if let Some(shell) = session::real_shell() {
-        return become_it(&shell, called, args);
+        return become_it(&shell, called, args, Environment::of_caller());
     }
     let jail = config::jail(jail).map_err(|error| {
         // Whoever takes it for a shell takes any other status for the command's.
@@ -67,6 +76,17 @@ fn run(call: Call) -> Result<u8> {
     })?;
     let program = Program::Shell { called, args };
     Ok(session::follow(&jail, &program, IfDown::BringUp))
+}
+
+/// Does it for somebody who has not the rights that this process has.
+fn run_for(guest: &Guest, called: Called, args: Vec<OsString>) -> Result<u8> {
+    if let Some(shell) = Guest::real_shell() {
+        let rid = guest.drop_rights().and_then(|()| guest.give_back_limit());
+        rid.map_err(|error| error.with_status(125))?;
+        return become_it(&shell, called, args, guest.environment());
+    }
+    let program = Program::Shell { called, args };
+    Ok(session::follow(DEFAULT_JAIL, &program, IfDown::Wait(guest)))
 }
 
 /// Reads kak's own options.
@@ -108,7 +128,12 @@ fn is_ours(word: &[u8]) -> bool {
 }
 
 /// Inside the jail: the real shell, in place of this process.
-fn become_it(shell: &Path, called: Called, args: Vec<OsString>) -> Result<u8> {
+fn become_it(
+    shell: &Path,
+    called: Called,
+    args: Vec<OsString>,
+    mut env: Environment,
+) -> Result<u8> {
     if facts::is_kak(shell) {
         // It would become itself for ever.
         return Err(Error::cure(
@@ -122,7 +147,6 @@ fn become_it(shell: &Path, called: Called, args: Vec<OsString>) -> Result<u8> {
         .chain(args)
         .map(|word| c_string(&word))
         .collect::<Result<_>>()?;
-    let mut env = Environment::of_caller();
     env.set("SHELL", shell.into());
     let errno = sys::execve(&c_string(shell.as_os_str())?, &argv, &env.into_c_strings()?);
     Ok(session::End::NotRun(shell.display().to_string(), errno).follow("kak: nssh"))

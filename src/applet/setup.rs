@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use lexopt::Arg::{Long, Short};
 
-use super::{Applet, Call, print, unexpected};
+use super::{Applet, Call, install, print, unexpected};
 use crate::config::{self, Config, Takes};
 use crate::engine;
 use crate::error::{Error, Result, complain};
@@ -53,6 +53,9 @@ ended too, everything is taken back and the first session's status is returned.
       --unshare LIST   it has of its own, beside processes, mounts and network,
                        these of uts, ipc, cgroup and time
       --hostname NAME  it calls itself this (and has uts of its own)
+      --allow USER|GROUP
+                       may join it by a set-user-ID nssh; a name or a number
+                       (repeatable) [nobody but root]
       --shell PATH     what nssh runs in it [/bin/bash, else /bin/sh]
       --attach         run a shell in it, as said above
       --dry-run        say what would be done, and do nothing
@@ -159,6 +162,9 @@ fn run(call: Call) -> Result<u8> {
             "",
             "this is the inside of a jail; a jail is made outside of it",
         ));
+    }
+    if let Some(text) = install::misplaced_bit() {
+        complain(&format!("kak: setup: {text}\n"));
     }
     match options.mode {
         Mode::Explain => {

@@ -7,7 +7,7 @@ use std::path::Path;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
-use rustix::process::{Pid, Signal, WaitOptions};
+use rustix::process::{Pid, Resource, Signal, WaitOptions};
 
 use super::shell::{Caller, Shell};
 use crate::error::{What as _, complain};
@@ -25,6 +25,8 @@ pub enum News {
     Killed(i32),
     /// It could not be run, for this errno.
     NotRun(i32),
+    /// There could be no process for it, for this errno.
+    NoProcess(i32),
 }
 
 impl News {
@@ -38,6 +40,7 @@ impl News {
             Self::Exit(status) => (b'E', status.into()),
             Self::Killed(number) => (b'K', number),
             Self::NotRun(errno) => (b'X', errno),
+            Self::NoProcess(errno) => (b'P', errno),
         };
         let [a, b, c, d] = value.to_ne_bytes();
         [kind, a, b, c, d]
@@ -51,6 +54,7 @@ impl News {
             b'E' => Self::Exit(u8::try_from(value).ok()?),
             b'K' => Self::Killed(value),
             b'X' => Self::NotRun(value),
+            b'P' => Self::NoProcess(value),
             _ => return None,
         })
     }
@@ -101,7 +105,7 @@ pub fn run(socket: &OwnedFd, shell: &Shell, caller: &Caller) -> ! {
         Ok(Some(child)) => child,
         Ok(None) => become_shell(socket, shell, caller),
         Err(errno) => {
-            tell(socket, News::NotRun(errno.raw_os_error()));
+            tell(socket, News::NoProcess(errno.raw_os_error()));
             sys::exit_now(1)
         }
     };
@@ -174,7 +178,7 @@ fn look(socket: &OwnedFd, child: Pid) {
 }
 
 /// Sends news; that nobody listens any more is no error.
-fn tell(socket: &OwnedFd, news: News) {
+pub fn tell(socket: &OwnedFd, news: News) {
     rustix::net::send(socket, &news.bytes(), SendFlags::NOSIGNAL).ok();
 }
 
@@ -212,6 +216,9 @@ fn become_shell(socket: &OwnedFd, shell: &Shell, caller: &Caller) -> ! {
         sys::restore_disposition(*signal, disposition);
     }
     sys::set_signal_mask(&caller.mask);
+    if let Some(core) = caller.core {
+        rustix::process::setrlimit(Resource::Core, core).ok();
+    }
     let errno = sys::execute(&shell.paths, &shell.argv, &shell.env);
     tell(socket, News::NotRun(errno.raw_os_error()));
     sys::exit_now(if errno == Errno::NOENT { 127 } else { 126 })
@@ -241,6 +248,7 @@ mod tests {
             News::Exit(255),
             News::Killed(9),
             News::NotRun(2),
+            News::NoProcess(11),
         ] {
             assert_eq!(News::parse(news.bytes()), Some(news));
         }

@@ -19,8 +19,9 @@ use rustix::net::{RecvFlags, SendFlags};
 use rustix::process::Signal;
 use rustix::thread::ThreadNameSpaceType;
 
+use super::guest::{self, Guest};
 use super::monitor::{self, News, Order};
-use super::shell::{Caller, Program, Shell};
+use super::shell::{Caller, Environment, Program, Shell};
 use super::{Init, Life, build, keeper, namespaces, process, terminal};
 use crate::config::Config;
 use crate::error::{Error, Result, What as _, complain};
@@ -78,17 +79,29 @@ pub fn is_inside() -> bool {
 }
 
 /// What becomes of a session whose jail is not up.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum IfDown {
+#[derive(Clone, Copy)]
+pub enum IfDown<'a> {
     /// The jail is brought up for it, and stays. Only root can.
     BringUp,
+    /// There is none, or one that is coming up anyway: a guest makes nothing.
+    Wait(&'a Guest),
     /// There is none: who made a jail for this session takes that one back, and would not know of another.
     Refuse,
 }
 
+impl<'a> IfDown<'a> {
+    /// For whom, if not for root.
+    fn guest(self) -> Option<&'a Guest> {
+        match self {
+            Self::Wait(guest) => Some(guest),
+            _ => None,
+        }
+    }
+}
+
 /// Runs a program in a jail and ends as it ended: dies of the same signal, or returns the status to exit with. What went
 /// wrong is told.
-pub fn follow(jail: &str, program: &Program, if_down: IfDown) -> u8 {
+pub fn follow(jail: &str, program: &Program, if_down: IfDown<'_>) -> u8 {
     match run(jail, program, if_down) {
         Ok(end) => end.follow("kak: nssh"),
         Err(error) => {
@@ -99,7 +112,7 @@ pub fn follow(jail: &str, program: &Program, if_down: IfDown) -> u8 {
 }
 
 /// Runs a program in a jail that is up, or that is brought up for it.
-fn run(jail: &str, program: &Program, if_down: IfDown) -> Result<End> {
+fn run(jail: &str, program: &Program, if_down: IfDown<'_>) -> Result<End> {
     sys::close_from(3);
     keep_standard_descriptors().what(|| "open /dev/null")?;
     if let Program::Shell { args, .. } = program
@@ -108,7 +121,9 @@ fn run(jail: &str, program: &Program, if_down: IfDown) -> Result<End> {
         terminal::wait_for_foreground();
     }
     let mut init = find(jail, if_down)?;
-    let shell = Shell::prepare(jail, program)?;
+    let guest = if_down.guest();
+    let environment = guest.map_or_else(Environment::of_caller, Guest::environment);
+    let shell = Shell::prepare(jail, program, environment)?;
     let name = shell
         .argv
         .first()
@@ -138,7 +153,11 @@ fn run(jail: &str, program: &Program, if_down: IfDown) -> Result<End> {
             sys::set_disposition(Signal::CHILD, Action::Ignore),
         ),
     ];
-    let caller = Caller { mask, dispositions };
+    let caller = Caller {
+        mask,
+        dispositions,
+        core: guest.map(Guest::core),
+    };
     if !enter(&init)? {
         // It died between being found and being joined, and nothing has happened yet: once more.
         init = find(jail, if_down)?;
@@ -147,6 +166,9 @@ fn run(jail: &str, program: &Program, if_down: IfDown) -> Result<End> {
         }
     }
     drop(init);
+    if let Some(guest) = guest {
+        guest.drop_rights()?;
+    }
     let socket = leave_monitor(&shell, &caller)?;
     // Not before: what the first process in the jail has open is its standard descriptors and the socket.
     let signals =
@@ -159,17 +181,25 @@ fn run(jail: &str, program: &Program, if_down: IfDown) -> Result<End> {
 }
 
 /// The init of a jail that is up, if need be after bringing it up.
-fn find(jail: &str, if_down: IfDown) -> Result<Init> {
+fn find(jail: &str, if_down: IfDown<'_>) -> Result<Init> {
+    if let Some(guest) = if_down.guest() {
+        return guest.find(jail);
+    }
+    let me_root = rustix::process::geteuid().is_root();
     for _ in 0..3 {
-        match Life::of(jail)? {
+        let life = Life::of(jail).map_err(|error| match error.errno() {
+            Some(Errno::ACCESS) if !me_root => guest::why_not(),
+            _ => error,
+        });
+        match life? {
             Life::Up(init) => return Ok(init),
             Life::Ending(_) => break,
             Life::Down | Life::Starting(_) => {}
         }
-        if if_down == IfDown::Refuse {
+        if matches!(if_down, IfDown::Refuse) {
             return Err(Error::text(jail, "the jail is gone"));
         }
-        if !rustix::process::geteuid().is_root() {
+        if !me_root {
             return Err(Error::text(
                 jail,
                 "this jail is not up, and only root can bring it up",
@@ -193,7 +223,7 @@ fn find(jail: &str, if_down: IfDown) -> Result<Init> {
 }
 
 /// Descriptors 0, 1 and 2 lead somewhere, and to no directory: that would be a way out of the jail.
-fn keep_standard_descriptors() -> rustix::io::Result<()> {
+pub fn keep_standard_descriptors() -> rustix::io::Result<()> {
     type Replace = fn(OwnedFd) -> rustix::io::Result<()>;
     use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout, stderr, stdin, stdout};
     let unfit = |fd| {
@@ -237,7 +267,10 @@ fn leave_monitor(shell: &Shell, caller: &Caller) -> Result<OwnedFd> {
         match sys::fork() {
             Ok(None) => monitor::run(&theirs, shell, caller),
             Ok(Some(_)) => sys::exit_now(0),
-            Err(_) => sys::exit_now(1),
+            Err(errno) => {
+                monitor::tell(&theirs, News::NoProcess(errno.raw_os_error()));
+                sys::exit_now(1)
+            }
         }
     }
     Ok(ours)
@@ -310,6 +343,9 @@ fn wait(socket: &OwnedFd, signals: &OwnedFd, program: &str) -> Result<End> {
             Some(News::Killed(number)) => return Ok(End::Signal(number)),
             Some(News::NotRun(errno)) => {
                 return Ok(End::NotRun(program.into(), Errno::from_raw_os_error(errno)));
+            }
+            Some(News::NoProcess(errno)) => {
+                return Err(Errno::from_raw_os_error(errno)).what(|| "fork");
             }
             Some(News::Stopped(number)) => {
                 stop(number);

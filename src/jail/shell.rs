@@ -5,7 +5,7 @@ use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::process::Signal;
+use rustix::process::{Rlimit, Signal};
 use rustix::termios::isatty;
 
 use crate::error::{Error, Result};
@@ -87,11 +87,13 @@ pub struct Caller {
     pub mask: SignalSet,
     /// The caller's dispositions.
     pub dispositions: [(Signal, Disposition); 3],
+    /// A guest's limit of a core's size.
+    pub core: Option<Rlimit>,
 }
 
 impl Shell {
-    /// Finds out what can only be known outside.
-    pub fn prepare(jail: &str, program: &Program) -> Result<Self> {
+    /// Finds out what can only be known outside. `caller` is the caller's environment.
+    pub fn prepare(jail: &str, program: &Program, caller: Environment) -> Result<Self> {
         let (shell, hostname) = Record::read(jail)?.map_or_else(
             || (PathBuf::from("/bin/sh"), None),
             |record| (record.facts.shell, record.config.hostname),
@@ -103,7 +105,6 @@ impl Shell {
             }
             Program::Command(words) => (false, words.clone()),
         };
-        let caller = Environment::of_caller();
         // A terminal multiplexer starts login shells that are no logins: it has chosen the directory.
         let login = login && caller.get("TMUX").is_none();
         let argv = words
@@ -178,6 +179,26 @@ const LEFT_OUTSIDE: [&str; 6] = [
     "KAK_NETNS",
 ];
 
+/// What no set-user-ID program passes on, since it changes what the C library loads, reads or writes (glibc's
+/// `UNSECURE_ENVVARS`, ld.so(8)). musl, which does nothing of all that, leaves it where it is.
+const UNSAFE: [&str; 12] = [
+    "GCONV_PATH",
+    "GETCONF_DIR",
+    "GLIBC_TUNABLES",
+    "HOSTALIASES",
+    "LOCALDOMAIN",
+    "LOCPATH",
+    "NIS_PATH",
+    "NLSPATH",
+    "RESOLV_HOST_CONF",
+    "RES_OPTIONS",
+    "TMPDIR",
+    "TZDIR",
+];
+
+/// How the names of more of that begin.
+const UNSAFE_KINDS: [&str; 2] = ["LD_", "MALLOC_"];
+
 /// A word as the kernel takes it.
 pub fn c_string(word: &OsStr) -> Result<CString> {
     CString::new(word.as_bytes())
@@ -185,12 +206,24 @@ pub fn c_string(word: &OsStr) -> Result<CString> {
 }
 
 /// The variables of a session.
+#[derive(Clone)]
 pub struct Environment(Vec<(OsString, OsString)>);
 
 impl Environment {
     /// The caller's.
     pub fn of_caller() -> Self {
         Self(std::env::vars_os().collect())
+    }
+
+    /// Without what is not for whom a set-user-ID program runs.
+    pub fn without_unsafe(mut self) -> Self {
+        self.0.retain(|(name, _)| {
+            let name = name.as_bytes();
+            let of_kind = |kind: &&str| name.starts_with(kind.as_bytes());
+            !UNSAFE.iter().any(|other| name == other.as_bytes())
+                && !UNSAFE_KINDS.iter().any(of_kind)
+        });
+        self
     }
 
     /// A variable's value.

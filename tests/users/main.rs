@@ -23,9 +23,23 @@ mod sandbox;
 
 /// The programs that call shells, with nssh as the shell.
 mod callers;
+/// Who joins by a set-user-ID nssh, and what he is inside.
+mod guests;
+/// What the caller of a set-user-ID nssh can hand down.
+mod inherited;
+/// Where the set-user-ID copy is put, and in whose place.
+mod installed;
 /// What a machine has on which people log in.
 mod logins;
+/// By which names and with which bits kak does anything for a user.
+mod names;
 /// What somebody without rights can do to a jail, which is nothing.
 mod others;
+/// Who is on a machine, and how a test becomes one of them.
+mod people;
 /// What goes through sshd.
 mod ssh;
+/// What a guest is told of a jail that is not up, or not what it says it is.
+mod state;
+/// What others of the same user can do to a set-user-ID nssh.
+mod watched;

@@ -1,0 +1,203 @@
+//! `kak --install`: links to this binary, and the one copy of it that may be set-user-ID.
+//!
+//! The bit sits on the inode, so a link to the multicall binary must never have it: every applet would have it too. The
+//! copy is a file of its own named nssh, under which name alone a set-user-ID kak does anything at all ([`crate::jail::guest`]).
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{self, FileType, Gid, Mode, OFlags, Stat, StatVfsMountFlags, Uid};
+use rustix::io::Errno;
+
+use crate::error::{Error, Result, What as _};
+use crate::step::{file, quote};
+
+/// What every kak has in it, whatever its version. A file that is an ELF program and has it too is known by it as one.
+const MARK: &[u8] = b"kak: many names, one binary: 6b616b2d6e737368";
+
+/// The name of the copy.
+const NAME: &str = "nssh";
+
+/// What that copy is called until it is whole.
+const UNFINISHED: &str = "nssh.kak-new";
+
+/// The longest file in which [`MARK`] is looked for.
+const LONGEST: i64 = 1 << 26;
+
+/// `kak --install ...`: `words` is what comes after it, `names` are the links.
+pub fn install(words: &[OsString], names: impl Iterator<Item = &'static str>) -> Result<()> {
+    match words {
+        [option, path] if option == "--setuid-nssh" => copy(Path::new(path)),
+        [option, dir] if option == "-s" => link(true, Path::new(dir), names),
+        [dir] if !dir.as_encoded_bytes().starts_with(b"-") => link(false, Path::new(dir), names),
+        _ => Err(Error::usage(
+            "--install takes one directory, or --setuid-nssh and a path: \
+             kak --install [-s] DIR, kak --install --setuid-nssh PATH",
+        )),
+    }
+}
+
+/// This binary's path.
+fn this() -> Result<PathBuf> {
+    let me = fs::readlink("/proc/self/exe", Vec::new()).what(|| "readlink /proc/self/exe")?;
+    Ok(OsString::from_vec(me.into_bytes()).into())
+}
+
+/// A link to this binary for every applet. A link of ours that is there already is kept, a foreign file is left alone and
+/// told.
+fn link(symbolic: bool, dir: &Path, names: impl Iterator<Item = &'static str>) -> Result<()> {
+    let me = this()?;
+    let my = fs::stat(&me).what(|| format!("stat {}", quote(&me)))?;
+    let mut errors = Vec::new();
+    for name in names {
+        let link = dir.join(name);
+        let made = if symbolic {
+            fs::symlink(&me, &link)
+        } else {
+            fs::link(&me, &link)
+        };
+        let option = if symbolic { " -s" } else { "" };
+        let text = || format!("ln{option} {} {}", me.display(), link.display());
+        match made {
+            Err(Errno::EXIST) => match fs::stat(&link) {
+                Ok(there) if is_same(&there, &my) => {}
+                _ => errors.push(Error::text(text(), FOREIGN)),
+            },
+            Err(Errno::XDEV) => errors.push(Error::cure(
+                text(),
+                "a hard link cannot lead to another file system",
+                "use 'kak --install -s DIR' for symbolic links",
+            )),
+            other => errors.extend(other.what(text).err()),
+        }
+    }
+    Error::all(errors)
+}
+
+/// What is said of a file that is somebody else's.
+const FOREIGN: &str = "a file that is not kak's is there already; it is left as it is";
+
+/// Whether both are one file.
+fn is_same(one: &Stat, other: &Stat) -> bool {
+    (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
+}
+
+/// The set-user-ID copy, whole or not at all.
+fn copy(path: &Path) -> Result<()> {
+    if path.file_name() != Some(OsStr::new(NAME)) {
+        return Err(Error::usage(format!(
+            "--setuid-nssh {path:?}: the copy must be named nssh, which is the only name that it answers to"
+        )));
+    }
+    let me = this()?;
+    let (from, to) = (quote(&me), quote(path));
+    let what = || format!("install -o root -g root -m 4755 {from} {to}");
+    if !rustix::process::geteuid().is_root() {
+        return Err(Error::cure(what(), "only root can", "run as root"));
+    }
+    let dir = place(path).map_err(|error| error.context(what()))?;
+    let path = dir.join(NAME);
+    if !may_go(&path).map_err(|error| error.context(what()))? {
+        return Err(Error::text(what(), FOREIGN));
+    }
+    let text = file::read(Path::new("/proc/self/exe"))?;
+    let new = dir.join(UNFINISHED);
+    let written = write(&new, &text).and_then(|()| fs::rename(&new, &path));
+    if written.is_err() {
+        fs::unlink(&new).ok();
+    }
+    written.and_then(|()| sync(&dir)).what(what)
+}
+
+/// The directory that the copy goes to: one that nobody but root can put anything else into, or put another in place of,
+/// so that from here on it stays what it is; and where the bit has an effect.
+fn place(path: &Path) -> Result<PathBuf> {
+    let dir = match path.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir,
+        _ => Path::new("."),
+    };
+    let dir = std::fs::canonicalize(dir).what(|| format!("realpath {}", quote(dir)))?;
+    for above in dir.ancestors() {
+        let stat = fs::lstat(above).what(|| format!("stat {}", quote(above)))?;
+        // What is in a sticky directory is for its owner to replace, but others may put something beside it.
+        let sticky = stat.st_mode & 0o1000 != 0 && above != dir;
+        if stat.st_uid != 0 || stat.st_mode & 0o022 != 0 && !sticky {
+            let (mode, user) = (stat.st_mode & 0o7777, stat.st_uid);
+            return Err(Error::text(
+                quote(above),
+                format!(
+                    "is not root's alone (mode {mode:o}, user {user}): others could put something else there"
+                ),
+            ));
+        }
+    }
+    let about = fs::statvfs(&dir).what(|| format!("stat -f {}", quote(&dir)))?;
+    if about.f_flag.contains(StatVfsMountFlags::NOSUID) {
+        return Err(Error::text(
+            quote(&dir),
+            "is mounted nosuid: the set-user-ID bit would have no effect there",
+        ));
+    }
+    Ok(dir)
+}
+
+/// Whether what is there may be replaced: nothing, a link to this binary, or root's copy of a kak of whatever version,
+/// known by [`MARK`].
+fn may_go(path: &Path) -> Result<bool> {
+    let Some(there) = file::lstat(path)? else {
+        return Ok(true);
+    };
+    if let (Ok(leads_to), Ok(my)) = (fs::stat(path), fs::stat("/proc/self/exe"))
+        && is_same(&leads_to, &my)
+    {
+        return Ok(true);
+    }
+    let regular = FileType::from_raw_mode(there.st_mode) == FileType::RegularFile;
+    if !regular || there.st_uid != 0 || there.st_size > LONGEST {
+        return Ok(false);
+    }
+    let text = file::read(path)?;
+    // Not known to the optimiser, which would take it apart: this binary has to have it in one piece.
+    let mark = std::hint::black_box(MARK);
+    Ok(text.starts_with(b"\x7fELF") && text.windows(mark.len()).any(|part| part == mark))
+}
+
+/// Writes the copy under its unfinished name; the bit comes last, when every byte is there.
+fn write(path: &Path, mut text: &[u8]) -> rustix::io::Result<()> {
+    match fs::unlink(path) {
+        Err(Errno::NOENT) => {}
+        // What somebody left who was killed.
+        other => other?,
+    }
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let new = fs::open(path, flags, Mode::from_raw_mode(0o600))?;
+    while !text.is_empty() {
+        let written = rustix::io::write(&new, text)?;
+        text = text.get(written..).unwrap_or_default();
+    }
+    // A directory may give its group to what is made in it; and a change of owner takes the bit away.
+    fs::fchown(&new, Some(Uid::ROOT), Some(Gid::ROOT))?;
+    fs::fchmod(&new, Mode::from_raw_mode(0o4755))?;
+    fs::fsync(&new)
+}
+
+/// Sees to it that what was renamed in a directory is so after a crash, too.
+fn sync(dir: &Path) -> rustix::io::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    fs::fsync(fs::open(dir, flags, Mode::empty())?)
+}
+
+/// What to say if this binary itself has a bit that only its copy should have.
+pub fn misplaced_bit() -> Option<String> {
+    let bits = fs::stat("/proc/self/exe").ok()?.st_mode & 0o6000;
+    let me = this().ok()?;
+    let misplaced = bits != 0 && me.file_name() != Some(OsStr::new(NAME));
+    misplaced.then(|| {
+        format!(
+            "{0} has the set-user-ID or the set-group-ID bit, with which it does nothing: `chmod ug-s {0}`; \
+             'kak --install --setuid-nssh PATH' makes the copy that is meant to have it",
+            quote(&me)
+        )
+    })
+}

@@ -1,0 +1,311 @@
+//! Joining without being root: what a set-user-ID copy of nssh does for the user who called it, which is to join a jail
+//! that is up, and only that.
+//!
+//! Theory of operation. Whoever starts a set-user-ID program chooses its words, environment, descriptors, limits and
+//! signals, and may stop or kill it at any instruction. So nothing is decided by any of that, and nothing is ever held or
+//! made that somebody else could miss: no lock, no file, no mount, no process.
+//!
+//! 1. Before anything else it is seen that there are rights which the caller has not ([`Guest::of_process`]), and only
+//!    nssh, under that name, goes on. What was inherited is put away: descriptors, timers, core dumps, the environment,
+//!    which is kept for the shell as data.
+//! 2. In the jail already, the rights are given up and the real shell is run.
+//! 3. Outside, the state of the jail is looked at, if it is root's alone to write. The guest must be one of those whom
+//!    `--allow` names; the record that says so is read after init is pinned, so it is that init's and no other's.
+//! 4. One setns joins, and right after it, before there is a process that anybody in the jail could see, the rights are
+//!    given up for good ([`Guest::drop_rights`]). Everything else is done by the user himself.
+//!
+//! What keeps others of the same user out is that this process is not dumpable, at first since the kernel says so, and
+//! to its end: no ptrace, no look at its descriptors, memory or directories.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FileType, Gid, StatVfsMountFlags, Uid};
+use rustix::io::Errno;
+use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::{CapabilitySet, CapabilitySets};
+
+use super::session::{keep_standard_descriptors, real_shell};
+use super::shell::Environment;
+use super::{Init, Life};
+use crate::config::{Accounts, Ids};
+use crate::error::{Error, Result, What as _, complain};
+use crate::procfs;
+use crate::record::{self, Record};
+use crate::step::{file, quote};
+use crate::sys;
+
+/// How long a jail that is coming up is waited for,
+const LIMIT: Duration = Duration::from_secs(10);
+/// when the one who waits is told so,
+const TOLD: Duration = Duration::from_secs(3);
+/// and how often it is looked at. There is nothing to wait on that would not hold up somebody else.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// The user who called a set-user-ID copy of nssh, and what of his the shell gets back.
+pub struct Guest {
+    /// Who he is.
+    user: Uid,
+    /// His group.
+    group: Gid,
+    /// His environment, without what no set-user-ID program passes on.
+    environment: Environment,
+    /// How large a core of his may be.
+    core: Rlimit,
+}
+
+impl Guest {
+    /// The caller, if this process has rights that he has not; an error where those are not a set-user-ID root's. In
+    /// the end the process has of the caller's only its standard descriptors, arguments, limits and directory.
+    pub fn of_process() -> Result<Option<Self>> {
+        let (user, group) = (rustix::process::getuid(), rustix::process::getgid());
+        let (as_user, as_group) = (rustix::process::geteuid(), rustix::process::getegid());
+        if !sys::is_privileged_by_file() && user == as_user && group == as_group {
+            return Ok(None);
+        }
+        let refused = |why: &str| Err(Error::text("", why));
+        if group != as_group {
+            return refused("refuses to run set-group-ID");
+        }
+        if user == as_user {
+            return refused(
+                "refuses to run with file capabilities, or set-user-ID while it is traced",
+            );
+        }
+        if !as_user.is_root() {
+            return refused("refuses to run set-user-ID as anybody but root");
+        }
+        // The kernel has done so already, unless fs.suid_dumpable says otherwise.
+        rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+            .what(|| "prctl PR_SET_DUMPABLE")?;
+        sys::stop_timers();
+        keep_standard_descriptors().what(|| "open /dev/null")?;
+        sys::close_from(3);
+        let core = getrlimit(Resource::Core);
+        let none = Rlimit {
+            current: Some(0),
+            ..core
+        };
+        setrlimit(Resource::Core, none).what(|| "ulimit -S -c 0")?;
+        let environment = Environment::of_caller().without_unsafe();
+        sys::clear_environment();
+        Ok(Some(Self {
+            user,
+            group,
+            environment,
+            core,
+        }))
+    }
+
+    /// What the shell gets as its environment.
+    pub fn environment(&self) -> Environment {
+        self.environment.clone()
+    }
+
+    /// How large a core of the shell may be.
+    pub fn core(&self) -> Rlimit {
+        self.core
+    }
+
+    /// Lets this process, which is about to be the shell, leave as large a core as the caller might.
+    pub fn give_back_limit(&self) -> Result<()> {
+        setrlimit(Resource::Core, self.core).what(|| "ulimit -S -c")
+    }
+
+    /// The real shell, if we are in the jail already. Nobody without rights can make it look so: the link is in a
+    /// directory that only root can write, at a path that only root could change or mount over. In a user namespace,
+    /// where everybody may mount, the kernel gives no rights for a set-user-ID bit of an owner who is not in there, so
+    /// that there is no guest to be led astray.
+    pub fn real_shell() -> Option<PathBuf> {
+        check_way(Path::new(record::DIR)).ok()?;
+        real_shell()
+    }
+
+    /// The init of a jail that is up and that this user may join. Nothing is made, written or locked: while the jail is
+    /// coming up it is looked at again.
+    pub fn find(&self, jail: &str) -> Result<Init> {
+        let start = Instant::now();
+        let mut told = false;
+        loop {
+            check_state(jail)?;
+            let life = Life::of(jail)?;
+            let record = Record::read(jail)?;
+            if let Some(record) = &record {
+                self.check_allowed(record)?;
+            }
+            let init = match life {
+                Life::Up(init) if record.is_some() => return Ok(init),
+                Life::Ending(_) => return Err(Error::text(jail, "the jail is going down")),
+                Life::Up(init) | Life::Starting(init) => Some(init),
+                Life::Down if somebody_works() => None,
+                Life::Down => {
+                    return Err(Error::text(
+                        jail,
+                        "this jail is not up, and only root can bring it up",
+                    ));
+                }
+            };
+            if start.elapsed() >= LIMIT {
+                let why = format!("the jail has not come up within {} s", LIMIT.as_secs());
+                return Err(Error::text(jail, why));
+            }
+            if start.elapsed() >= TOLD && !told {
+                told = true;
+                complain("kak: nssh: waits for the jail to come up\n");
+            }
+            match init {
+                Some(init) => drop(init.wait(PAUSE)),
+                None => drop(rustix::event::poll(&mut [], Some(&super::timespec(PAUSE)))),
+            }
+        }
+    }
+
+    /// That `--allow` names this user or a group of his, by the accounts of now.
+    fn check_allowed(&self, record: &Record) -> Result<()> {
+        let groups = rustix::process::getgroups().what(|| "getgroups")?;
+        let who = Ids {
+            user: self.user.as_raw(),
+            groups: groups
+                .into_iter()
+                .chain([self.group])
+                .map(Gid::as_raw)
+                .collect(),
+        };
+        let allow = &record.config.allow;
+        let (users, groups) = if allow.is_empty() {
+            (Vec::new(), Vec::new())
+        } else {
+            let read = |path| file::read(Path::new(path));
+            (read("/etc/passwd")?, read("/etc/group")?)
+        };
+        let accounts = Accounts {
+            users: &users,
+            groups: &groups,
+        };
+        if allow.iter().any(|some| some.admits(&who, accounts)) {
+            return Ok(());
+        }
+        Err(Error::text(
+            &record.config.jail,
+            format!(
+                "user {} may not join this jail: root says who may by 'kak setup --allow'",
+                who.user
+            ),
+        ))
+    }
+
+    /// Becomes the caller, for good, and sees to it that it is so. The supplementary groups are his already: no exec
+    /// changes them. The bounding set stays, as su, sudo and ping in the jail are what they are outside.
+    pub fn drop_rights(&self) -> Result<()> {
+        let (user, group) = (self.user, self.group);
+        let what = || {
+            format!(
+                "setpriv --reuid {} --regid {}",
+                user.as_raw(),
+                group.as_raw()
+            )
+        };
+        let none = CapabilitySets {
+            effective: CapabilitySet::empty(),
+            permitted: CapabilitySet::empty(),
+            inheritable: CapabilitySet::empty(),
+        };
+        rustix::thread::set_thread_res_gid(group, group, group).what(what)?;
+        rustix::thread::set_thread_res_uid(user, user, user).what(what)?;
+        rustix::thread::set_capabilities(None, none).what(what)?;
+        rustix::thread::clear_ambient_capability_set().what(what)?;
+        // A change of ids makes it what fs.suid_dumpable says (proc_sys_fs(5)).
+        rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).what(what)?;
+        let whole = sys::user_ids().what(what)? == [user.as_raw(); 3]
+            && sys::group_ids().what(what)? == [group.as_raw(); 3]
+            && rustix::thread::set_thread_res_uid(None, Uid::ROOT, None).is_err()
+            && rustix::thread::capabilities(None).what(what)? == none;
+        if whole {
+            Ok(())
+        } else {
+            Err(Error::text(what(), "some of root's rights are still there"))
+        }
+    }
+}
+
+/// That what a jail's state says is root's word: neither the directories on the way nor the files could have been
+/// written, or put there, by anybody else. From the top down, so that what is checked stays what it is.
+fn check_state(jail: &str) -> Result<()> {
+    let state = record::dir(jail);
+    check_way(&state)?;
+    for name in ["record", "lock"] {
+        check_roots(&state.join(name), FileType::RegularFile)?;
+    }
+    Ok(())
+}
+
+/// That a directory and those above it are root's.
+fn check_way(dir: &Path) -> Result<()> {
+    let mut way: Vec<&Path> = dir.ancestors().collect();
+    way.reverse();
+    way.into_iter()
+        .try_for_each(|dir| check_roots(dir, FileType::Directory))
+}
+
+/// That nobody but root can write something, if it is there.
+fn check_roots(path: &Path, kind: FileType) -> Result<()> {
+    // It may be a link to /var/run; and of a sticky directory only the owner of what is in there can take it away.
+    let shared = path == Path::new("/run");
+    let stat = if shared {
+        rustix::fs::stat(path)
+    } else {
+        rustix::fs::lstat(path)
+    };
+    let stat = match stat {
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
+        other => other.what(|| format!("stat {}", quote(path)))?,
+    };
+    let others = stat.st_mode & 0o022 != 0 && !(shared && stat.st_mode & 0o1000 != 0);
+    if stat.st_uid == 0 && !others && FileType::from_raw_mode(stat.st_mode) == kind {
+        return Ok(());
+    }
+    Err(Error::text(
+        quote(path),
+        format!(
+            "is not root's alone (mode {:o}, user {}): what it says of a jail is not believed",
+            stat.st_mode, stat.st_uid
+        ),
+    ))
+}
+
+/// Whether somebody is changing what jails stand on: holds [`super::Lock`], which is only looked for here.
+fn somebody_works() -> bool {
+    let (Ok(dir), Ok(locks)) = (
+        rustix::fs::stat(record::DIR),
+        file::read(Path::new("/proc/locks")),
+    ) else {
+        return false;
+    };
+    let device = (rustix::fs::major(dir.st_dev), rustix::fs::minor(dir.st_dev));
+    procfs::is_flocked(&locks, device, dir.st_ino)
+}
+
+/// Why somebody without rights cannot join: what would have given him some, and why it did not.
+pub fn why_not() -> Error {
+    let me = rustix::fs::readlink("/proc/self/exe", Vec::new()).unwrap_or_default();
+    let has_bit = rustix::fs::stat("/proc/self/exe").is_ok_and(|stat| stat.st_mode & 0o4000 != 0);
+    let nosuid = rustix::fs::statvfs("/proc/self/exe")
+        .is_ok_and(|about| about.f_flag.contains(StatVfsMountFlags::NOSUID));
+    let name = me.to_string_lossy();
+    Error::text(
+        "",
+        if !has_bit {
+            "needs root, or a set-user-ID copy of nssh that root makes by 'kak --install --setuid-nssh PATH'".into()
+        } else if rustix::thread::no_new_privs().unwrap_or_default() {
+            format!(
+                "{name} is set-user-ID, but no_new_privs is set for its caller (setpriv, docker run --security-opt no-new-privileges)"
+            )
+        } else if nosuid {
+            format!("{name} is set-user-ID, but its file system is mounted nosuid")
+        } else {
+            format!(
+                "{name} is set-user-ID, but its owner is nobody here: leave this user namespace"
+            )
+        },
+    )
+}
