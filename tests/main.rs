@@ -42,10 +42,10 @@ mod netns;
 mod network;
 /// Sessions: arguments, statuses, signals, descriptors.
 mod nssh;
-/// Resolvers of one's own stay one's own.
-mod resolvers;
 /// Ports of the machine's that lead into a jail.
 mod publish;
+/// Resolvers of one's own stay one's own.
+mod resolvers;
 /// Several jails side by side, and which of them is meant.
 mod several;
 /// Every step against the shell command that it prints, both ways.

@@ -143,7 +143,10 @@ sandboxed! {
             let ended = program(&["timeout", "10", "nssh", "-c", "true"]).code(126).says("is kak itself");
             assert_eq!(ended.text(), "");
         }
-        // Nor is it where nobody has said which one.
+        // A login shell calls itself otherwise than its file, which is what is not there.
+        sh("rm /srv/nssh");
+        run("bash -c 'exec -a -nssh nssh'").code(127).says("kak: nssh: exec /srv/nssh: no such file");
+        // Nor is it kak where nobody has said which one.
         sh("kak teardown; mount --bind /bin/kak /bin/bash; kak setup");
         assert_eq!(sh("nssh -c 'echo $0'"), "sh");
         sh("kak teardown; mount --bind /bin/kak $(readlink -f /bin/sh)");

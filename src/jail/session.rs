@@ -124,10 +124,12 @@ fn run(jail: &str, program: &Program, if_down: IfDown<'_>) -> Result<End> {
     let guest = if_down.guest();
     let environment = guest.map_or_else(Environment::of_caller, Guest::environment);
     let shell = Shell::prepare(jail, program, environment)?;
-    let name = shell
-        .argv
-        .first()
-        .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    // What a shell calls itself is no file's name; what was searched for has only a name.
+    let name = match shell.paths.as_slice() {
+        [path] => Some(path),
+        _ => shell.argv.first(),
+    };
+    let name = name.map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     let modes = terminal::Modes::save();
 
     let waits = [

@@ -41,7 +41,7 @@ fn transfers(place: Place, user: &str) {
     logins::prepare();
     logins::keys();
     logins::set_shell("/bin/nssh");
-    sh("mkdir -m 1777 /var/work; kak setup");
+    sh("mkdir -m 1777 /var/work; kak --install --setuid-nssh /bin/nssh; kak setup --allow alice");
     logins::serve(place);
     let script = TRANSFERS.replace("{USER}", user);
     let ended = end(&mut place.script(&script)).code(0);
@@ -57,6 +57,10 @@ fn transfers(place: Place, user: &str) {
 sandboxed! {
     fn files_go_to_roots_jail() {
         transfers(Outside, "root");
+    }
+
+    fn files_go_to_alices_jail() {
+        transfers(Outside, "alice");
     }
 
     fn files_go_around_in_the_jail_for_root() {
@@ -102,11 +106,11 @@ sandboxed! {
         logins::prepare();
         logins::keys();
         logins::set_shell("/bin/nssh");
-        sh("kak setup");
+        sh("kak --install --setuid-nssh /bin/nssh; kak setup --allow alice");
         logins::serve(Outside);
-        for command in ["sleep 1000", "sleep 1000; true", "trap '' INT; sleep 1000; true"] {
+        for (user, command) in [("root", "sleep 1000"), ("root", "trap '' INT; sleep 1000; true"), ("alice", "sleep 1000; true")] {
             let mut client = Command::new("ssh")
-                .args(["-tt", "localhost", command])
+                .args(["-tt", &format!("{user}@localhost"), command])
                 .stdin(Stdio::piped())
                 .stdout(Stdio::null())
                 .spawn()
