@@ -2,6 +2,7 @@
 //! network namespace that it was made in, for good: to work in another namespace means to have another socket, never to
 //! go there and come back.
 
+pub mod conntrack;
 #[cfg(test)]
 pub mod golden;
 pub mod link;

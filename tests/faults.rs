@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::sandbox::*;
 
 /// A jail's whole life: keeper, init and a session, to the end.
-const LIFE: [&str; 4] = ["kak", "setup", "--", "/bin/true"];
+const LIFE: [&str; 6] = ["kak", "setup", "--publish", "8080:80", "--", "/bin/true"];
 
 /// The points at which a life can be killed: each system call's name, and which of the calls of that name by the same
 /// process it is, which is how strace counts.
@@ -72,6 +72,10 @@ fn settle(point: &str) {
 /// of it.
 fn survive(first: usize, stride: usize) {
     uplink::plug();
+    // A firewall, so that there are steps of every kind.
+    sh(
+        "nft 'table ip filter { chain FORWARD { type filter hook forward priority 0; policy drop; }; }'",
+    );
     let before = dump();
     let all = points();
     assert_same("a life without a fault", &before, &dump());

@@ -21,7 +21,10 @@ const BLUE: &str = "/run/netns/blue";
 /// The machine, the jail with these options, in which somebody answers at port 80, and the namespace.
 fn publish(options: &str) {
     uplink::plug();
-    sh(&format!("kak setup {options}; kak netns add blue --uplink"));
+    // As strict as a machine can be about where a packet comes from.
+    sh(&format!(
+        "echo 1 >/proc/sys/net/ipv4/conf/all/rp_filter; kak setup {options}; kak netns add blue --uplink"
+    ));
     serve(JAIL, "0.0.0.0:80");
 }
 
@@ -173,6 +176,33 @@ sandboxed! {
             refused(&format!("--publish {twice}"), 2, "the same port");
         }
         run("kak setup --publish 80 --no-nat").code(2).says("exclude");
+    }
+
+    fn who_asked_before_is_answered_too() {
+        use std::net::UdpSocket;
+        uplink::plug();
+        // So that the kernel keeps account of connections already.
+        sh("kak netns add blue --uplink");
+        let asker = within(UPSTREAM, || UdpSocket::bind("203.0.113.1:4000").unwrap());
+        asker.connect("203.0.113.2:8080").unwrap();
+        asker.set_read_timeout(Some(std::time::Duration::from_millis(50))).unwrap();
+        // Nobody is there, and the asker goes on and on.
+        let ask = || {
+            asker.send(b"?").ok();
+            asker.recv(&mut [0; 99]).is_ok()
+        };
+        for options in ["8080:80/udp", "203.0.113.2:8080:81/udp"] {
+            assert!(!ask() && !ask() && !ask());
+            sh(&format!("kak setup --publish {options}"));
+            serve(JAIL, "0.0.0.0:80");
+            serve(JAIL, "0.0.0.0:81");
+            until("it is answered", ask);
+            // Nor does it go on to where the jail was.
+            sh("kak teardown");
+        }
+        let server = UdpSocket::bind("0.0.0.0:8080").unwrap();
+        server.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
+        assert!(!ask() && server.recv(&mut [0; 9]).is_ok());
     }
 
     fn many_ports_can_be_published() {

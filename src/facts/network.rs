@@ -134,6 +134,11 @@ pub fn check_free(publish: Publish) -> Result<()> {
     let what = || format!("--publish {publish}");
     match socket() {
         Err(Errno::ADDRINUSE) => Err(Error::text(what(), "somebody else serves this port")),
+        Err(Errno::ACCESS) => Err(Error::cure(
+            what(),
+            "whether it is free can only be seen with CAP_NET_BIND_SERVICE",
+            "run as root; in Docker use --cap-add NET_BIND_SERVICE",
+        )),
         Err(Errno::ADDRNOTAVAIL) => Err(Error::text(what(), "this machine has no such address")),
         other => other.what(what),
     }

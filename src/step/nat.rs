@@ -4,12 +4,14 @@
 mod rules;
 
 use std::fmt;
+use std::net::Ipv4Addr;
 
-use super::{Action, Machine, Seen};
+use super::{Action, Machine, Seen, Side};
 use crate::config::{Publish, Subnet};
 use crate::error::{Result, What as _};
 use crate::nl::nft::expr::{Meta, Verdict};
 use crate::nl::nft::{self, Family, Hook};
+use crate::nl::{conntrack, route};
 use rules::{Field, Rule};
 
 /// The table of a jail. The jail sends nothing under an address that is not its own and nothing to the machine's
@@ -115,6 +117,27 @@ impl Nat {
             .collect()
     }
 
+    /// Makes the kernel forget the datagrams that came to published ports when these led elsewhere. It leads all that
+    /// somebody sends where the first one went, as long as he goes on; he may have begun before, and would never get in.
+    /// A kernel that cannot be told of that is none to give up for.
+    fn forget(&self, machine: &mut Machine) -> Option<()> {
+        let mut ports = self.publish.iter().filter(|port| port.udp).peekable();
+        ports.peek()?;
+        let addresses = route::addresses(machine.route(Side::Outer).ok()??).ok()?;
+        let is_own = |to: Ipv4Addr| {
+            to.is_loopback() || addresses.iter().any(|address| address.address == to)
+        };
+        let socket = machine.netfilter().ok()?;
+        for port in ports {
+            let led = |to| {
+                port.address
+                    .map_or_else(|| is_own(to), |address| address == to)
+            };
+            conntrack::forget_datagrams(socket, port.port, led).ok()?;
+        }
+        Some(())
+    }
+
     /// The table as the wire has it; [`fmt::Display`] has the same as text.
     fn table(&self) -> nft::Table<'_> {
         let chain = |Chain { name, hook, rules }| nft::Chain {
@@ -166,12 +189,16 @@ impl Action for Nat {
     fn apply(&self, machine: &mut Machine) -> Result<()> {
         self.table()
             .create(machine.netfilter()?)
-            .what(|| format!("nft add table ip {}", self.table))
+            .what(|| format!("nft add table ip {}", self.table))?;
+        self.forget(machine);
+        Ok(())
     }
 
     fn undo(&self, machine: &mut Machine) -> Result<()> {
         nft::drop_table(machine.netfilter()?, Family::Ipv4, &self.table)
-            .what(|| format!("nft delete table ip {}", self.table))
+            .what(|| format!("nft delete table ip {}", self.table))?;
+        self.forget(machine);
+        Ok(())
     }
 }
 

@@ -1,0 +1,113 @@
+//! What the kernel remembers of connections (linux/netfilter/nfnetlink_conntrack.h): so far only how it is made to forget
+//! datagrams, which is the one thing that is done with it here. All numbers are in network byte order.
+
+use std::net::Ipv4Addr;
+
+use super::Socket;
+use super::message::{Attr, Attrs, Message, Nest, attr};
+use crate::error::Why;
+
+/// `NFNL_SUBSYS_CTNETLINK`, in the upper byte of a message's type.
+const SUBSYSTEM: u16 = 1 << 8;
+/// `IPCTNL_MSG_CT_GET`.
+const GET: u16 = SUBSYSTEM | 1;
+/// `IPCTNL_MSG_CT_DELETE`.
+const DELETE: u16 = SUBSYSTEM | 2;
+/// `struct nfgenmsg` for IPv4: family, version, resource.
+const IPV4: [u8; 4] = [2, 0, 0, 0];
+/// UDP's number (RFC 768).
+const UDP: u8 = 17;
+
+/// `CTA_TUPLE_ORIG`: what the first packet was like.
+const FIRST: Attr<Nest> = attr(1);
+/// `CTA_ID`.
+const ID: Attr<[u8]> = attr(12);
+/// `CTA_FILTER`, which Linux has since 5.8.
+const FILTER: Attr<Nest> = attr(25);
+/// `CTA_FILTER_ORIG_FLAGS`: what of [`FIRST`] counts.
+const FILTER_FIRST: Attr<u32> = attr(1);
+/// `CTA_FILTER_FLAG(CTA_PROTO_NUM)` and `CTA_FILTER_FLAG(CTA_PROTO_DST_PORT)`, net/netfilter/nf_internals.h.
+const PROTOCOL_AND_PORT: u32 = 1 << 3 | 1 << 5;
+/// `CTA_TUPLE_IP`.
+const ADDRESSES: Attr<Nest> = attr(1);
+/// `CTA_IP_V4_DST`.
+const DESTINATION: Attr<Ipv4Addr> = attr(2);
+/// `CTA_TUPLE_PROTO`.
+const PROTOCOL: Attr<Nest> = attr(2);
+/// `CTA_PROTO_NUM`.
+const NUMBER: Attr<u8> = attr(1);
+/// `CTA_PROTO_DST_PORT`.
+const PORT: Attr<[u8]> = attr(3);
+
+/// Forgets what is remembered of datagrams to a port of those addresses that `forget` names. The next one is taken for
+/// the first of all, and goes where that would go.
+pub fn forget_datagrams(
+    socket: &mut Socket,
+    port: u16,
+    forget: impl Fn(Ipv4Addr) -> bool,
+) -> Result<(), Why> {
+    let number = port.to_be_bytes();
+    let ask = Message::new(GET, 0, &IPV4)
+        .nest(FIRST, |m| {
+            m.nest(PROTOCOL, |m| m.put(NUMBER, &UDP).put(PORT, &number[..]))
+        })
+        .nest(FILTER, |m| m.put(FILTER_FIRST, &PROTOCOL_AND_PORT));
+    for row in socket.dump(ask)? {
+        let attrs = Attrs(row.body.get(IPV4.len()..).unwrap_or_default());
+        let Some((_, first)) = datagram(attrs, number).filter(|(to, _)| forget(*to)) else {
+            continue;
+        };
+        let mut delete = Message::new(DELETE, 0, &IPV4).nest(FIRST, |m| m.raw(first));
+        if let Some(id) = attrs.get(ID) {
+            // Not one that has taken its place meanwhile.
+            delete = delete.put(ID, id);
+        }
+        // It may have been forgotten without us.
+        match socket.request(delete) {
+            Err(Why::Kernel(rustix::io::Errno::NOENT, _)) => {}
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
+/// Where the first packet went, and what it was like, if it was a datagram to this port.
+fn datagram(attrs: Attrs<'_>, port: [u8; 2]) -> Option<(Ipv4Addr, &[u8])> {
+    let first = attrs.get(FIRST)?;
+    let protocol = first.get(PROTOCOL)?;
+    let same = protocol.get(NUMBER)? == UDP && protocol.get(PORT)?.starts_with(&port);
+    let to = first.get(ADDRESSES)?.get(DESTINATION)?;
+    same.then_some((to, first.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn datagrams_to_a_port() {
+        let to = Ipv4Addr::new(203, 0, 113, 2);
+        let first = |number: u8, port: u16| {
+            Message::new(GET, 0, &IPV4).nest(FIRST, |m| {
+                m.nest(ADDRESSES, |m| m.put(DESTINATION, &to))
+                    .nest(PROTOCOL, |m| {
+                        m.put(NUMBER, &number).put(PORT, &port.to_be_bytes()[..])
+                    })
+            })
+        };
+        let seen = |message: &Message| {
+            datagram(message.after(IPV4.len()), 53_u16.to_be_bytes()).map(|(to, _)| to)
+        };
+        assert_eq!(seen(&first(UDP, 53)), Some(to));
+        assert_eq!(seen(&first(6, 53)), None);
+        assert_eq!(seen(&first(UDP, 54)), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes(bytes: Vec<u8>, port: [u8; 2]) {
+            datagram(Attrs(&bytes), port);
+        }
+    }
+}
