@@ -27,10 +27,14 @@ pub fn group_ids() -> Result<[u32; 3]> {
     Ok([real, effective, saved])
 }
 
-/// `int clearenv(void)`: from here on there is no environment to ask (clearenv(3)).
+/// `environ = NULL`: from here on there is no environment to ask (clearenv(3), which wants the C library's heap for it).
 pub fn clear_environment() {
+    unsafe extern "C" {
+        /// The C library's.
+        static mut environ: *const *const libc::c_char;
+    }
     // SAFETY: there is no other thread, and nobody keeps a pointer into it.
-    unsafe { libc::clearenv() };
+    unsafe { environ = std::ptr::null() };
 }
 
 /// `setitimer(which, 0)` for each timer that an exec leaves running.

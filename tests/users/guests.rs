@@ -184,7 +184,7 @@ while not os.path.exists("/home/alice/over"):
 print(len(guests), seen)
 "#).unwrap();
         let watch = std::process::Command::new("nssh").args(["-c", "python3 /home/watch.py"]).stdout(Stdio::piped()).spawn().unwrap();
-        until("the watch", || sh("ps ax").contains("watch.py"));
+        until("the watch", || processes().values().any(|name| name == "python3"));
         ALICE.bash("for n in {1..300}; do nssh -c true; done; touch /home/alice/over");
         let said = String::from_utf8(watch.wait_with_output().unwrap().stdout).unwrap();
         let (guests, seen) = said.trim().split_once(' ').unwrap();
