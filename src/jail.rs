@@ -21,6 +21,7 @@ pub mod monitor;
 pub mod namespaces;
 pub mod network;
 pub mod process;
+pub mod pty;
 pub mod session;
 pub mod shell;
 pub mod terminal;

@@ -42,6 +42,8 @@ mod netns;
 mod network;
 /// Sessions: arguments, statuses, signals, descriptors.
 mod nssh;
+/// Sessions with a terminal of their own.
+mod pty;
 /// Ports of the machine's that lead into a jail.
 mod publish;
 /// Resolvers of one's own stay one's own.

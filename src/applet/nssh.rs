@@ -11,7 +11,7 @@ use crate::config::{self, DEFAULT_JAIL};
 use crate::error::{Error, Result};
 use crate::facts;
 use crate::jail::guest::Guest;
-use crate::jail::session::{self, IfDown};
+use crate::jail::session::{self, IfDown, Terminal};
 use crate::jail::shell::{Called, Environment, Program, c_string};
 use crate::step::quote;
 use crate::sys;
@@ -22,7 +22,7 @@ pub const APPLET: Applet = Applet {
     links: &["nssh"],
     own_words: true,
     help: "\
-usage: kak nssh [-n JAIL] [--] [ARG]...
+usage: kak nssh [--pty] [-n JAIL] [--] [ARG]...
        nssh [ARG]...
 
 Run the jail's shell in the jail, with exactly these arguments.
@@ -37,6 +37,8 @@ by a set-user-ID copy that 'kak --install --setuid-nssh PATH' makes. That one
 answers to no other name than nssh, and to no variable.
 
   -n, --name JAIL  the jail's name [$KAK_JAIL, else USER]
+      --pty        on a terminal of the session's own, in the jail: the caller's
+                   only shows it, and stays out of the jail's reach
       --help       show this
 
 Exit status: the shell's, or death by the same signal; 127 the shell was not
@@ -53,13 +55,22 @@ fn run(call: Call) -> Result<u8> {
         args,
         guest,
     } = call;
-    let (jail, called, args) = if own_name {
-        (None, called, args)
+    let (options, called) = if own_name {
+        let all = Options {
+            jail: None,
+            terminal: Terminal::Callers,
+            args,
+        };
+        (all, called)
     } else {
-        let (jail, args) = parse(args)?;
         // What argv[0] says is of kak then, and not of a shell.
-        (jail, Called::default(), args)
+        (parse(args)?, Called::default())
     };
+    let Options {
+        jail,
+        terminal,
+        args,
+    } = options;
     if let Some(guest) = guest {
         return run_for(&guest, called, args);
     }
@@ -75,7 +86,17 @@ fn run(call: Call) -> Result<u8> {
         }
     })?;
     let program = Program::Shell { called, args };
-    Ok(session::follow(&jail, &program, IfDown::BringUp))
+    Ok(session::follow(terminal, &jail, &program, IfDown::BringUp))
+}
+
+/// kak's own options, and what is the shell's.
+struct Options {
+    /// The jail that was named.
+    jail: Option<String>,
+    /// Whose terminal it is on.
+    terminal: Terminal,
+    /// The shell's arguments.
+    args: Vec<OsString>,
 }
 
 /// Does it for somebody who has not the rights that this process has.
@@ -86,13 +107,18 @@ fn run_for(guest: &Guest, called: Called, args: Vec<OsString>) -> Result<u8> {
         return become_it(&shell, called, args, guest.environment());
     }
     let program = Program::Shell { called, args };
-    Ok(session::follow(DEFAULT_JAIL, &program, IfDown::Wait(guest)))
+    Ok(session::follow(
+        Terminal::Callers,
+        DEFAULT_JAIL,
+        &program,
+        IfDown::Wait(guest),
+    ))
 }
 
 /// Reads kak's own options.
-fn parse(args: Vec<OsString>) -> Result<(Option<String>, Vec<OsString>)> {
+fn parse(args: Vec<OsString>) -> Result<Options> {
     let mut parser = lexopt::Parser::from_args(args);
-    let mut name = None;
+    let (mut jail, mut terminal) = (None, Terminal::Callers);
     let mut rest = Vec::new();
     loop {
         // From the first word that is not ours on, everything is the shell's.
@@ -112,19 +138,26 @@ fn parse(args: Vec<OsString>) -> Result<(Option<String>, Vec<OsString>)> {
         }
         match parser.next()? {
             Some(Short('n') | Long("name")) => {
-                name = Some(config::jail_name(&parser.value()?)?);
+                jail = Some(config::jail_name(&parser.value()?)?);
             }
+            Some(Long("pty")) => terminal = Terminal::Own,
             Some(Value(word)) => return Err(Error::usage(format!("unexpected {word:?}"))),
             Some(other) => return Err(unexpected(other)),
             None => break,
         }
     }
-    Ok((name, rest))
+    Ok(Options {
+        jail,
+        terminal,
+        args: rest,
+    })
 }
 
 /// Whether a word is one of kak's options.
 fn is_ours(word: &[u8]) -> bool {
-    word.starts_with(b"-n") || word.starts_with(b"--name") || word == b"--help"
+    word.starts_with(b"-n")
+        || word.starts_with(b"--name")
+        || [&b"--pty"[..], b"--help"].contains(&word)
 }
 
 /// Inside the jail: the real shell, in place of this process.

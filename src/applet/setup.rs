@@ -13,7 +13,7 @@ use crate::jail::build::{self, Basis, Teller, Wanted};
 use crate::jail::entrypoint;
 use crate::jail::keeper::{self, Stay};
 use crate::jail::process;
-use crate::jail::session::{self, IfDown};
+use crate::jail::session::{self, IfDown, Terminal};
 use crate::jail::shell::{Called, Program};
 use crate::plan::Plan;
 use crate::record::Record;
@@ -212,7 +212,8 @@ fn run(call: Call) -> Result<u8> {
 /// Runs the first session of an attached jail in this process's place, and waits for the others.
 fn attend(jail: &str, program: &Program, keeper: keeper::Keeper) -> Result<u8> {
     // Joining is for good, so a child does it.
-    let session = process::in_place_of(|| session::follow(jail, program, IfDown::Refuse))?;
+    let session =
+        process::in_place_of(|| session::follow(Terminal::Callers, jail, program, IfDown::Refuse))?;
     if let Life::Up(init) = Life::of(jail)? {
         init.tell_open();
     }

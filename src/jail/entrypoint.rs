@@ -9,7 +9,7 @@ use rustix::fs::FileType;
 use rustix::process::{Pid, Signal, WaitOptions, wait};
 
 use super::build::{self, Teller, Wanted};
-use super::session::{self, IfDown};
+use super::session::{self, IfDown, Terminal};
 use super::shell::{Called, Program};
 use super::{Init, Life, dns, init, keeper, process};
 use crate::error::{Result, What as _, complain};
@@ -139,5 +139,10 @@ fn start(jail: &str, command: Option<Program>, mask: &SignalSet) -> Result<Pid> 
     rustix::process::setpgid(None, None).ok();
     rustix::termios::tcsetpgrp(rustix::stdio::stdin(), rustix::process::getpid()).ok();
     sys::set_signal_mask(mask);
-    sys::exit_now(session::follow(jail, &program, IfDown::Refuse))
+    sys::exit_now(session::follow(
+        Terminal::Callers,
+        jail,
+        &program,
+        IfDown::Refuse,
+    ))
 }

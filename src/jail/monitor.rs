@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 use rustix::process::{Pid, Resource, Signal, WaitOptions};
 
+use super::pty;
 use super::shell::{Caller, Shell};
 use crate::error::{What as _, complain};
 use crate::step::quote;
@@ -211,6 +212,12 @@ fn become_shell(socket: &OwnedFd, shell: &Shell, caller: &Caller) -> ! {
             }
             Err(_) => {}
         }
+    }
+    if caller.own_terminal
+        && let Err(errno) = pty::take_terminal()
+    {
+        tell(socket, News::NotRun(errno.raw_os_error()));
+        sys::exit_now(126);
     }
     for (signal, disposition) in &caller.dispositions {
         sys::restore_disposition(*signal, disposition);

@@ -21,14 +21,15 @@ use rustix::thread::ThreadNameSpaceType;
 
 use super::guest::{self, Guest};
 use super::monitor::{self, News, Order};
+use super::pty::relay::Relay;
 use super::shell::{Caller, Environment, Program, Shell};
-use super::{Init, Life, build, keeper, namespaces, process, terminal};
+use super::{Init, Life, build, keeper, namespaces, process, pty, terminal};
 use crate::config::Config;
 use crate::error::{Error, Result, What as _, complain};
 use crate::sys::{self, Action, SignalSet};
 
 /// How long a shell that was told to hang up has before nssh leaves it alone.
-const HANG_UP: Duration = Duration::from_secs(1);
+pub const HANG_UP: Duration = Duration::from_secs(1);
 
 /// How a session ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -99,10 +100,19 @@ impl<'a> IfDown<'a> {
     }
 }
 
+/// Whose terminal a session is on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Terminal {
+    /// The caller's, if he has one.
+    Callers,
+    /// A pty of the jail's, and the caller's only shows it.
+    Own,
+}
+
 /// Runs a program in a jail and ends as it ended: dies of the same signal, or returns the status to exit with. What went
 /// wrong is told.
-pub fn follow(jail: &str, program: &Program, if_down: IfDown<'_>) -> u8 {
-    match run(jail, program, if_down) {
+pub fn follow(terminal: Terminal, jail: &str, program: &Program, if_down: IfDown<'_>) -> u8 {
+    match run(terminal, jail, program, if_down) {
         Ok(end) => end.follow("kak: nssh"),
         Err(error) => {
             complain(&error.lines("kak: nssh"));
@@ -112,15 +122,16 @@ pub fn follow(jail: &str, program: &Program, if_down: IfDown<'_>) -> u8 {
 }
 
 /// Runs a program in a jail that is up, or that is brought up for it.
-fn run(jail: &str, program: &Program, if_down: IfDown<'_>) -> Result<End> {
+fn run(terminal: Terminal, jail: &str, program: &Program, if_down: IfDown<'_>) -> Result<End> {
     sys::close_from(3);
     keep_standard_descriptors().what(|| "open /dev/null")?;
-    if let Program::Shell { args, .. } = program
-        && terminal::is_interactive(args)
+    let own_terminal = terminal == Terminal::Own;
+    if own_terminal
+        || matches!(program, Program::Shell { args, .. } if terminal::is_interactive(args))
     {
         terminal::wait_for_foreground();
     }
-    let mut init = find(jail, if_down)?;
+    let init = find(jail, if_down)?;
     let guest = if_down.guest();
     let environment = guest.map_or_else(Environment::of_caller, Guest::environment);
     let shell = Shell::prepare(jail, program, environment)?;
@@ -139,7 +150,13 @@ fn run(jail: &str, program: &Program, if_down: IfDown<'_>) -> Result<End> {
         Signal::TTIN,
         Signal::TTOU,
     ];
-    let mask = sys::block_signals(&SignalSet::of(&waits));
+    // A relay has the caller's terminal to put in order before anything ends it.
+    let waits = if own_terminal {
+        SignalSet::all_but_faults()
+    } else {
+        SignalSet::of(&waits)
+    };
+    let mask = sys::block_signals(&waits);
     let dispositions = [
         (
             Signal::INT,
@@ -159,19 +176,23 @@ fn run(jail: &str, program: &Program, if_down: IfDown<'_>) -> Result<End> {
         mask,
         dispositions,
         core: guest.map(Guest::core),
+        own_terminal,
     };
-    if !enter(&init)? {
-        // It died between being found and being joined, and nothing has happened yet: once more.
-        init = find(jail, if_down)?;
-        if !enter(&init)? {
-            return Err(Error::text(jail, "the jail is going down"));
-        }
+    let rid = || guest.map_or(Ok(()), Guest::drop_rights);
+    let join = move || {
+        let joined = join(&init, jail, if_down);
+        drop(init);
+        joined.and_then(|()| rid())
+    };
+    if own_terminal {
+        let ends = pty::start(join, |theirs| leave_monitor((), theirs, &shell, &caller))?;
+        rid()?;
+        return Relay::new(ends, name)?.run();
     }
-    drop(init);
-    if let Some(guest) = guest {
-        guest.drop_rights()?;
-    }
-    let socket = leave_monitor(&shell, &caller)?;
+    join()?;
+    let (ours, theirs) = process::channel()?;
+    let socket = leave_monitor(ours, &theirs, &shell, &caller)?;
+    drop(theirs);
     // Not before: what the first process in the jail has open is its standard descriptors and the socket.
     let signals =
         sys::signalfd(&SignalSet::of(&[Signal::HUP, Signal::TERM])).what(|| "signalfd")?;
@@ -253,9 +274,17 @@ pub fn keep_standard_descriptors() -> rustix::io::Result<()> {
     Ok(())
 }
 
-/// Leaves a monitor in the jail that we have joined; the way to talk to it.
-fn leave_monitor(shell: &Shell, caller: &Caller) -> Result<OwnedFd> {
-    let (ours, theirs) = process::channel()?;
+/// Joins a jail that was found, or the one that came after it.
+fn join(init: &Init, jail: &str, if_down: IfDown<'_>) -> Result<()> {
+    // It may have died between being found and being joined, and nothing has happened yet: once more.
+    if enter(init)? || enter(&find(jail, if_down)?)? {
+        return Ok(());
+    }
+    Err(Error::text(jail, "the jail is going down"))
+}
+
+/// Leaves a monitor in the jail that we have joined, which talks over `theirs`; what is only ours is closed in there.
+fn leave_monitor<T>(ours: T, theirs: &OwnedFd, shell: &Shell, caller: &Caller) -> Result<T> {
     let gone = |errno| match errno {
         // The PID namespace is dead, which fork(2) puts this way.
         Errno::NOMEM => Error::text("fork", "the jail is going down"),
@@ -267,10 +296,10 @@ fn leave_monitor(shell: &Shell, caller: &Caller) -> Result<OwnedFd> {
     if sys::fork().map_err(gone)?.is_none() {
         drop(ours);
         match sys::fork() {
-            Ok(None) => monitor::run(&theirs, shell, caller),
+            Ok(None) => monitor::run(theirs, shell, caller),
             Ok(Some(_)) => sys::exit_now(0),
             Err(errno) => {
-                monitor::tell(&theirs, News::NoProcess(errno.raw_os_error()));
+                monitor::tell(theirs, News::NoProcess(errno.raw_os_error()));
                 sys::exit_now(1)
             }
         }
@@ -359,24 +388,14 @@ fn wait(socket: &OwnedFd, signals: &OwnedFd, program: &str) -> Result<End> {
 
 /// Stops ourselves as the shell was stopped, so that the caller's shell sees one stop of the same kind; returns when
 /// continued. A stop signal that the terminal sent to both of us, and that was blocked here, is used up by it.
-fn stop(number: i32) {
+pub fn stop(number: i32) {
     let me = rustix::process::getpid();
     match Signal::from_named_raw(number) {
         Some(signal @ (Signal::TSTP | Signal::TTIN | Signal::TTOU)) => {
             let old = sys::set_disposition(signal, Action::Default);
             sys::kill_number(me, number).ok();
-            let blocked = [
-                Signal::HUP,
-                Signal::TERM,
-                Signal::TSTP,
-                Signal::TTIN,
-                Signal::TTOU,
-            ];
-            let but: Vec<Signal> = blocked
-                .into_iter()
-                .filter(|other| *other != signal)
-                .collect();
-            let mask = sys::set_signal_mask(&SignalSet::of(&but));
+            let mask = sys::block_signals(&SignalSet::empty());
+            sys::set_signal_mask(&mask.without(signal));
             sys::set_signal_mask(&mask);
             sys::restore_disposition(signal, &old);
         }

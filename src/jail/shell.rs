@@ -89,6 +89,8 @@ pub struct Caller {
     pub dispositions: [(Signal, Disposition); 3],
     /// A guest's limit of a core's size.
     pub core: Option<Rlimit>,
+    /// Whether standard input is a terminal for the shell alone.
+    pub own_terminal: bool,
 }
 
 impl Shell {

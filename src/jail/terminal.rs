@@ -1,10 +1,14 @@
-//! The caller's terminal, which a session shares: no relay, no new session, so that job control and window size are the
-//! kernel's business. What is left to do is not to start in the background, and to leave the modes as they were.
+//! The caller's terminal. A session shares it: no relay, no new session, so that job control and window size are the
+//! kernel's business. What is left to do is not to start in the background, and to leave the modes as they were. For a
+//! session with a terminal of its own ([`super::pty`]) it is made raw, and where it can it is asked for its size.
 
 use std::ffi::OsString;
 
+use rustix::io::Errno;
 use rustix::process::Signal;
-use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetpgrp, tcsetattr};
+use rustix::termios::{
+    OptionalActions, Termios, Winsize, isatty, tcgetattr, tcgetpgrp, tcgetwinsize, tcsetattr,
+};
 
 /// Waits, stopped, until the caller's job is in the foreground. An interactive shell that starts in the background
 /// would believe itself in front, since in the jail both its own group and the terminal's read as 0.
@@ -21,8 +25,17 @@ pub fn wait_for_foreground() {
     }
 }
 
+/// Whether we may read from the terminal on standard input: we are in the foreground, or it is not what our jobs are
+/// controlled by.
+pub fn is_in_front() -> bool {
+    match tcgetpgrp(rustix::stdio::stdin()) {
+        Ok(front) => front == rustix::process::getpgrp(),
+        Err(errno) => errno == Errno::NOTTY,
+    }
+}
+
 /// Whether nobody could continue us: the group's leader's parent is not in our session.
-fn is_orphaned() -> bool {
+pub fn is_orphaned() -> bool {
     let session = rustix::process::getsid(None);
     rustix::process::getppid().is_none_or(|parent| rustix::process::getsid(Some(parent)) != session)
 }
@@ -74,6 +87,65 @@ impl Modes {
         {
             tcsetattr(stdin, OptionalActions::Drain, modes).ok();
         }
+    }
+}
+
+/// The size of the terminal that standard input, output or error is.
+pub fn size() -> Option<Winsize> {
+    use rustix::stdio::{stderr, stdin, stdout};
+    [stdin(), stdout(), stderr()]
+        .into_iter()
+        .find_map(|fd| tcgetwinsize(fd).ok())
+}
+
+/// The terminal on standard input, if it is one, as somebody uses it who wants every byte as it was typed.
+pub struct Raw {
+    /// Its modes without us.
+    before: Option<Termios>,
+    /// Whether it is raw.
+    entered: bool,
+}
+
+impl Raw {
+    /// As it is now.
+    pub fn new() -> Self {
+        Self {
+            before: tcgetattr(rustix::stdio::stdin()).ok(),
+            entered: false,
+        }
+    }
+
+    /// Whether there is one.
+    pub fn is_there(&self) -> bool {
+        self.before.is_some()
+    }
+
+    /// Makes it raw, also where somebody has changed that meanwhile.
+    pub fn enter(&mut self) {
+        let stdin = rustix::stdio::stdin();
+        if !self.entered
+            && self.is_there()
+            && let Ok(before) = tcgetattr(stdin)
+        {
+            self.before = Some(before);
+        }
+        if let Some(mut modes) = self.before.clone().filter(|_| is_in_front()) {
+            modes.make_raw();
+            self.entered = tcsetattr(stdin, OptionalActions::Now, &modes).is_ok();
+        }
+    }
+
+    /// Makes it what it was, if we are in the foreground: else its modes are somebody else's. Never waits for what was
+    /// written to it, which could be for ever.
+    pub fn restore(&mut self) {
+        if let Some(before) = self
+            .before
+            .as_ref()
+            .filter(|_| self.entered && is_in_front())
+        {
+            tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, before).ok();
+        }
+        self.entered = false;
     }
 }
 

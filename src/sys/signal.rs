@@ -31,6 +31,13 @@ impl SignalSet {
         set
     }
 
+    /// The same without one.
+    pub fn without(mut self, signal: Signal) -> Self {
+        // SAFETY: the set is initialised.
+        unsafe { libc::sigdelset(&raw mut self.0, signal.as_raw()) };
+        self
+    }
+
     /// Every signal but those that a fault of our own raises (signal(7)).
     pub fn all_but_faults() -> Self {
         let mut set = std::mem::MaybeUninit::uninit();

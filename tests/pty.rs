@@ -1,0 +1,563 @@
+//! Sessions with a terminal of their own: `kak nssh --pty`, on a real terminal, in pipes, and when something ends.
+
+use std::fs::File;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use rexpect::session::{PtySession, spawn_command};
+use rustix::termios::{Winsize, tcsetwinsize};
+
+use crate::sandbox::*;
+
+/// A terminal that somebody sits at, and what runs on it.
+struct Terminal {
+    /// What is read there and typed there.
+    session: PtySession,
+    /// The terminal itself.
+    master: File,
+    /// Its name here.
+    name: String,
+}
+
+impl Terminal {
+    /// Runs a script by `sh` on a new terminal.
+    fn new(script: &str) -> Self {
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", &format!("tty >/tmp/tty; {script}")])
+            .env("TERM", "dumb")
+            .env("PS1", "in> ");
+        let session = spawn_command(command, Some(10_000)).unwrap();
+        let master = session.process().get_file_handle().unwrap();
+        until("the terminal has its name", || {
+            std::fs::read_to_string("/tmp/tty").is_ok_and(|name| name.ends_with('\n'))
+        });
+        let name = sh("cat /tmp/tty; rm /tmp/tty");
+        Self {
+            session,
+            master,
+            name,
+        }
+    }
+
+    /// A shell of a session of its own, at its prompt.
+    fn inside() -> Self {
+        let mut terminal = Self::new(&watched("--norc"));
+        terminal.prompt("in> ");
+        terminal
+    }
+
+    /// A shell outside that has job control.
+    fn outside() -> Self {
+        let mut terminal = Self::new("PS1='out> ' exec bash --norc");
+        terminal.prompt("out> ");
+        terminal
+    }
+
+    /// Waits for a text.
+    #[track_caller]
+    fn shows(&mut self, text: &str) {
+        if let Err(why) = self.session.exp_string(text) {
+            panic!("no {text:?}: {why}");
+        }
+    }
+
+    /// Waits for a prompt.
+    #[track_caller]
+    fn prompt(&mut self, prompt: &str) {
+        self.shows(prompt);
+    }
+
+    /// Types a line.
+    fn types(&mut self, line: &str) {
+        self.session.send_line(line).unwrap();
+    }
+
+    /// Types a line in the session's shell, and waits for a text that the line itself does not have, and the prompt.
+    #[track_caller]
+    fn line(&mut self, line: &str, wanted: &str) {
+        assert!(!line.contains(wanted));
+        self.types(line);
+        self.shows(wanted);
+        self.prompt("in> ");
+    }
+
+    /// Whether it is raw now.
+    fn is_raw(&self) -> bool {
+        let modes = sh(&format!("stty -a -F {}", self.name));
+        modes.contains("-icanon") && modes.contains("-isig") && modes.contains("-opost")
+    }
+
+    /// Waits for the end of what runs there; its exit status.
+    #[track_caller]
+    fn ended(mut self) -> i32 {
+        self.session.exp_eof().unwrap();
+        match self.session.process().wait().unwrap() {
+            rexpect::process::WaitStatus::Exited(_, code) => code,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// A script that runs a session with these words for its shell, and compares the terminal's modes before and after: it
+/// exits as nssh does, and says what is not the same. A shell with job control would put them back itself.
+fn watched(words: &str) -> String {
+    format!(
+        "before=$(stty -g); kak nssh --pty -- {words}; status=$?; after=$(stty -g)
+        [ $before = $after ] || echo changed: $before $after
+        exit $status"
+    )
+}
+
+/// Whether that process is stopped.
+fn is_stopped() -> bool {
+    processes().iter().any(|(pid, name)| {
+        name == "kak"
+            && cmdline(*pid).contains("--pty")
+            && process_field(*pid, "State").is_some_and(|state| state.starts_with('T'))
+    })
+}
+
+/// The process outside that a session hangs on.
+fn nssh() -> i64 {
+    let all = processes();
+    let mut mine = all
+        .iter()
+        .filter(|(pid, name)| *name == "kak" && cmdline(**pid).contains("--pty"));
+    let (pid, _) = mine.next().unwrap_or_else(|| panic!("no nssh in {all:?}"));
+    *pid
+}
+
+/// What a process was started with.
+fn cmdline(pid: i64) -> String {
+    let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&words).replace('\0', " ")
+}
+
+/// How many sessions there are.
+fn sessions() -> usize {
+    json("kak status --json")["sessions"]
+        .as_array()
+        .map_or(0, Vec::len)
+}
+
+/// Waits until the jail is empty but for its init.
+#[track_caller]
+fn nobody_inside() {
+    let pid = init("USER");
+    let jail = sh(&format!("readlink /proc/{pid}/ns/pid"));
+    until("nobody is in the jail", || {
+        let inside = |other: &i64| {
+            std::fs::read_link(format!("/proc/{other}/ns/pid"))
+                .is_ok_and(|link| link == Path::new(&jail))
+        };
+        processes().keys().filter(|other| inside(other)).count() == 1
+    });
+}
+
+/// Runs a session without a terminal; `input` is what it reads.
+fn piped(words: &[&str], input: Stdio) -> Child {
+    Command::new("kak")
+        .args(["nssh", "--pty", "--"])
+        .args(words)
+        .stdin(input)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+sandboxed! {
+    fn the_terminal_is_the_sessions_own() {
+        sh("kak setup");
+        let mut terminal = Terminal::inside();
+        let outer = terminal.name.clone();
+        assert!(terminal.is_raw());
+        terminal.types("tty >/tmp/tty; ps -o sid=,pgid=,pid=,tpgid= $$ >/tmp/ids; echo ready");
+        terminal.shows("ready\r\n");
+        terminal.prompt("in> ");
+        let inner = sh("cat /mnt/user/tmp/tty");
+        assert!(inner.starts_with("/dev/pts/") && inner != outer, "{inner} in {outer}");
+        // The shell leads a session there, and its terminal knows its foreground: no zero, as a group from outside is.
+        let ids = sh("cat /mnt/user/tmp/ids");
+        let ids: Vec<&str> = ids.split_whitespace().collect();
+        assert!(ids[0] == ids[1] && ids[1] == ids[2] && ids[0] != "0" && ids[3] != "0", "{ids:?}");
+        terminal.line("test -c /dev/tty && exec 3</dev/tty && readlink /proc/self/fd/3 >/dev/null; echo o${x}k", "ok");
+        // Nothing in the jail has the outer one open, or is controlled by it, and nssh is not in there.
+        let jail = sh(&format!("readlink /proc/{}/ns/pid", init("USER")));
+        let device = sh(&format!("stat -c %Hr,%Lr {outer}"));
+        let (major, minor) = device.split_once(',').map(|(a, b)| (a.parse::<i64>().unwrap(), b.parse::<i64>().unwrap())).unwrap();
+        let mut seen = 0;
+        for pid in processes().into_keys() {
+            if sh(&format!("readlink /proc/{pid}/ns/pid")) != jail {
+                continue;
+            }
+            seen += 1;
+            let open = sh(&format!("cd /proc/{pid}/fd; for fd in *; do readlink $fd || true; done"));
+            assert!(!open.lines().any(|link| link == outer), "{pid} has {open}");
+            let controlled: i64 = sh(&format!("cut -d ' ' -f 7 /proc/{pid}/stat")).parse().unwrap();
+            assert_ne!(controlled, major << 8 | minor, "{pid}");
+        }
+        assert!(seen >= 3, "init, a monitor and a shell");
+        assert_eq!(sh(&format!("readlink /proc/{}/ns/mnt", nssh())), sh("readlink /proc/self/ns/mnt"));
+        // It is listed, with its terminal.
+        assert_eq!(json("kak status --json")["sessions"][0]["terminal"].as_str().map(|name| format!("/dev/{name}")), Some(inner));
+        terminal.types("exit 9");
+        assert_eq!(terminal.ended(), 9);
+    }
+
+    fn the_first_one_makes_the_jail() {
+        let mut terminal = Terminal::inside();
+        terminal.line("readlink /proc/self/ns/pid >/tmp/ns; echo o${x}k", "ok");
+        assert_eq!(sh("cat /mnt/user/tmp/ns"), sh(&format!("readlink /proc/{}/ns/pid", init("USER"))));
+        terminal.types("exit");
+        assert_eq!(terminal.ended(), 0);
+    }
+
+    fn the_windows_size_is_passed_on() {
+        sh("kak setup");
+        let mut terminal = Terminal::new(&format!("stty rows 33 cols 99; {}", watched("--norc")));
+        terminal.prompt("in> ");
+        terminal.line("stty size", "33 99");
+        terminal.types("trap 'echo resized $(stty size)' WINCH; echo tra''ps");
+        terminal.shows("traps");
+        terminal.prompt("in> ");
+        for (rows, columns) in [(44, 111), (20, 50)] {
+            let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+            tcsetwinsize(&terminal.master, size).unwrap();
+            until("the size arrives", || sh("for tty in /dev/pts/[0-9]*; do stty size -F $tty; done").matches(&format!("{rows} {columns}")).count() == 2);
+            terminal.types("");
+            terminal.shows(&format!("resized {rows} {columns}"));
+            terminal.prompt("in> ");
+            terminal.line("stty size", &format!("{rows} {columns}"));
+        }
+        terminal.types("exit");
+        assert_eq!(terminal.ended(), 0);
+    }
+
+    fn job_control_works_inside() {
+        sh("kak setup");
+        let mut terminal = Terminal::inside();
+        let state = |wanted: &str| processes().keys().any(|pid| cmdline(*pid).starts_with("sleep 1000") && process_field(*pid, "State").is_some_and(|state| state.starts_with(wanted)));
+        terminal.types("sleep 1000");
+        until("sleep runs", || state("S"));
+        terminal.session.send_control('c').unwrap();
+        terminal.prompt("in> ");
+        terminal.line("echo status=$?", "status=130");
+        terminal.types("sleep 1000");
+        until("sleep runs", || state("S"));
+        terminal.session.send_control('z').unwrap();
+        terminal.shows("Stopped");
+        terminal.prompt("in> ");
+        until("sleep is stopped", || state("T"));
+        terminal.types("fg");
+        until("sleep goes on", || state("S"));
+        terminal.session.send_control('\\').unwrap();
+        terminal.shows("Quit");
+        terminal.prompt("in> ");
+        terminal.types("sleep 1000 | cat");
+        until("sleep runs", || state("S"));
+        terminal.session.send_control('z').unwrap();
+        terminal.shows("Stopped");
+        terminal.prompt("in> ");
+        terminal.line("bg >/dev/null; kill %1; wait; echo o${x}k", "ok");
+        // The caller's shell has seen none of it.
+        terminal.session.send_control('d').unwrap();
+        assert_eq!(terminal.ended(), 0);
+        nobody_inside();
+    }
+
+    fn a_program_that_takes_every_key_gets_every_key() {
+        sh("kak setup");
+        let mut terminal = Terminal::inside();
+        let keys: Vec<u8> = (1..=126).collect();
+        terminal.types("stty raw -echo; echo raw''ready; head -c 126 >/tmp/keys; stty sane; echo back''again");
+        terminal.shows("rawready");
+        terminal.session.send(std::str::from_utf8(&keys).unwrap()).unwrap();
+        terminal.session.flush().unwrap();
+        terminal.shows("backagain");
+        terminal.prompt("in> ");
+        assert_eq!(std::fs::read("/mnt/user/tmp/keys").unwrap(), keys);
+        terminal.types("exit");
+        assert_eq!(terminal.ended(), 0);
+    }
+
+    fn the_callers_modes_are_the_sessions_first_ones() {
+        sh("kak setup");
+        let mut terminal = Terminal::new(&format!("stty erase ^H -echo; stty -g >/tmp/outer; {}", watched("-c 'stty -g >/tmp/inner; read line'")));
+        until("it reads", || std::fs::read_to_string("/mnt/user/tmp/inner").is_ok_and(|modes| modes.ends_with('\n')) && terminal.is_raw());
+        assert_eq!(sh("cat /mnt/user/tmp/inner"), sh("cat /tmp/outer"));
+        terminal.types("");
+        assert_eq!(terminal.ended(), 0);
+    }
+
+    fn statuses_and_signals_come_out() {
+        sh("kak setup");
+        for code in [0, 1, 7, 125, 126, 127, 255] {
+            let ended = piped(&["-c", &format!("exit {code}")], Stdio::null()).wait_with_output().unwrap();
+            assert_eq!(ended.status.code(), Some(code), "{ended:?}");
+            assert_eq!(Terminal::new(&watched(&format!("-c 'exit {code}'"))).ended(), code);
+        }
+        for (name, number) in [("HUP", 1), ("INT", 2), ("QUIT", 3), ("KILL", 9), ("USR1", 10), ("TERM", 15), ("SEGV", 11), ("PIPE", 13)] {
+            let script = format!("exec sh -c 'kill -{name} $$; sleep 5'");
+            let ended = piped(&["-c", &script], Stdio::null()).wait_with_output().unwrap();
+            assert_eq!(ended.status.signal(), Some(number), "{ended:?}");
+        }
+        // What cannot be run is told on the caller's terminal, which is as it was.
+        sh("kak teardown; cp /bin/sh /var/shell; kak setup --shell /var/shell; rm /var/shell");
+        let mut terminal = Terminal::new(&watched("-c true"));
+        terminal.shows("kak: nssh: exec ");
+        terminal.shows("\r\n");
+        assert_eq!(terminal.ended(), 127);
+        assert_eq!(sh("ls /root"), "", "a core was dumped");
+    }
+
+    fn the_modes_come_back_whatever_ends_it() {
+        sh("kak setup");
+        // A shell that a person talks to minds SIGTERM as little as the others, so it is hung up.
+        for (name, number) in [("HUP", 1), ("INT", 2), ("QUIT", 3), ("USR1", 10), ("ALRM", 14), ("TERM", 15)] {
+            let terminal = Terminal::inside();
+            assert!(terminal.is_raw());
+            sh(&format!("kill -{name} {}", nssh()));
+            assert_eq!(terminal.ended(), 128 + number, "{name}");
+            nobody_inside();
+        }
+        // Who handles it has his own status.
+        let mut terminal = Terminal::new(&watched("-c \"trap 'exit 7' TERM; echo tra''ps; while :; do sleep 0.05; done\""));
+        terminal.shows("traps");
+        sh(&format!("kill -TERM {}", nssh()));
+        assert_eq!(terminal.ended(), 7);
+        // The jail goes away.
+        let mut terminal = Terminal::inside();
+        sh(&format!("kill -KILL {}", init("USER")));
+        terminal.shows("kak: nssh: the jail is gone");
+        assert_eq!(terminal.ended(), 137);
+        let mut terminal = Terminal::inside();
+        terminal.types("trap '' HUP TERM; echo tra''ps");
+        terminal.shows("traps");
+        sh("kak teardown");
+        assert_eq!(terminal.ended(), 137);
+        // There is nothing to begin with.
+        let mut terminal = Terminal::new("exec setpriv --bounding-set -sys_admin --inh-caps -sys_admin kak nssh --pty");
+        terminal.shows("CAP_SYS_ADMIN");
+        assert_eq!(terminal.ended(), 125);
+        sh("rm /dev/ptmx; kak setup");
+        let mut terminal = Command::new("kak");
+        terminal.args(["nssh", "--pty"]);
+        end(&mut terminal).code(125).says("kak: nssh: open /dev/ptmx: No such file");
+    }
+
+    fn it_stops_with_the_terminal_as_it_was_and_goes_on() {
+        sh("kak setup");
+        let mut terminal = Terminal::outside();
+        for how in ["from outside", "from inside"] {
+            terminal.types("PS1='in''> ' kak nssh --pty -- --norc");
+            terminal.prompt("in> ");
+            until("it is raw", || terminal.is_raw());
+            for round in 0..3 {
+                if how == "from outside" {
+                    sh(&format!("kill -TSTP {}", nssh()));
+                } else {
+                    terminal.types("kill -STOP $$");
+                }
+                terminal.shows("Stopped");
+                terminal.prompt("out> ");
+                until("it is stopped", is_stopped);
+                terminal.types(&format!("stty -a | grep -o ' icanon'; stty rows {} cols 70; echo o''ut", 30 + round));
+                terminal.shows(" icanon");
+                terminal.shows("out\r\n");
+                terminal.prompt("out> ");
+                // In the background it has no business with the terminal.
+                terminal.types("bg");
+                terminal.prompt("out> ");
+                until("it is stopped", is_stopped);
+                terminal.types("jobs");
+                terminal.shows("Stopped");
+                terminal.prompt("out> ");
+                terminal.types("fg");
+                until("it is raw again", || terminal.is_raw());
+                terminal.types("");
+                terminal.prompt("in> ");
+                terminal.line("stty size", &format!("{} 70", 30 + round));
+            }
+            terminal.types("exit 5");
+            terminal.prompt("out> ");
+            terminal.types("echo status=$?");
+            terminal.shows("status=5");
+            terminal.prompt("out> ");
+        }
+        // A stop that cannot be seen coming, and an end while it is stopped.
+        terminal.types("PS1='in''> ' kak nssh --pty -- --norc");
+        terminal.prompt("in> ");
+        sh(&format!("kill -STOP {}", nssh()));
+        terminal.shows("Stopped");
+        terminal.prompt("out> ");
+        terminal.types("fg");
+        terminal.types("");
+        terminal.prompt("in> ");
+        terminal.line("echo still $((1 + 1))", "still 2");
+        until("it is raw again", || terminal.is_raw());
+        sh(&format!("kill -TSTP {}", nssh()));
+        terminal.shows("Stopped");
+        terminal.prompt("out> ");
+        let stopped = nssh();
+        terminal.types("kill %1");
+        terminal.prompt("out> ");
+        until("it is gone", || !alive(stopped));
+        terminal.types("wait %1; echo status=$?");
+        terminal.shows("status=143");
+        nobody_inside();
+        // It does not begin in the background.
+        terminal.types("kak nssh --pty -- -c 'echo be''gun' &");
+        terminal.prompt("out> ");
+        until("it is stopped", is_stopped);
+        terminal.types("jobs");
+        terminal.shows("Stopped");
+        terminal.prompt("out> ");
+        terminal.types("fg");
+        terminal.shows("begun");
+        terminal.types("exit 0");
+        assert_eq!(terminal.ended(), 0);
+    }
+
+    fn nothing_is_lost_of_much_output() {
+        sh("kak setup; head -c 6000000 /dev/urandom | base64 >/var/big");
+        // To a terminal, and to pipes whose reader takes his time.
+        sh("script -E never -qec \"kak nssh --pty -- -c 'cat /var/big'\" /dev/null </dev/null | tr -d '\\r' >/var/out; cmp /var/big /var/out");
+        sh("kak nssh --pty -- -c 'cat /var/big' </dev/null | tr -d '\\r' | cmp - /var/big");
+        sh("kak nssh --pty -- -c 'stty -opost; cat /var/big' </dev/null >/var/out; cmp /var/big /var/out");
+        sh("kak nssh --pty -- -c 'stty -opost; head -c 60000 /var/big' </dev/null | (sleep 0.2; head -c 60000 /var/big | cmp - /dev/fd/3) 3<&0");
+        // The status is not there before the last byte is.
+        for n in [1, 4095, 4096, 4097, 16384, 65536, 70000] {
+            sh(&format!("kak nssh --pty -- -c 'stty -opost; exec head -c {n} /var/big' </dev/null >/var/out; head -c {n} /var/big | cmp - /var/out"));
+        }
+    }
+
+    fn nothing_is_lost_of_much_input() {
+        sh("kak setup; head -c 3000000 /dev/urandom | base64 >/var/big");
+        // The far end does not read before it has all of it that a pty takes.
+        sh("kak nssh --pty -- -c 'sleep 0.2; cat >/tmp/out' </var/big; cmp /var/big /mnt/user/tmp/out");
+        sh("cat /var/big | kak nssh --pty -- -c 'cat >/tmp/out'; cmp /var/big /mnt/user/tmp/out");
+        // Without a newline at its end, too; and it is the end for everybody.
+        assert_eq!(sh("printf 'a\\nb' | kak nssh --pty -- -c 'cat; echo; cat; cat; echo done' | tr -d '\\r'"), "a\nb\ndone");
+    }
+
+    fn it_works_without_a_terminal() {
+        sh("kak setup");
+        let ended = |script: &str| {
+            let ended = run(script);
+            (ended.status.code(), ended.text().replace('\r', ""), ended.stderr)
+        };
+        assert_eq!(ended("kak nssh --pty -- -c 'test -t 0 && test -t 1 && test -t 2 && echo yes; exit 5'"), (Some(5), "yes\n".into(), String::new()));
+        // What is read is not shown.
+        assert_eq!(ended("echo word | kak nssh --pty -- -c 'read line; echo got $line'"), (Some(0), "got word\n".into(), String::new()));
+        for script in ["exit 5", "true; exit 5", "cat; exit 5"] {
+            assert_eq!(ended(&format!("echo '{script}' | TERM=dumb kak nssh --pty -- --norc")).0, Some(5));
+        }
+        // The end of input is one for a shell that reads commands, whenever it looks.
+        for _ in 0..5 {
+            assert_eq!(ended("echo true | TERM=dumb kak nssh --pty -- --norc").0, Some(0));
+            assert_eq!(ended("TERM=dumb kak nssh --pty -- --norc </dev/null").0, Some(0));
+        }
+        // Standard descriptors may be closed.
+        assert_eq!(ended("kak nssh --pty -- -c 'exit 3' <&- >&- 2>&-").0, Some(3));
+        assert_eq!(sh("kak nssh --pty -n USER -- -c 'echo $0 $1' zero one </dev/null | tr -d '\\r'"), "zero one");
+        // A reader that goes away, and a file that takes no more.
+        assert_eq!(sh("bash -c 'kak nssh --pty -- -c yes </dev/null | head -n 1 | tr -d \"\\r\"; echo ${PIPESTATUS[0]}'"), "y\n141");
+        run("kak nssh --pty -- -c yes </dev/null >/dev/full").code(125).says("write to standard output: No space left");
+        nobody_inside();
+    }
+
+    fn who_stays_behind_does_not_hold_it_up() {
+        sh("kak setup");
+        for stay in ["(trap '' HUP; exec yes) &", "(trap '' HUP; exec sleep 1000) &", "sleep 1000 & disown -a"] {
+            let mut child = piped(&["-c", &format!("{stay} echo there; exit 3")], Stdio::null());
+            until("it has ended", || child.try_wait().unwrap().is_some());
+            let ended = child.wait_with_output().unwrap();
+            assert_eq!(ended.status.code(), Some(3));
+            let text = String::from_utf8_lossy(&ended.stdout).into_owned();
+            assert!(text.contains("there"), "{text:?}");
+        }
+        // A shell that closes its terminal for a while is not at its end.
+        let script = "exec </dev/null >/dev/null 2>&1; sleep 0.1; exec >/dev/tty; echo back; exit 4";
+        let ended = piped(&["-c", script], Stdio::null()).wait_with_output().unwrap();
+        assert_eq!((ended.status.code(), String::from_utf8_lossy(&ended.stdout).trim()), (Some(4), "back"));
+    }
+
+    fn what_is_put_into_its_terminal_stays_there() {
+        sh("kak setup");
+        let mut terminal = Terminal::outside();
+        // TIOCSTI by number, byte by byte, as root may; whoever may not is told so.
+        let inject = "perl -e 'for (split //, \"touch /opt/injected\\n\") { ioctl(STDIN, 0x5412, $_) or warn $! }'; perl -e 'open(T, \"+</dev/tty\"); for (split //, \"touch /opt/injected\\n\") { ioctl(T, 0x5412, $_) }'";
+        std::fs::write("/var/inject", inject).unwrap();
+        terminal.types("kak nssh --pty -- -c 'sh /var/inject'; echo sta''tus=$?");
+        terminal.shows("status=0");
+        terminal.prompt("out> ");
+        terminal.types("echo no''thing");
+        terminal.shows("nothing");
+        terminal.prompt("out> ");
+        assert!(!Path::new("/opt/injected").exists());
+        // Nor does it when nssh is killed in the middle of it.
+        terminal.types("PS1='in''> ' kak nssh --pty -- --norc");
+        terminal.prompt("in> ");
+        terminal.types("while echo lo''op; do sh /var/inject 2>/dev/null; done");
+        terminal.shows("loop");
+        sh(&format!("kill -KILL {}", nssh()));
+        terminal.prompt("out> ");
+        terminal.types("echo no''thing");
+        terminal.shows("nothing");
+        assert!(!Path::new("/opt/injected").exists());
+        nobody_inside();
+    }
+
+    fn a_terminal_that_goes_away_takes_the_session_along() {
+        sh("kak setup");
+        let busy = "sleep 1000 & sleep 1000 | cat";
+        for script in [
+            // nssh leads what runs on that terminal; is a job of a shell that has job control, or of one that has none.
+            &format!("exec kak nssh --pty -- -c '{busy}'"),
+            &format!("exec kak nssh --pty -- --norc -ic '{busy}'"),
+            &format!("exec bash --norc -ic \"kak nssh --pty -- -c '{busy}'; true\""),
+            &format!("kak nssh --pty -- -c '{busy}'; true"),
+            // Nobody tells it.
+            &format!("setsid -w kak nssh --pty -- -c '{busy}'"),
+        ] {
+            // Its end of the terminal is nobody else's.
+            let mut emulator = Command::new("script").args(["-qec", script, "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+            until("the session runs", || sessions() == 1 && processes().values().filter(|name| *name == "sleep").count() == 2);
+            let nssh = nssh();
+            emulator.kill().unwrap();
+            emulator.wait().unwrap();
+            until("nssh is gone", || !alive(nssh));
+            nobody_inside();
+        }
+        // nssh is killed, and can say nothing.
+        let _terminal = Terminal::new(&format!("exec kak nssh --pty -- -c '{busy}'"));
+        until("the session runs", || sessions() == 1 && processes().values().any(|name| name == "sleep"));
+        sh(&format!("kill -KILL {}", nssh()));
+        nobody_inside();
+    }
+
+    fn who_does_not_read_makes_it_wait() {
+        sh("kak setup");
+        let mut child = piped(&["-c", "yes"], Stdio::null());
+        let pid = i64::from(child.id());
+        let state = |pid: i64| process_field(pid, "State").unwrap_or_default();
+        let yes = || processes().into_iter().find(|(_, name)| name == "yes").map(|(pid, _)| pid);
+        until("yes runs", || yes().is_some());
+        let yes = yes().unwrap();
+        // Everybody sleeps once all that has room is full: as often as one looks.
+        let mut asleep = 0;
+        until("both sleep", || {
+            asleep = if state(pid).starts_with('S') && state(yes).starts_with('S') { asleep + 1 } else { 0 };
+            asleep >= 20
+        });
+        let size: i64 = process_field(pid, "VmRSS").unwrap().trim_end_matches(" kB").parse().unwrap();
+        assert!(size < 8192, "{size} kB");
+        // It still hears what it is told.
+        sh(&format!("kill -TERM {pid}"));
+        until("it has ended", || child.try_wait().unwrap().is_some());
+        nobody_inside();
+    }
+}
