@@ -462,7 +462,10 @@ sandboxed! {
         }
         // Standard descriptors may be closed.
         assert_eq!(ended("kak nssh --pty -- -c 'exit 3' <&- >&- 2>&-").0, Some(3));
+        assert_eq!(ended("kak nssh --pty -- -c 'cat; exit 3' 0>/dev/null"), (Some(3), String::new(), String::new()));
         assert_eq!(sh("kak nssh --pty -n USER -- -c 'echo $0 $1' zero one </dev/null | tr -d '\\r'"), "zero one");
+        // Nothing else is open inside, whatever was outside.
+        assert_eq!(sh("exec 3</ 9</opt 8</dev/null; kak nssh --pty -- -c 'echo $(ls /proc/self/fd)' | tr -d '\\r'"), "0 1 2 3");
         // A reader that goes away, and a file that takes no more.
         assert_eq!(sh("bash -c 'kak nssh --pty -- -c yes </dev/null | head -n 1 | tr -d \"\\r\"; echo ${PIPESTATUS[0]}'"), "y\n141");
         run("kak nssh --pty -- -c yes </dev/null >/dev/full").code(125).says("write to standard output: No space left");

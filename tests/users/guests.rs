@@ -46,6 +46,17 @@ sandboxed! {
         }
     }
 
+    fn he_is_in_all_that_the_jail_has_of_its_own() {
+        move_in();
+        sh("kak setup --allow alice --unshare ipc,cgroup,time --hostname inside");
+        let links = "for kind in uts ipc cgroup time pid mnt net user; do readlink /proc/self/ns/$kind; done";
+        assert_eq!(ALICE.bash(&format!("nssh -c '{links}'")), sh(&format!("kak nssh -- -c '{links}'")));
+        assert_eq!(ALICE.bash("nssh -c 'hostname; head -n 1 /proc/self/cgroup | cut -d : -f 3'"), "inside\n/");
+        assert_ne!(ALICE.run("nssh -c 'hostname other'").status.code(), Some(0));
+        // A terminal of one's own is for who can join without help: this one has no options.
+        assert_eq!(ALICE.bash("nssh --pty -c true 2>&1 || echo $?").lines().last(), Some("2"));
+    }
+
     fn whoever_has_rights_to_inherit_has_none_inside() {
         live_together();
         // Inheritable and ambient capabilities come along through an exec; the former even through a set-user-ID one.

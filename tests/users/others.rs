@@ -39,6 +39,7 @@ sandboxed! {
         for (command, code) in [
             ("nssh -c id", 125),
             ("kak nssh -- -c id", 125),
+            ("kak nssh --pty -- -c id", 125),
             ("kak setup -n other", 1),
             ("kak teardown", 1),
             ("kak kill --all", 1),

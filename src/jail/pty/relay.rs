@@ -135,7 +135,7 @@ impl Relay {
             if let Some(over) = self.write_output(ready.output)? {
                 return Ok(over);
             }
-            if let Some(over) = self.read_input(ready.input)? {
+            if let Some(over) = self.read_input(ready.input) {
                 return Ok(over);
             }
             self.write_session();
@@ -322,26 +322,27 @@ impl Relay {
     }
 
     /// Reads what was typed.
-    fn read_input(&mut self, ready: PollFlags) -> Result<Option<Over>> {
+    fn read_input(&mut self, ready: PollFlags) -> Option<Over> {
         let gone = ready.intersects(PollFlags::HUP | PollFlags::ERR) && self.caller.is_there();
         if gone && !terminal::is_in_front() {
-            return Ok(Some(Over::Hangup(Signal::HUP.as_raw())));
+            return Some(Over::Hangup(Signal::HUP.as_raw()));
         }
         if ready.is_empty() || !self.typed.is_empty() {
-            return Ok(None);
+            return None;
         }
         match self.typed.fill(rustix::stdio::stdin()) {
-            Ok(0) => self.input = Input::AtEnd(Again::soon()),
-            Ok(_) | Err(Errno::AGAIN | Errno::INTR) => {}
+            Ok(read) if read > 0 => {}
+            Err(Errno::AGAIN | Errno::INTR) => {}
             Err(Errno::IO) if self.caller.is_there() && !terminal::is_in_front() => {
                 self.input = Input::Nobody;
             }
             Err(Errno::IO) if self.caller.is_there() => {
-                return Ok(Some(Over::Hangup(Signal::HUP.as_raw())));
+                return Some(Over::Hangup(Signal::HUP.as_raw()));
             }
-            Err(errno) => return Err(errno).what(|| "read from standard input"),
+            // What cannot be read has nothing in it.
+            _ => self.input = Input::AtEnd(Again::soon()),
         }
-        Ok(None)
+        None
     }
 
     /// Passes on what was typed.
