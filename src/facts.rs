@@ -4,9 +4,9 @@
 mod firewall;
 mod namespaces;
 mod network;
+pub mod resolvers;
 
 use std::ffi::OsString;
-use std::net::IpAddr;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Component, Path, PathBuf};
 
@@ -41,8 +41,12 @@ pub struct Facts {
     pub etc_writable: bool,
     /// Whether there is an /etc/resolv.conf, be it a link that leads nowhere.
     pub has_resolv: bool,
-    /// What the jail's resolv.conf shall say.
+    /// Whether the jail's resolv.conf is in /etc/netns.
+    pub resolv_in_etc: bool,
+    /// What it shall say.
     pub resolvers: Vec<u8>,
+    /// What it said before the outer one became another.
+    pub resolvers_before: Vec<u8>,
     /// Whether the last line of /etc/shells lacks its newline.
     pub shells_unterminated: bool,
     /// The jail's shell.
@@ -120,7 +124,7 @@ impl Facts {
             .iter()
             .rev()
             .find(|mount| mount.point == Path::new("/sys"));
-        let resolv = Path::new("/etc/resolv.conf");
+        let etc_writable = rustix::fs::access("/etc", Access::WRITE_OK).is_ok();
         let shells = file::read(Path::new("/etc/shells"))?;
         let network = Network::gather(config.subnet)?;
         let entries = entries(config)?;
@@ -135,9 +139,11 @@ impl Facts {
             submounts,
             afresh: namespaces::afresh(config, &mounts),
             sys_read_only: sys.is_some_and(|mount| mount.read_only),
-            etc_writable: rustix::fs::access("/etc", Access::WRITE_OK).is_ok(),
-            has_resolv: file::lstat(resolv)?.is_some(),
-            resolvers: resolvers(config)?,
+            etc_writable,
+            has_resolv: file::lstat(Path::new(resolvers::OUTER))?.is_some(),
+            resolv_in_etc: resolvers::in_etc(config, etc_writable)?,
+            resolvers: resolvers::text(config)?,
+            resolvers_before: Vec::new(),
             shells_unterminated: shells.last().is_some_and(|last| *last != b'\n'),
             shell: shell(config.shell.as_deref())?,
             subnet: network.subnet,
@@ -150,15 +156,18 @@ impl Facts {
     /// Looks only at what a network needs.
     fn of_network(config: &Config, machine: &mut Machine) -> Result<Self> {
         let network = Network::gather(config.subnet)?;
+        let etc_writable = rustix::fs::access("/etc", Access::WRITE_OK).is_ok();
         Ok(Self {
             entries: Vec::new(),
             bound_dirs: Vec::new(),
             submounts: Vec::new(),
             afresh: Vec::new(),
             sys_read_only: false,
-            etc_writable: rustix::fs::access("/etc", Access::WRITE_OK).is_ok(),
+            etc_writable,
             has_resolv: true,
-            resolvers: resolvers(config)?,
+            resolv_in_etc: resolvers::in_etc(config, etc_writable)?,
+            resolvers: resolvers::text(config)?,
+            resolvers_before: Vec::new(),
             shells_unterminated: false,
             shell: "/bin/sh".into(),
             subnet: network.subnet,
@@ -175,15 +184,6 @@ pub fn firewall(config: &Config, machine: &mut Machine) -> Result<Firewall> {
         return Ok(Firewall::default());
     }
     Firewall::gather(machine.netfilter()?, &link_name(&config.jail))
-}
-
-/// What a resolv.conf of one's own shall say.
-fn resolvers(config: &Config) -> Result<Vec<u8>> {
-    if config.dns.is_empty() {
-        return file::read(Path::new("/etc/resolv.conf"));
-    }
-    let line = |address| format!("nameserver {address}\n");
-    Ok(config.dns.iter().map(line).collect::<String>().into_bytes())
 }
 
 /// That whoever may join is somebody. What he may is decided when he does, by the accounts that there are then.
@@ -326,24 +326,6 @@ fn bound_dir(config: &Config, entries: &[Entry], bind: &Bind) -> Result<bool> {
     Ok(dir)
 }
 
-/// The resolvers of a resolv.conf (resolv.conf(5)) that no other network namespace reaches.
-pub fn loopbacks(text: &[u8]) -> Vec<IpAddr> {
-    let text = String::from_utf8_lossy(text);
-    let addresses = text.lines().filter_map(|line| {
-        line.strip_prefix("nameserver")?
-            .trim()
-            .parse::<IpAddr>()
-            .ok()
-    });
-    let mut found: Vec<IpAddr> = Vec::new();
-    for address in addresses.filter(IpAddr::is_loopback) {
-        if !found.contains(&address) {
-            found.push(address);
-        }
-    }
-    found
-}
-
 /// The jail's shell.
 fn shell(wanted: Option<&Path>) -> Result<PathBuf> {
     let usable = |path: &Path| {
@@ -388,25 +370,4 @@ pub fn is_kak(path: &Path) -> bool {
     (it.st_dev, it.st_ino) == (mine.st_dev, mine.st_ino)
         || it.st_size == mine.st_size
             && file::read(path).is_ok_and(|it| file::read(me).is_ok_and(|mine| it == mine))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    #[test]
-    fn whom_a_jail_cannot_ask() {
-        let found = |text: &[u8]| {
-            loopbacks(text)
-                .iter()
-                .map(ToString::to_string)
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(
-            found(b"# Docker\nnameserver 127.0.0.11\noptions ndots:0\n"),
-            ["127.0.0.11"]
-        );
-        let text = b"nameserver 127.0.0.53\nnameserver ::1\nnameserver 192.0.2.53\nnameserver\t127.0.0.53\n";
-        assert_eq!(found(text), ["127.0.0.53", "::1"]);
-        assert_eq!(found(b"search 127.0.0.1\nnameserver x\n"), [""; 0]);
-    }
 }

@@ -244,6 +244,14 @@ impl Lock {
             }
         }
     }
+
+    /// Takes it if there are jails and nobody has it.
+    pub fn take_free() -> Option<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = rustix::fs::open(record::DIR, flags, Mode::empty()).ok()?;
+        let free = rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive);
+        free.ok().map(|()| Self(fd))
+    }
 }
 
 impl Drop for Lock {

@@ -17,6 +17,7 @@
 
 mod namespaces;
 mod network;
+mod resolvers;
 
 use std::path::{Path, PathBuf};
 
@@ -25,10 +26,12 @@ use crate::facts::{Kind, is_own};
 use crate::netns;
 use crate::record::{self, Record};
 use crate::step::file::{Dir, File, Line, Symlink};
-use crate::step::mount::{Bind, Cover, Fresh, Pivot, Resolvers, Root, Slave, inside};
+use crate::step::mount::{Bind, Cover, Fresh, Pivot, Root, Slave, inside};
 use crate::step::netns::{NetNs, RunDir};
 use crate::step::{Action, Step};
 use network::network;
+
+pub use resolvers::{follows, own as own_resolvers};
 
 /// The path under which nssh is a login shell.
 const NSSH: &str = "/bin/nssh";
@@ -122,41 +125,7 @@ fn outer(record: &Record) -> (Vec<Step>, Vec<String>) {
     if !config.bare {
         root_dir(record, &mut steps);
     }
-    if facts.etc_writable {
-        let own = Path::new("/etc/netns").join(jail);
-        steps.add(
-            "where `ip netns` also looks for a namespace's own files",
-            dir("/etc/netns".into()),
-        );
-        steps.add("the files that this jail has of its own", dir(own.clone()));
-        let text = facts.resolvers.clone();
-        let file = File {
-            path: own.join("resolv.conf"),
-            mode: 0o644,
-            text,
-            ours: false,
-        };
-        steps.add(
-            "the jail's resolvers; a file that is there already is used as it is",
-            file,
-        );
-        if !facts.has_resolv {
-            let path = "/etc/resolv.conf".into();
-            steps.add(
-                "there is none, and a mount needs a place",
-                File::mount_point(path),
-            );
-        }
-    } else {
-        notes.push(
-            if config.bare {
-                "/etc is read-only: the namespace uses the outer resolv.conf"
-            } else {
-                "/etc is read-only: the jail uses the outer resolv.conf, and nssh is not put into /etc/shells"
-            }
-            .into(),
-        );
-    }
+    resolvers::outer(record, &mut steps, &mut notes);
 
     steps.add(
         "where network namespaces have their names",
@@ -322,18 +291,7 @@ fn inner(record: &Record) -> (Vec<Step>, usize) {
         };
         steps.add("asked for", bound);
     }
-    if facts.etc_writable {
-        let source = Path::new("/etc/netns")
-            .join(&config.jail)
-            .join("resolv.conf");
-        steps.add(
-            "the jail's resolvers",
-            Resolvers {
-                source,
-                root: root.clone(),
-            },
-        );
-    }
+    resolvers::inner(record, &mut steps);
     covers(record, &mut steps);
     steps.add(
         "the jail's root becomes the root, and the outer one is let go",

@@ -50,6 +50,24 @@ impl Record {
         })
     }
 
+    /// The jail's resolv.conf: where `ip netns` looks for it, or, where that cannot be, beside this record.
+    pub fn resolv_conf(&self) -> PathBuf {
+        let jail = &self.config.jail;
+        let dir = if self.facts.resolv_in_etc {
+            Path::new("/etc/netns").join(jail)
+        } else {
+            dir(jail)
+        };
+        dir.join("resolv.conf")
+    }
+
+    /// Writes it where [`Record::read`] finds it, in place of an older one.
+    pub fn write(&self) -> Result<()> {
+        let path = dir(&self.config.jail).join("record");
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        file::replace(&path, &self.text(), mode).what(|| format!("cat >{}", path.display()))
+    }
+
     /// The record's text.
     pub fn text(&self) -> Vec<u8> {
         let mut text = Vec::new();
@@ -93,7 +111,9 @@ impl Record {
         line("sys-read-only", &[yes(facts.sys_read_only)]);
         line("etc-writable", &[yes(facts.etc_writable)]);
         line("has-resolv", &[yes(facts.has_resolv)]);
+        line("resolv-in-etc", &[yes(facts.resolv_in_etc)]);
         line("resolvers", &[&facts.resolvers]);
+        line("resolvers-before", &[&facts.resolvers_before]);
         line("shells-unterminated", &[yes(facts.shells_unterminated)]);
         line("shell", &[facts.shell.as_os_str().as_bytes()]);
         line("subnet", &[facts.subnet.to_string().as_bytes()]);
@@ -123,7 +143,8 @@ impl Record {
         let (mut bound_dirs, mut submounts, mut found) = (Vec::new(), Vec::new(), BTreeSet::new());
         let mut afresh = Vec::new();
         let (mut sys_read_only, mut etc_writable, mut has_resolv) = (None, None, None);
-        let (mut resolvers, mut unterminated, mut shell) = (None, None, None);
+        let (mut resolv_in_etc, mut resolvers, mut resolvers_before) = (None, None, None);
+        let (mut unterminated, mut shell) = (None, None);
         let (mut subnet, mut uplink, mut cookie) = (None, None, None);
         let mut firewall = Firewall::default();
         for line in text.strip_suffix(b"\n")?.split(|byte| *byte == b'\n') {
@@ -149,7 +170,9 @@ impl Record {
                 ("sys-read-only", None) => sys_read_only = yes(&value),
                 ("etc-writable", None) => etc_writable = yes(&value),
                 ("has-resolv", None) => has_resolv = yes(&value),
+                ("resolv-in-etc", None) => resolv_in_etc = yes(&value),
                 ("resolvers", None) => resolvers = Some(value.into_vec()),
+                ("resolvers-before", None) => resolvers_before = Some(value.into_vec()),
                 ("shells-unterminated", None) => unterminated = yes(&value),
                 ("shell", None) => shell = path(),
                 ("subnet", None) => subnet = Subnet::parse(&value).ok(),
@@ -181,7 +204,9 @@ impl Record {
             sys_read_only: sys_read_only?,
             etc_writable: etc_writable?,
             has_resolv: has_resolv?,
+            resolv_in_etc: resolv_in_etc?,
             resolvers: resolvers?,
+            resolvers_before: resolvers_before?,
             shells_unterminated: unterminated?,
             shell: shell?,
             subnet: subnet?,
@@ -306,7 +331,9 @@ pub mod tests {
                 sys_read_only: false,
                 etc_writable: true,
                 has_resolv: true,
+                resolv_in_etc: true,
                 resolvers: b"nameserver 192.0.2.53\n".to_vec(),
+                resolvers_before: Vec::new(),
                 shells_unterminated: false,
                 shell: "/bin/bash".into(),
                 subnet: Subnet::parse(OsStr::new("10.0.0.0/24")).unwrap(),

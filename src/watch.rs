@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::PollFlags;
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use rustix::fs::{Mode, OFlags};
 
@@ -44,10 +44,10 @@ impl Watch {
         self.names.is_some()
     }
 
-    /// What to poll.
-    pub fn fds(&self) -> impl Iterator<Item = PollFd<'_>> {
-        let names = self.names.iter().map(|fd| PollFd::new(fd, PollFlags::IN));
-        let mounts = self.mounts.iter().map(|fd| PollFd::new(fd, PollFlags::PRI));
+    /// What to poll, and for what.
+    pub fn fds(&self) -> impl Iterator<Item = (&OwnedFd, PollFlags)> {
+        let names = self.names.iter().map(|fd| (fd, PollFlags::IN));
+        let mounts = self.mounts.iter().map(|fd| (fd, PollFlags::PRI));
         names.chain(mounts)
     }
 

@@ -22,6 +22,8 @@ mod sandbox;
 mod bad;
 /// Names, links, help: how the binary is called.
 mod cli;
+/// Resolvers that only this machine reaches, from inside.
+mod dns;
 /// Killed half-way, at any system call.
 mod faults;
 /// Machines on which somebody else drops packets.

@@ -118,4 +118,125 @@ sandboxed! {
         sh("kak netns delete a");
         end(pid);
     }
+
+    fn a_copy_goes_with_what_it_is_a_copy_of() {
+        uplink::plug();
+        sh("umount /etc/resolv.conf; echo nameserver 192.0.2.1 >/etc/resolv.conf; mkdir /run/one");
+        let before = dump();
+        sh("kak setup; kak netns add blue --uplink");
+        let jail = init("USER");
+        let blue = inhabitant("kak netns exec blue");
+        for (change, now) in [
+            ("echo nameserver 192.0.2.2 >/etc/resolv.conf", "192.0.2.2"),
+            ("echo nameserver 192.0.2.3 >/etc/new; mv /etc/new /etc/resolv.conf", "192.0.2.3"),
+            // Shorter and longer than it was.
+            ("printf 'nameserver 1.1.1.1' >/etc/resolv.conf", "1.1.1.1"),
+            ("printf 'search example.org\\nnameserver 192.0.2.44\\noptions edns0\\n' >/etc/resolv.conf", "192.0.2.44"),
+            ("echo nameserver 192.0.2.5 >/run/one/conf; ln -sf /run/one/conf /etc/resolv.conf", "192.0.2.5"),
+            ("echo nameserver 192.0.2.6 >/run/one/new; mv /run/one/new /run/one/conf", "192.0.2.6"),
+            ("echo nameserver 192.0.2.7 >/run/one/conf", "192.0.2.7"),
+            ("rm -r /run/one; mkdir /run/one; echo nameserver 192.0.2.8 >/run/one/conf", "192.0.2.8"),
+            // Where there is none for a while it keeps what it has, as soon as there is a place for it.
+            ("rm /etc/resolv.conf", ""),
+            ("ln -s /nowhere /etc/resolv.conf", "192.0.2.8"),
+            (": >/etc/new; mv /etc/new /etc/resolv.conf", "192.0.2.8"),
+            ("echo nameserver 192.0.2.9 >/etc/resolv.conf", "192.0.2.9"),
+            ("echo nameserver 192.0.2.10 >/run/mounted; mount --bind /run/mounted /etc/resolv.conf", "192.0.2.10"),
+            ("umount /etc/resolv.conf", "192.0.2.9"),
+        ] {
+            sh(change);
+            for pid in [jail, blue] {
+                until(change, || {
+                    let seen = seen_by(pid);
+                    let server = seen.lines().find_map(|line| line.strip_prefix("nameserver "));
+                    server.unwrap_or_default() == now
+                });
+            }
+            assert_eq!(seen_by(jail), seen_by(blue), "{change}");
+        }
+        assert_eq!(seen_by(jail), "nameserver 192.0.2.9\n");
+        // It is as good as the one that was there at first.
+        sh("kak status; kak status -n blue; kak status --json | grep '\"up\":true'");
+        assert!(!sh("kak setup").lines().any(|line| line.starts_with('+')));
+        assert_eq!(init("USER"), jail);
+        assert_eq!(seen_by(jail), "nameserver 192.0.2.9\n");
+        sh(&format!("kill {blue}; kak teardown; kak netns delete blue; echo nameserver 192.0.2.1 >/etc/resolv.conf; rm -r /run/one /run/mounted; mkdir /run/one"));
+        assert_same("after all of that", &before, &dump());
+        until("nobody is left", || processes().is_empty());
+    }
+
+    fn a_jail_without_its_keeper_is_taken_away_with_the_copy_that_it_has_by_then() {
+        uplink::plug();
+        sh("umount /etc/resolv.conf; echo nameserver 192.0.2.1 >/etc/resolv.conf");
+        let before = dump();
+        sh("kak setup");
+        let jail = init("USER");
+        sh("echo nameserver 192.0.2.2 >/etc/resolv.conf");
+        until("it has the new one", || seen_by(jail) == "nameserver 192.0.2.2\n");
+        sh(&format!("kill -KILL {}", process_field(jail, "PPid").unwrap()));
+        until("nobody is left", || processes().is_empty());
+        // It comes up again with the resolvers of now.
+        sh("echo nameserver 192.0.2.3 >/etc/resolv.conf; kak setup");
+        let jail = init("USER");
+        until("it has the newest one", || seen_by(jail) == "nameserver 192.0.2.3\n");
+        sh(&format!("kill -KILL {}", process_field(jail, "PPid").unwrap()));
+        until("nobody is left", || processes().is_empty());
+        sh("kak teardown; echo nameserver 192.0.2.1 >/etc/resolv.conf");
+        assert_same("after all of that", &before, &dump());
+    }
+
+    fn what_is_no_copy_stays_as_it_is() {
+        uplink::plug();
+        sh("umount /etc/resolv.conf; echo nameserver 192.0.2.1 >/etc/resolv.conf
+            mkdir -p /etc/netns/own /etc/netns/link; echo nameserver 192.0.2.20 >/etc/netns/own/resolv.conf
+            echo nameserver 192.0.2.30 >/etc/netns/elsewhere; ln -s ../elsewhere /etc/netns/link/resolv.conf");
+        sh("kak setup -n given --dns 192.0.2.10; kak setup -n own; kak setup -n link; kak setup -n copy");
+        let seen = || ["given", "own", "link", "copy"].map(|jail| seen_by(init(jail)));
+        let has = |last: &str| ["10", "20", "30", last].map(|n| format!("nameserver 192.0.2.{n}\n"));
+        assert_eq!(seen(), has("1"));
+        sh("echo nameserver 192.0.2.2 >/etc/resolv.conf");
+        until("the copy is another", || seen() == has("2"));
+        // Once somebody has written into it, it is his.
+        sh("echo nameserver 192.0.2.40 >/etc/netns/copy/resolv.conf; echo nameserver 192.0.2.3 >/etc/resolv.conf");
+        sh("kak setup -n copy2");
+        sh("echo nameserver 192.0.2.4 >/etc/resolv.conf");
+        until("a copy is another", || seen_by(init("copy2")) == "nameserver 192.0.2.4\n");
+        assert_eq!(seen(), has("40"));
+        sh("for jail in given own link copy copy2; do kak teardown -n $jail; done");
+        assert_eq!(sh("cd /etc/netns; find . -type f -o -type l | sort"), "./copy/resolv.conf\n./elsewhere\n./link/resolv.conf\n./own/resolv.conf");
+    }
+
+    fn resolvers_that_are_given_do_not_give_way_to_a_file() {
+        uplink::plug();
+        sh("mkdir -p /etc/netns/USER; echo nameserver 192.0.2.20 >/etc/netns/USER/resolv.conf");
+        let before = dump();
+        for command in ["setup", "netns add USER --uplink"] {
+            run(&format!("kak {command} --dns 192.0.2.10")).code(1)
+                .says("--dns: /etc/netns/USER/resolv.conf is there already").says("leave --dns out");
+        }
+        assert_same("when it was refused", &before, &dump());
+        // One that says the same is no obstacle, and stays.
+        sh("kak setup --dns 192.0.2.20; kak teardown");
+        assert_same("afterwards", &before, &dump());
+        // Nor is one that kak has made itself.
+        sh("rm -r /etc/netns; kak setup --dns 192.0.2.10");
+        sh(&format!("kill -KILL {}", process_field(init("USER"), "PPid").unwrap()));
+        until("nobody is left", || processes().is_empty());
+        sh("kak setup --dns 192.0.2.11 --dry-run; kak setup --dns 192.0.2.11");
+        assert_eq!(seen_by(init("USER")), "nameserver 192.0.2.11\n");
+    }
+
+    fn they_can_be_given_where_etc_cannot_be_written() {
+        uplink::plug();
+        sh("mount --bind /etc /etc; mount -o remount,bind,ro /etc; mount --bind /var/container/resolv.conf /etc/resolv.conf");
+        let before = dump();
+        sh("kak setup --dns 192.0.2.10");
+        assert_eq!(seen_by(init("USER")), "nameserver 192.0.2.10\n");
+        sh("kak teardown; kak setup; echo nameserver 192.0.2.2 >/var/container/resolv.conf");
+        until("a copy is another", || seen_by(init("USER")) == "nameserver 192.0.2.2\n");
+        sh("kak status; kak teardown; printf 'nameserver 203.0.113.1\nsearch example\n' >/var/container/resolv.conf");
+        run("kak netns add blue --uplink --dns 192.0.2.10").code(1).says("/etc is read-only");
+        sh("kak netns add blue --uplink; kak netns delete blue");
+        assert_same("afterwards", &before, &dump());
+    }
 }

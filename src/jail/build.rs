@@ -147,6 +147,7 @@ pub fn draw_up(config: Config) -> Result<Record> {
             record.found.insert(step.act.to_string());
         }
     }
+    check_resolvers(&record)?;
     // What another jail made is as much this one's as that one's: the last of them takes it back.
     for other in record::others(&record.config.jail) {
         let theirs = Plan::new(&other)
@@ -177,8 +178,31 @@ fn look_again(record: &mut Record, machine: &mut Machine) -> Result<()> {
         return Ok(());
     }
     // In one go, before what it tells of is made: at no time is there none.
-    let state = Plan::state(&record.config.jail, record.text());
-    state.get(1).map_or(Ok(()), |step| step.act.apply(machine))
+    record.write()
+}
+
+/// That resolvers which were asked for can be had: a file of somebody's own, which says something else, stays as it is.
+fn check_resolvers(record: &Record) -> Result<()> {
+    let jail = &record.config.jail;
+    // What a record tells of may be that jail's, and is taken back before this one comes up.
+    if record.config.dns.is_empty() || Record::read(jail)?.is_some() {
+        return Ok(());
+    }
+    let Some(own) = plan::own_resolvers(record) else {
+        return Ok(());
+    };
+    if record.found.contains(&own.to_string()) && own.read()? != record.facts.resolvers {
+        let path = record.resolv_conf();
+        return Err(Error::cure(
+            "--dns",
+            format!(
+                "{} is there already, and says something else",
+                path.display()
+            ),
+            "remove that file, or leave --dns out",
+        ));
+    }
+    Ok(())
 }
 
 /// The steps of other jails, as text: what this one has in common with them stays when it goes.

@@ -17,7 +17,7 @@ use crate::error::{Error, Result, What as _};
 use crate::plan::Plan;
 use crate::procfs;
 use crate::record::{self, Record};
-use crate::step::mount::Resolvers;
+use crate::step::resolvers::Resolvers;
 use crate::step::{Action as _, Machine, file};
 use crate::sys::{self, SignalSet};
 use crate::watch::TABLE;

@@ -274,7 +274,7 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
 
 /// Gives a file this content: whole or not at all where it can be renamed into place, in place where it is a mount
 /// point (rename(2): EBUSY).
-fn replace(path: &Path, text: &[u8], mode: Mode) -> rustix::io::Result<()> {
+pub fn replace(path: &Path, text: &[u8], mode: Mode) -> rustix::io::Result<()> {
     let new = beside(path);
     let flags =
         OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -289,6 +289,11 @@ fn replace(path: &Path, text: &[u8], mode: Mode) -> rustix::io::Result<()> {
     if renamed != Err(Errno::BUSY) {
         return renamed;
     }
+    overwrite(path, text)
+}
+
+/// Gives a file that is there this content, in place.
+pub fn overwrite(path: &Path, text: &[u8]) -> rustix::io::Result<()> {
     let file = fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
     write_all(&file, text)?;
     fs::ftruncate(&file, u64::try_from(text.len()).unwrap_or(u64::MAX))
@@ -311,7 +316,7 @@ fn write_all(file: &OwnedFd, mut text: &[u8]) -> rustix::io::Result<()> {
 }
 
 /// unlink(2), where a missing file is no error.
-fn remove(path: &Path) -> Result<()> {
+pub fn remove(path: &Path) -> Result<()> {
     match fs::unlink(path) {
         Err(Errno::NOENT) => Ok(()),
         other => other.what(|| format!("rm {}", quote(path))),

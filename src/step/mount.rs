@@ -2,14 +2,10 @@
 //! taken back; looking at them means reading the mountinfo of that namespace ([`super::View`]).
 
 use std::fmt;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
-use rustix::mount::{
-    self, MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
-};
+use rustix::mount::{self, MountFlags, MountPropagationFlags, UnmountFlags};
 
 use super::{Action, Machine, Seen, quote};
 use crate::error::{Error, Result, What as _};
@@ -312,78 +308,6 @@ impl Action for Cover {
         if let Some((name, target)) = &self.link {
             rustix::fs::symlink(target, place.join(name)).what(what)?;
             mount::mount_remount(&place, PLAIN | read_only, c"").what(what)?;
-        }
-        Ok(())
-    }
-}
-
-/// The jail's resolvers, over whatever /etc/resolv.conf ends at in the jail.
-pub struct Resolvers {
-    /// The file that has them.
-    pub source: PathBuf,
-    /// The jail's root, while it is put together.
-    pub root: PathBuf,
-}
-
-impl Resolvers {
-    /// The place as the jail knows it.
-    const PLACE: &'static str = "etc/resolv.conf";
-
-    /// Mounts them. From descriptor to descriptor: the /proc that is still there does not know us by number.
-    fn lay_over(&self, place: &OwnedFd) -> rustix::io::Result<()> {
-        let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-        let tree = mount::open_tree(CWD, &self.source, clone)?;
-        let empty =
-            MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-        mount::move_mount(&tree, c"", place, c"", empty)
-    }
-}
-
-impl fmt::Display for Resolvers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "mount --bind {} {}",
-            quote(&self.source),
-            quote(self.root.join(Self::PLACE))
-        )
-    }
-}
-
-impl Action for Resolvers {
-    fn observe(&self, machine: &mut Machine) -> Result<Seen> {
-        // /etc may be a file system of its own, so that the kernel names the source by a part of its path only.
-        let tail: PathBuf = self.source.components().skip(2).collect();
-        let mounts = machine
-            .view
-            .as_ref()
-            .map(|view| view.mounts.as_slice())
-            .unwrap_or_default();
-        Ok(Seen::done(
-            mounts.iter().any(|mount| mount.root.ends_with(&tail)),
-        ))
-    }
-
-    fn apply(&self, _: &mut Machine) -> Result<()> {
-        let what = || self.to_string();
-        let flags = OFlags::PATH | OFlags::CLOEXEC;
-        let root = rustix::fs::open(&self.root, flags, Mode::empty()).what(what)?;
-        // mount(2) would follow an absolute link out of the root that is being put together.
-        let resolve = ResolveFlags::IN_ROOT;
-        let end = match rustix::fs::openat2(&root, Self::PLACE, flags, Mode::empty(), resolve) {
-            // The link dangles, or Linux is older than 5.6.
-            Err(Errno::NOENT | Errno::NOSYS) => None,
-            other => Some(other.what(what)?),
-        };
-        if let Some(end) = &end {
-            self.lay_over(end).what(what)?;
-        }
-        // A link too: what it leads to is replaced day by day, and the mount goes with it; the link is not.
-        let flags = flags | OFlags::NOFOLLOW;
-        let place = rustix::fs::openat(&root, Self::PLACE, flags, Mode::empty()).what(what)?;
-        let stat = rustix::fs::fstat(&place).what(what)?;
-        if end.is_none() || FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
-            self.lay_over(&place).what(what)?;
         }
         Ok(())
     }

@@ -85,7 +85,8 @@ impl Kept {
 
     /// What to poll.
     pub fn fds(&self) -> impl Iterator<Item = PollFd<'_>> {
-        self.watch.fds()
+        let fds = self.watch.fds();
+        fds.map(|(fd, flags)| PollFd::new(fd, flags))
     }
 
     /// How long to poll at most.

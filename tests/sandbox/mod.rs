@@ -15,6 +15,8 @@ pub use machine::*;
 
 /// What a test asks the machine.
 mod machine;
+/// A resolver.
+pub mod resolver;
 /// The root file system.
 mod root;
 /// Who asks whom, and who looks on.

@@ -1,102 +1,170 @@
-//! A connection that the relay passes on, from both sides: whatever comes from one end goes to the other.
+//! A connection that the relay passes on, from both sides: whatever comes from one end goes to the other, and an end is
+//! closed to the other as it was closed to us. What is on the way is a buffer's worth at most.
 
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use rustix::event::PollFlags;
-use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags};
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::io::{Errno, Result};
+use rustix::net::{RecvFlags, SendFlags, Shutdown, SocketType, sockopt};
+
+use super::door::socket;
 
 /// How long a connection may be silent (RFC 7766, section 6.2.3).
-pub const IDLE: Duration = Duration::from_secs(30);
-/// One direction of a connection.
-pub struct Flow {
-    /// What is on the way.
-    pub bytes: Vec<u8>,
-    /// Whether nothing more comes.
-    pub over: bool,
+const IDLE: Duration = Duration::from_secs(30);
+
+/// One side of a connection.
+struct End {
+    /// The socket.
+    fd: OwnedFd,
+    /// What it is watched for.
+    watched: EventFlags,
+    /// What came from it and could not be passed on yet.
+    bytes: Vec<u8>,
+    /// Whether nothing more comes from it.
+    over: bool,
 }
 
 /// A connection, from both sides.
 pub struct Connection {
-    /// To the asker, then to the resolver.
-    pub ends: [OwnedFd; 2],
-    /// What came from each end, for the other.
-    pub flows: [Flow; 2],
+    /// The asker's, then the resolver's.
+    ends: [End; 2],
+    /// Whether the resolver has taken it.
+    connected: bool,
     /// When it is given up.
     pub until: Instant,
 }
 
 impl Connection {
-    /// What an end is polled for: reading while nothing from it is on the way, writing while something for it is.
-    pub fn interest(&self, end: usize) -> PollFlags {
-        let mut flags = PollFlags::empty();
-        if self
-            .flows
-            .get(end)
-            .is_some_and(|flow| flow.bytes.is_empty() && !flow.over)
-        {
-            flags |= PollFlags::IN;
+    /// One from an asker, and another to the resolver.
+    pub fn new(asker: OwnedFd, resolver: SocketAddr) -> Result<Self> {
+        let outside = socket(resolver, SocketType::STREAM)?;
+        match rustix::net::connect(&outside, &resolver) {
+            Ok(()) | Err(Errno::INPROGRESS) => {}
+            Err(errno) => {
+                abort(&asker);
+                return Err(errno);
+            }
         }
-        if self
-            .flows
-            .get(1 - end)
-            .is_some_and(|flow| !flow.bytes.is_empty())
-        {
-            flags |= PollFlags::OUT;
-        }
-        flags
+        let end = |fd| End {
+            fd,
+            watched: EventFlags::empty(),
+            bytes: Vec::new(),
+            over: false,
+        };
+        Ok(Self {
+            ends: [end(asker), end(outside)],
+            connected: false,
+            until: Instant::now() + IDLE,
+        })
     }
 
-    /// Whether both directions have ended and arrived.
-    pub fn is_over(&self) -> bool {
-        self.flows
-            .iter()
-            .all(|flow| flow.over && flow.bytes.is_empty())
+    /// Moves what can be moved, both ways, and has both ends watched for what is to come next; whether there is any.
+    pub fn pump(&mut self, epoll: &OwnedFd, data: EventData, buffer: &mut [u8]) -> bool {
+        self.turn(epoll, data, buffer).unwrap_or_else(|_| {
+            // Whoever is still there learns it as it was.
+            self.ends.iter().for_each(|end| abort(&end.fd));
+            false
+        })
     }
 
-    /// Moves what can be moved, both ways.
-    pub fn pump(&mut self, buffer: &mut [u8]) {
-        let [asker, resolver] = &self.ends;
-        let [questions, answers] = &mut self.flows;
-        let moved = [
-            pass(asker, resolver, questions, buffer),
-            pass(resolver, asker, answers, buffer),
-        ];
+    /// See [`Connection::pump`].
+    fn turn(&mut self, epoll: &OwnedFd, data: EventData, buffer: &mut [u8]) -> Result<bool> {
+        let [asker, outside] = &mut self.ends;
+        if !self.connected {
+            sockopt::socket_error(&outside.fd)??;
+            // An unconnected socket has no peer.
+            self.connected = rustix::net::getpeername(&outside.fd).is_ok();
+        }
+        if !self.connected {
+            return watch(epoll, data, outside, EventFlags::OUT).map(|()| true);
+        }
+        let moved = [pass(asker, outside, buffer)?, pass(outside, asker, buffer)?];
         if moved.contains(&true) {
             self.until = Instant::now() + IDLE;
         }
+        let waits = |from: &End| {
+            if from.bytes.is_empty() && !from.over {
+                EventFlags::IN
+            } else {
+                EventFlags::empty()
+            }
+        };
+        let brings = |to: &End| {
+            if to.bytes.is_empty() {
+                EventFlags::empty()
+            } else {
+                EventFlags::OUT
+            }
+        };
+        let wanted = [
+            waits(asker) | brings(outside),
+            waits(outside) | brings(asker),
+        ];
+        watch(epoll, data, asker, wanted[0])?;
+        watch(epoll, data, outside, wanted[1])?;
+        Ok(wanted.iter().any(|wanted| !wanted.is_empty()))
     }
 }
 
+/// Closes a connection so that its other end sees it broken.
+fn abort(fd: &OwnedFd) {
+    sockopt::set_socket_linger(fd, Some(Duration::ZERO)).ok();
+}
+
+/// Has an end watched. One that nothing is wanted of is not: the kernel would go on telling that it is closed.
+fn watch(epoll: &OwnedFd, data: EventData, end: &mut End, wanted: EventFlags) -> Result<()> {
+    if end.watched == wanted {
+        return Ok(());
+    }
+    if wanted.is_empty() {
+        epoll::delete(epoll, &end.fd)?;
+    } else if end.watched.is_empty() {
+        epoll::add(epoll, &end.fd, data, wanted)?;
+    } else {
+        epoll::modify(epoll, &end.fd, data, wanted)?;
+    }
+    end.watched = wanted;
+    Ok(())
+}
+
 /// Moves what can be moved from one end to the other; whether anything was.
-fn pass(from: &OwnedFd, to: &OwnedFd, flow: &mut Flow, buffer: &mut [u8]) -> bool {
+fn pass(from: &mut End, to: &End, buffer: &mut [u8]) -> Result<bool> {
     let mut moved = false;
-    if flow.bytes.is_empty() && !flow.over {
-        match rustix::net::recv(from, &mut *buffer, RecvFlags::DONTWAIT) {
+    if from.bytes.is_empty() && !from.over {
+        match rustix::net::recv(&from.fd, &mut *buffer, RecvFlags::DONTWAIT) {
             Ok((0, _)) => {
-                flow.over = true;
-                rustix::net::shutdown(to, rustix::net::Shutdown::Write).ok();
+                from.over = true;
+                rustix::net::shutdown(&to.fd, Shutdown::Write)?;
+                return Ok(true);
             }
-            Ok((length, _)) => flow.bytes.extend(buffer.get(..length).unwrap_or_default()),
-            // Not connected yet is nothing yet.
-            Err(Errno::AGAIN | Errno::INTR | Errno::NOTCONN) => {}
-            Err(_) => flow.over = true,
+            Ok((length, _)) => {
+                let bytes = buffer.get(..length).unwrap_or_default();
+                let sent = send(to, bytes)?;
+                from.bytes.extend(bytes.get(sent..).unwrap_or_default());
+                return Ok(true);
+            }
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(errno) => return Err(errno),
         }
-        moved = !flow.bytes.is_empty();
-    }
-    if !flow.bytes.is_empty() {
-        match rustix::net::send(to, &flow.bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
-            Ok(length) => {
-                flow.bytes.drain(..length.min(flow.bytes.len()));
-                moved = true;
-            }
-            Err(Errno::AGAIN | Errno::INTR | Errno::NOTCONN) => {}
-            Err(_) => {
-                flow.bytes.clear();
-                flow.over = true;
-            }
+    } else if !from.bytes.is_empty() {
+        let sent = send(to, &from.bytes)?;
+        moved = sent > 0;
+        if sent == from.bytes.len() {
+            // Its memory too: most connections never have any.
+            from.bytes = Vec::new();
+        } else {
+            from.bytes.drain(..sent);
         }
     }
-    moved
+    Ok(moved)
+}
+
+/// How much of it could be sent.
+fn send(to: &End, bytes: &[u8]) -> Result<usize> {
+    match rustix::net::send(&to.fd, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+        Err(Errno::AGAIN | Errno::INTR) => Ok(0),
+        other => other,
+    }
 }

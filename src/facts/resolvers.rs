@@ -1,0 +1,130 @@
+//! Facts about names: what a jail's resolv.conf shall say and where it is, and which resolvers only this machine reaches.
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::step::file;
+
+/// The machine's.
+pub const OUTER: &str = "/etc/resolv.conf";
+
+/// Whether a jail's resolv.conf is, or can be, in /etc/netns.
+pub fn in_etc(config: &Config, etc_writable: bool) -> Result<bool> {
+    let path = Path::new("/etc/netns")
+        .join(&config.jail)
+        .join("resolv.conf");
+    let there = etc_writable || file::lstat(&path)?.is_some();
+    if !there && config.bare && !config.dns.is_empty() {
+        return Err(Error::text(
+            "--dns",
+            "needs a file in /etc/netns, and /etc is read-only",
+        ));
+    }
+    Ok(there)
+}
+
+/// What it shall say.
+pub fn text(config: &Config) -> Result<Vec<u8>> {
+    if config.dns.is_empty() {
+        return file::read(Path::new(OUTER));
+    }
+    let line = |address| format!("nameserver {address}\n");
+    Ok(config.dns.iter().map(line).collect::<String>().into_bytes())
+}
+
+/// The resolvers of a resolv.conf (resolv.conf(5)) that no other network namespace reaches.
+pub fn loopbacks(text: &[u8]) -> Vec<IpAddr> {
+    let mut found: Vec<IpAddr> = Vec::new();
+    for line in text.split(|byte| *byte == b'\n') {
+        let Some(rest) = line.strip_prefix(b"nameserver") else {
+            continue;
+        };
+        let Some(address) = address(rest) else {
+            continue;
+        };
+        if address.is_loopback() && !found.contains(&address) {
+            found.push(address);
+        }
+    }
+    found
+}
+
+/// The address that follows a keyword: after a blank, and whatever follows it.
+fn address(rest: &[u8]) -> Option<IpAddr> {
+    if !rest.first()?.is_ascii_whitespace() {
+        return None;
+    }
+    let text = std::str::from_utf8(rest).ok()?;
+    let word = text.split_ascii_whitespace().next()?;
+    // A scope says which link, and there is one loopback.
+    let word = word.split('%').next()?;
+    let address = word.parse::<IpAddr>().ok()?.to_canonical();
+    Some(match address {
+        // To connect to no address is to connect to oneself (ip(7)).
+        IpAddr::V4(any) if any.is_unspecified() => std::net::Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(any) if any.is_unspecified() => std::net::Ipv6Addr::LOCALHOST.into(),
+        address => address,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn whom_a_jail_cannot_ask() {
+        let found = |text: &[u8]| {
+            loopbacks(text)
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            found(b"# Docker\nnameserver 127.0.0.11\noptions ndots:0\n"),
+            ["127.0.0.11"]
+        );
+        let text = b"nameserver 127.0.0.53\nnameserver ::1\nnameserver 192.0.2.53\nnameserver\t127.0.0.53\n";
+        assert_eq!(found(text), ["127.0.0.53", "::1"]);
+        assert_eq!(found(b"search 127.0.0.1\nnameserver x\n"), [""; 0]);
+        // As people write it.
+        for (line, address) in [
+            (&b"nameserver \t 127.1.2.3"[..], "127.1.2.3"),
+            (b"nameserver 127.0.0.1 \t", "127.0.0.1"),
+            (b"nameserver 127.0.0.1 # local", "127.0.0.1"),
+            (b"nameserver 127.0.0.1\r", "127.0.0.1"),
+            (b"nameserver ::1%lo", "::1"),
+            (b"nameserver 0:0::0:1", "::1"),
+            (b"nameserver ::ffff:127.0.0.53", "127.0.0.53"),
+            (b"nameserver 0.0.0.0", "127.0.0.1"),
+            (b"nameserver ::", "::1"),
+        ] {
+            assert_eq!(found(line), [address], "{}", line.escape_ascii());
+        }
+        // As nobody reads it.
+        for line in [
+            &b" nameserver 127.0.0.1"[..],
+            b"nameserver127.0.0.1",
+            b"nameservers 127.0.0.1",
+            b"#nameserver 127.0.0.1",
+            b"; nameserver 127.0.0.1",
+            b"nameserver",
+            b"nameserver ",
+            b"nameserver 127.0.0.1.1",
+            b"nameserver fe80::1%eth0",
+            b"nameserver \xff 127.0.0.1",
+        ] {
+            assert_eq!(found(line), [""; 0], "{}", line.escape_ascii());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes(text: Vec<u8>) {
+            loopbacks(&text);
+            address(&text);
+        }
+    }
+}

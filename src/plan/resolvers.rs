@@ -1,0 +1,76 @@
+//! The steps that are about names: whom the jail asks.
+
+use std::path::Path;
+
+use super::{Steps, dir};
+use crate::record::Record;
+use crate::step::file::File;
+use crate::step::resolvers::{Own, Resolvers};
+
+/// The jail's resolv.conf; none where a network without a jail cannot have one.
+pub fn own(record: &Record) -> Option<Own> {
+    let Record { config, facts, .. } = record;
+    // `ip netns` looks in no other place.
+    let seen = !config.bare || facts.resolv_in_etc;
+    seen.then(|| Own {
+        file: File {
+            path: record.resolv_conf(),
+            mode: 0o644,
+            text: facts.resolvers.clone(),
+            ours: false,
+        },
+        before: facts.resolvers_before.clone(),
+    })
+}
+
+/// Whether it is a copy of the outer one, which becomes another when that does: it is kak's, and nobody has said what it
+/// shall say.
+pub fn follows(record: &Record) -> bool {
+    let ours = |own: Own| !record.found.contains(&own.to_string());
+    record.config.dns.is_empty() && own(record).is_some_and(ours)
+}
+
+/// The steps that last.
+pub fn outer(record: &Record, steps: &mut Steps, notes: &mut Vec<String>) {
+    let Record { config, facts, .. } = record;
+    if facts.etc_writable {
+        steps.add(
+            "where `ip netns` also looks for a namespace's own files",
+            dir("/etc/netns".into()),
+        );
+        steps.add(
+            "the files that this jail has of its own",
+            dir(Path::new("/etc/netns").join(&config.jail)),
+        );
+    } else if !config.bare {
+        notes.push("/etc is read-only: nssh is not put into /etc/shells".into());
+    }
+    match own(record) {
+        Some(own) => steps.add(
+            "the jail's resolvers; a file that is there already is used as it is",
+            own,
+        ),
+        None => notes.push("/etc is read-only: the namespace uses the outer resolv.conf".into()),
+    }
+    if facts.etc_writable && !facts.has_resolv {
+        let path = "/etc/resolv.conf".into();
+        steps.add(
+            "there is none, and a mount needs a place",
+            File::mount_point(path),
+        );
+    }
+}
+
+/// The mount.
+pub fn inner(record: &Record, steps: &mut Steps) {
+    let Record { config, facts, .. } = record;
+    if facts.etc_writable || facts.has_resolv {
+        steps.add(
+            "the jail's resolvers",
+            Resolvers {
+                source: record.resolv_conf(),
+                root: config.root.clone(),
+            },
+        );
+    }
+}

@@ -1,0 +1,237 @@
+//! Names are found in a jail, and in a network without one, whoever knows them.
+//!
+//! ```text
+//!   jail                    the machine of the test             upstream
+//!   +------------------+    +-----------------------------+    +-----------------------------+
+//!   | 127.0.0.53:53 -----relay----> 127.0.0.53:53         |    |                             |
+//!   | eth0 10.0.0.2 ---|----|----------------- eth0 ------|----|---> up0 203.0.113.1:53      |
+//!   +------------------+    +-----------------------------+    +-----------------------------+
+//! ```
+
+use std::os::fd::AsRawFd as _;
+
+use crate::sandbox::resolver::*;
+use crate::sandbox::*;
+
+/// The jail's network.
+const JAIL: &str = "/run/netns/USER";
+
+/// Gives the machine this resolv.conf, by a file that is no mount.
+fn resolv_conf(text: &str) {
+    run("umount /etc/resolv.conf");
+    std::fs::write("/etc/resolv.conf", text).unwrap();
+}
+
+/// The process of the jail's resolvers.
+fn relay() -> i64 {
+    let all = processes();
+    let mut relays = all.iter().filter(|(_, name)| *name == "kak-dns");
+    let (pid, _) = relays
+        .next()
+        .unwrap_or_else(|| panic!("no relay among {all:?}"));
+    assert!(relays.next().is_none(), "{all:?}");
+    *pid
+}
+
+/// How many descriptors a process has.
+fn descriptors(pid: i64) -> usize {
+    std::fs::read_dir(format!("/proc/{pid}/fd"))
+        .unwrap()
+        .count()
+}
+
+/// Does something in the jail's network.
+fn inside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let thread = std::thread::spawn(|| {
+        enter_network(JAIL);
+        work()
+    });
+    thread.join().unwrap()
+}
+
+sandboxed! {
+    fn every_way_to_ask_is_answered() {
+        uplink::plug();
+        for address in ["127.0.0.53", uplink::THEIRS] {
+            let resolver = match address {
+                "127.0.0.53" => Resolver::start("127.0.0.53:53"),
+                routed => Resolver::start_in("/var/upstream", &format!("{routed}:53")),
+            };
+            resolv_conf(&format!("nameserver {address}\n"));
+            sh("kak setup");
+            // The C library, in a jail's shell.
+            for name in ["one.test", "two.test"] {
+                assert_eq!(sh(&format!("nssh -c 'getent ahostsv4 {name} | head -n 1 | cut -d \" \" -f 1'")), address_of(name).to_string());
+            }
+            let dig = |words: &str| sh(&format!("nssh -c 'dig +tries=1 +noall +answer {words}' | tr -d '\" '"));
+            let a = |name: &str| format!("{name}.\t\t60\tIN\tA\t{}", address_of(name));
+            assert_eq!(dig("three.test"), a("three.test"));
+            assert_eq!(dig("+tcp four.test"), a("four.test"));
+            assert_eq!(dig("five.test six.test +tcp seven.test"), [a("five.test"), a("six.test"), a("seven.test")].join("\n"));
+            let texts = |words: &str| dig(words).matches('x').count();
+            // By UDP as large as it may be, by UDP and then TCP, by TCP alone.
+            assert_eq!(texts("TXT size4000.test +bufsize=4096 +ignore"), 4000);
+            let before = resolver.by_tcp.load(std::sync::atomic::Ordering::Relaxed);
+            assert_eq!(texts("TXT size4096.test"), 4096);
+            assert_eq!(texts("TXT size60000.test"), 60_000);
+            assert_eq!(resolver.by_tcp.load(std::sync::atomic::Ordering::Relaxed), before + 2);
+            assert_eq!(texts("TXT size60000.test +tcp"), 60_000);
+            assert_eq!(texts("TXT size60000.test +ignore"), 0, "truncated");
+            let port = format!("{address}:53");
+            inside(move || ask_in_a_row(&port, &["a.test", "b.test", "c.test"].map(String::from)));
+            sh("kak teardown");
+        }
+    }
+
+    fn ten_thousand_lookups() {
+        uplink::plug();
+        let _resolver = Resolver::start("127.0.0.53:53");
+        resolv_conf("nameserver 127.0.0.53\n");
+        sh("kak setup");
+        assert_eq!(ask_many(JAIL, "127.0.0.53:53", 10_000, 64), 0, "lost");
+        assert!(descriptors(relay()) < 40);
+    }
+
+    fn ten_thousand_lookups_while_the_resolver_is_killed_and_started_again() {
+        uplink::plug();
+        let mut resolver = Some(Resolver::start("127.0.0.53:53"));
+        resolv_conf("nameserver 127.0.0.53\n");
+        sh("kak setup");
+        let asked = std::thread::spawn(|| ask_many(JAIL, "127.0.0.53:53", 10_000, 64));
+        while !asked.is_finished() {
+            drop(resolver.take());
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            resolver = Some(Resolver::start("127.0.0.53:53"));
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+        asked.join().unwrap();
+    }
+
+    fn a_resolver_on_any_loopback_address_is_relayed() {
+        uplink::plug();
+        for address in ["127.0.0.1", "127.9.8.7", "::1"] {
+            let port = std::net::SocketAddr::new(address.parse().unwrap(), 53).to_string();
+            let resolver = Resolver::start(&port);
+            resolv_conf(&format!("# several ways to write it\nnameserver \t {address}  \n"));
+            sh("kak setup");
+            assert_eq!(ask_many(JAIL, &port, 100, 4), 0);
+            let port = port.clone();
+            inside(move || ask_in_a_row(&port, &["a.test".into()]));
+            assert_eq!(sh("nssh -c 'dig +short x.test'"), address_of("x.test").to_string(), "{address}");
+            sh("kak teardown");
+            drop(resolver);
+        }
+    }
+
+    fn a_dead_resolver_looks_dead() {
+        uplink::plug();
+        resolv_conf("nameserver 127.0.0.53\nnameserver ::1\n");
+        sh("kak setup");
+        for port in ["127.0.0.53:53", "[::1]:53"] {
+            inside(move || {
+                use std::io::ErrorKind;
+                let any = if port.starts_with('[') { "[::]:0" } else { "0.0.0.0:0" };
+                let socket = std::net::UdpSocket::bind(any).unwrap();
+                socket.connect(port).unwrap();
+                socket.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
+                for _ in 0..3 {
+                    socket.send(&question(1, "a.test")).unwrap();
+                    assert_eq!(socket.recv(&mut [0; 512]).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+                }
+                let mut connection = std::net::TcpStream::connect(port).unwrap();
+                let came = std::io::Read::read(&mut connection, &mut [0; 512]);
+                assert_eq!(came.unwrap_err().kind(), ErrorKind::ConnectionReset);
+            });
+        }
+        // So the C library goes on to the next one, or gives up, at once.
+        // Each resolver for itself: what one does is nothing to the other.
+        let _resolver = Resolver::start("[::1]:53");
+        assert_eq!(sh("nssh -c 'getent ahostsv4 x.test | head -n 1 | cut -d \" \" -f 1'"), address_of("x.test").to_string());
+    }
+
+    fn a_flood_takes_nothing_from_anybody() {
+        uplink::plug();
+        // One that never answers, and one that does.
+        let mute = std::net::UdpSocket::bind("127.0.0.1:53").unwrap();
+        let deaf = std::net::TcpListener::bind("127.0.0.1:53").unwrap();
+        let _resolver = Resolver::start("127.0.0.53:53");
+        resolv_conf("nameserver 127.0.0.1\nnameserver 127.0.0.53\n");
+        sh("kak setup");
+        let relay = relay();
+        let flood = std::thread::spawn(|| {
+            enter_network(JAIL);
+            let sockets: Vec<_> = (0..50).map(|_| std::net::UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+            for n in 0..20_000_u16 {
+                sockets[usize::from(n % 50)].send_to(&question(n, "flood.test"), "127.0.0.1:53").ok();
+            }
+            (0..300).map(|_| std::net::TcpStream::connect("127.0.0.1:53").unwrap()).collect::<Vec<_>>()
+        });
+        while !flood.is_finished() {
+            ask_many(JAIL, "127.0.0.53:53", 100, 4);
+            inside(|| ask_in_a_row("127.0.0.53:53", &["a.test".into(), "b.test".into()]));
+        }
+        let held = flood.join().unwrap();
+        // The same door, too.
+        mute.set_nonblocking(true).unwrap();
+        while mute.recv(&mut [0; 512]).is_ok() {}
+        let asked = std::thread::spawn(|| {
+            enter_network(JAIL);
+            ask_in_a_row("127.0.0.1:53", &["late.test".into()]);
+        });
+        until("the connection is answered", || {
+            if let Ok((connection, _)) = { deaf.set_nonblocking(true).unwrap(); deaf.accept() } {
+                std::thread::spawn(move || serve(connection, &false.into(), &0.into()));
+            }
+            asked.is_finished()
+        });
+        asked.join().unwrap();
+        assert!(descriptors(relay) < 2 * (256 + 2 * 64) + 40, "{}", descriptors(relay));
+        let memory: usize = process_field(relay, "VmRSS").unwrap().trim_end_matches(" kB").parse().unwrap();
+        assert!(memory < 3000, "{memory} kB");
+        assert!(held.first().is_some_and(|held| held.as_raw_fd() > 0));
+        sh("kak teardown");
+    }
+
+    fn doors_come_and_go_with_the_list() {
+        uplink::plug();
+        let _resolvers = ["127.0.0.1:53", "127.0.0.2:53", "[::1]:53"].map(Resolver::start);
+        let _routed = Resolver::start_in("/var/upstream", &format!("{}:53", uplink::THEIRS));
+        resolv_conf(&format!("nameserver {}\n", uplink::THEIRS));
+        sh("kak setup");
+        let (relay, least) = (relay(), descriptors(relay()));
+        let asked = || sh("nssh -c 'getent ahostsv4 x.test | head -n 1 | cut -d \" \" -f 1'");
+        let answered = |port: &'static str| inside(move || {
+            let socket = std::net::UdpSocket::bind(if port.starts_with('[') { "[::]:0" } else { "0.0.0.0:0" }).unwrap();
+            socket.connect(port).unwrap();
+            socket.send(&question(1, "a.test")).unwrap();
+            socket.recv(&mut [0; 512]).is_ok()
+        });
+        assert_eq!(asked(), address_of("x.test").to_string());
+        for (list, doors) in [
+            (&["127.0.0.1"][..], [true, false, false]),
+            (&["127.0.0.2", "::1"], [false, true, true]),
+            (&["127.0.0.1", "127.0.0.2", "127.0.0.1"], [true, true, false]),
+            (&[uplink::THEIRS], [false, false, false]),
+        ] {
+            let text: String = list.iter().map(|address| format!("nameserver {address}\n")).collect();
+            std::fs::write("/etc/resolv.conf", &text).unwrap();
+            until("the jail has the list", || sh("nssh -c 'cat /etc/resolv.conf'") == text.trim());
+            // What goes goes just after that.
+            until("the doors are right", || ["127.0.0.1:53", "127.0.0.2:53", "[::1]:53"].map(answered) == doors);
+            assert_eq!(asked(), address_of("x.test").to_string());
+        }
+        assert_eq!(descriptors(relay), least);
+        sh("kak teardown");
+    }
+
+    fn a_port_that_is_taken_is_told_and_the_others_serve() {
+        uplink::plug();
+        let _resolvers = ["127.0.0.1:53", "127.0.0.2:53"].map(Resolver::start);
+        resolv_conf("nameserver 127.0.0.1\nnameserver 127.0.0.2\n");
+        sh("kak netns add USER; ip -n USER link set lo up");
+        let _theirs = inside(|| std::net::UdpSocket::bind("127.0.0.1:53").unwrap());
+        run("kak setup").code(0).says("listen on 127.0.0.1 port 53: Address already in use");
+        assert_eq!(ask_many(JAIL, "127.0.0.2:53", 10, 1), 0);
+        sh("kak teardown");
+    }
+}
