@@ -501,7 +501,17 @@ sandboxed! {
         terminal.shows("nothing");
         terminal.prompt("out> ");
         assert!(!Path::new("/opt/injected").exists());
-        // Nor does it when nssh is killed in the middle of it.
+        // Without a terminal of its own it does not, where the kernel lets anybody do that, or this is its root.
+        let anybody = std::fs::read_to_string("/proc/sys/dev/tty/legacy_tiocsti").map_or(true, |value| value.trim() != "0");
+        let root = sh("tr -s ' ' </proc/self/uid_map").trim() == "0 0 4294967295";
+        terminal.types("nssh -c 'sh /var/inject'; echo no''thing");
+        terminal.shows("nothing");
+        terminal.types("echo no''thing");
+        terminal.shows("nothing");
+        terminal.prompt("out> ");
+        assert_eq!(Path::new("/opt/injected").exists(), anybody || root);
+        sh("rm -f /opt/injected");
+        // Nor does it reach anybody when nssh is killed in the middle of it.
         terminal.types("PS1='in''> ' kak nssh --pty -- --norc");
         terminal.prompt("in> ");
         terminal.types("while echo lo''op; do sh /var/inject 2>/dev/null; done");
@@ -510,8 +520,11 @@ sandboxed! {
         terminal.prompt("out> ");
         terminal.types("echo no''thing");
         terminal.shows("nothing");
+        terminal.prompt("out> ");
         assert!(!Path::new("/opt/injected").exists());
         nobody_inside();
+        terminal.types("exit 0");
+        assert_eq!(terminal.ended(), 0);
     }
 
     fn a_terminal_that_goes_away_takes_the_session_along() {
