@@ -9,40 +9,60 @@ use crate::step::{Machine, Seen, Step, quote};
 /// What became of a step, for whoever wants to tell.
 pub type Tell<'a> = &'a mut dyn FnMut(char, &Step);
 
+/// The steps that a [`setup`] has made, in order.
+pub struct Made<'a>(Vec<&'a Step>);
+
+impl Made<'_> {
+    /// Takes them back, last first; what did not work.
+    pub fn take_back(self, machine: &mut Machine) -> Vec<Error> {
+        let steps = self.0.into_iter().rev();
+        steps
+            .filter_map(|step| step.act.undo(machine).err())
+            .collect()
+    }
+}
+
 /// Makes every step that is not there, in order: `=` was there, `+` was made. What stands in the way, or does not work,
 /// ends it; then what *this* call made is taken back, last first.
-pub fn setup(steps: &[Step], machine: &mut Machine, tell: Tell<'_>) -> Result<()> {
-    let mut made: Vec<&Step> = Vec::new();
+pub fn setup<'a>(steps: &'a [Step], machine: &mut Machine, tell: Tell<'_>) -> Result<Made<'a>> {
+    let mut made = Made(Vec::new());
     for step in steps {
-        let result = match step.act.observe(machine) {
-            Ok(Seen::Done) => {
-                tell('=', step);
-                continue;
+        match make(step, machine) {
+            Ok(Seen::Done) => tell('=', step),
+            Ok(before) => {
+                tell('+', step);
+                // Of what was torn, a part was there before this run, and an earlier record tells of it.
+                if before == Seen::Absent {
+                    made.0.push(step);
+                }
             }
-            Ok(Seen::Absent) => step.act.apply(machine),
-            Ok(Seen::Torn) => step
-                .act
-                .undo(machine)
-                .and_then(|()| step.act.apply(machine)),
-            Ok(Seen::Other(there)) => Err(Error::text(
-                step.act.to_string(),
-                format!("there is {there}"),
-            )),
-            Err(error) => Err(error),
-        };
-        if let Err(error) = result {
-            let mut errors = vec![error];
-            errors.extend(
-                made.iter()
-                    .rev()
-                    .filter_map(|step| step.act.undo(machine).err()),
-            );
-            return Error::all(errors);
+            Err(error) => return Err(error.and(made.take_back(machine))),
         }
-        tell('+', step);
-        made.push(step);
     }
-    Ok(())
+    Ok(made)
+}
+
+/// Makes a step, and says what of it was there before. What was not there, and does not work, leaves nothing.
+fn make(step: &Step, machine: &mut Machine) -> Result<Seen> {
+    match step.act.observe(machine)? {
+        Seen::Done => return Ok(Seen::Done),
+        Seen::Absent => {}
+        Seen::Torn => return step.act.mend(machine).map(|()| Seen::Torn),
+        Seen::Other(there) => {
+            let why = format!("there is {there}");
+            return Err(Error::text(step.act.to_string(), why));
+        }
+    }
+    let Err(error) = step.act.apply(machine) else {
+        return Ok(Seen::Absent);
+    };
+    // A step is several calls of the kernel, and one may have done its work and failed to say so. Where nobody can tell
+    // what is there, it is what was just tried: before, there was nothing.
+    let left = match step.act.observe(machine) {
+        Ok(Seen::Absent | Seen::Other(_)) => None,
+        Ok(Seen::Done | Seen::Torn) | Err(_) => step.act.undo(machine).err(),
+    };
+    Err(error.and(left))
 }
 
 /// Takes back every step that is there, last first, but those that `keep` names: `-` was taken back. An error is

@@ -26,7 +26,7 @@ use crate::procfs;
 pub enum Seen {
     /// Nothing of it; also where what it would stand on is missing.
     Absent,
-    /// A part of it, from somebody who was killed: setup makes it anew, teardown takes it away.
+    /// A part of it, from somebody who was killed: setup makes it whole, teardown takes it away.
     Torn,
     /// All of it.
     Done,
@@ -48,6 +48,12 @@ pub trait Action: fmt::Display {
 
     /// Makes it.
     fn apply(&self, machine: &mut Machine) -> Result<()>;
+
+    /// Makes it whole where it is torn.
+    fn mend(&self, machine: &mut Machine) -> Result<()> {
+        self.undo(machine)?;
+        self.apply(machine)
+    }
 
     /// Takes it back. Where nothing is written here, the kernel takes it back together with what it stands on: an
     /// address with its link, a mount with its namespace.

@@ -104,16 +104,13 @@ pub fn bring_up(wanted: &Wanted, teller: &mut Teller<'_>) -> Result<Init> {
     plan.notes.iter().for_each(|note| (teller.note)(note));
 
     let mut machine = Machine::new(jail);
-    engine::setup(&plan.outer, &mut machine, teller.step)?;
+    let made = engine::setup(&plan.outer, &mut machine, teller.step)?;
     match start(&record, &plan) {
         Ok(init) => {
             plan.inner.iter().for_each(|step| (teller.step)('+', step));
             Ok(init)
         }
-        Err(error) => {
-            let keep = |text: &str| record.found.contains(text);
-            Err(error.and(engine::teardown(&plan.outer, &mut machine, keep, &mut quietly).err()))
-        }
+        Err(error) => Err(error.and(made.take_back(&mut machine))),
     }
 }
 

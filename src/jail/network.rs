@@ -45,11 +45,8 @@ pub fn make(config: Config, note: &mut dyn FnMut(&str)) -> Result<()> {
     let plan = Plan::new(&record);
     plan.notes.iter().for_each(|text| note(text));
     let mut machine = Machine::new(&name);
-    engine::setup(&plan.outer, &mut machine, &mut build::quietly)?;
-    dns::start_alone(&name).map_err(|error| {
-        let keep = |text: &str| record.found.contains(text);
-        error.and(engine::teardown(&plan.outer, &mut machine, keep, &mut build::quietly).err())
-    })
+    let made = engine::setup(&plan.outer, &mut machine, &mut build::quietly)?;
+    dns::start_alone(&name).map_err(|error| error.and(made.take_back(&mut machine)))
 }
 
 /// Whether a name is one that [`make`] made, whatever is left of it.
