@@ -91,10 +91,10 @@ pub fn bring_up(wanted: &Wanted, teller: &mut Teller<'_>) -> Result<Init> {
             look_again(&mut record, &mut Machine::new(jail))?;
             *record
         }
-        Basis::Nothing(config) => draw_up(config)?,
+        Basis::Nothing(config) => draw_up(config, Err)?,
         Basis::Other(old, config) => {
             let own = clear(*old, &mut quietly)?;
-            let mut record = draw_up(config)?;
+            let mut record = draw_up(config, Err)?;
             // What could not be taken back, since there is something in it, is still ours.
             record.found.retain(|text| !own.contains(text));
             record
@@ -114,8 +114,9 @@ pub fn bring_up(wanted: &Wanted, teller: &mut Teller<'_>) -> Result<Init> {
     }
 }
 
-/// A new record: the options, the machine as it is, and what is there already.
-pub fn draw_up(config: Config) -> Result<Record> {
+/// A new record: the options, the machine as it is, and what is there already. What cannot be looked at would count as
+/// ours, and be taken away in the end; `unseen` says whether that matters.
+pub fn draw_up(config: Config, unseen: impl Fn(Error) -> Result<()>) -> Result<Record> {
     for other in record::others(&config.jail) {
         for (ours, theirs) in config.publish.iter().flat_map(|ours| {
             other
@@ -138,10 +139,12 @@ pub fn draw_up(config: Config) -> Result<Record> {
         found: BTreeSet::new(),
     };
     for step in Plan::new(&record).outer {
-        // What cannot be looked at yet cannot have been there.
-        let seen = step.act.observe(&mut machine);
-        if !step.act.is_marked() && seen.is_ok_and(|seen| seen == Seen::Done) {
-            record.found.insert(step.act.to_string());
+        match step.act.observe(&mut machine) {
+            Ok(Seen::Done) if !step.act.is_marked() => {
+                record.found.insert(step.act.to_string());
+            }
+            Ok(_) => {}
+            Err(error) => unseen(error)?,
         }
     }
     check_resolvers(&record)?;

@@ -41,7 +41,7 @@ pub fn make(config: Config, note: &mut dyn FnMut(&str)) -> Result<()> {
             }
         }
     }
-    let record = build::draw_up(config)?;
+    let record = build::draw_up(config, Err)?;
     let plan = Plan::new(&record);
     plan.notes.iter().for_each(|text| note(text));
     let mut machine = Machine::new(&name);

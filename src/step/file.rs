@@ -13,7 +13,7 @@ use super::{Action, Machine, Seen, quote};
 use crate::error::{Error, Result, What as _};
 use crate::text::shown;
 
-/// A directory. Taken back only if it is empty: what people put there is theirs.
+/// A directory. Taken back only if it is empty: what people put or mount there is theirs.
 pub struct Dir {
     /// Where.
     pub path: PathBuf,
@@ -51,7 +51,8 @@ impl Action for Dir {
 
     fn undo(&self, _: &mut Machine) -> Result<()> {
         match fs::rmdir(&self.path) {
-            Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOENT) => Ok(()),
+            // Busy it is where somebody has mounted something.
+            Err(Errno::NOTEMPTY | Errno::EXIST | Errno::BUSY | Errno::NOENT) => Ok(()),
             other => other.what(|| format!("rmdir {}", quote(&self.path))),
         }
     }
