@@ -216,7 +216,8 @@ pub fn cookie() -> Result<u64> {
         None,
     )
     .what(|| "socket")?;
-    Ok(crate::sys::netns_cookie(std::os::fd::AsFd::as_fd(&socket)))
+    crate::sys::netns_cookie(std::os::fd::AsFd::as_fd(&socket))
+        .what(|| "getsockopt SO_NETNS_COOKIE")
 }
 
 /// The outer top level as far as the jail sees it, in the order of names.

@@ -195,7 +195,8 @@ pub fn wait_readable(fd: BorrowedFd<'_>, limit: Duration) -> bool {
     loop {
         let rest = deadline.saturating_duration_since(Instant::now());
         match poll(&mut fds, Some(&timespec(rest))) {
-            Err(Errno::INTR) => {}
+            // Not yet, or the kernel had no memory for a moment: either way nothing is known.
+            Err(Errno::INTR | Errno::NOMEM) => {}
             result => return result.is_ok_and(|ready| ready > 0),
         }
     }
@@ -213,9 +214,12 @@ pub fn timespec(duration: Duration) -> Timespec {
 /// once would otherwise choose the same subnet. The kernel lets it go with its holder.
 pub struct Lock(OwnedFd);
 
+/// Hears whether somebody waits for [`Lock`], or goes on.
+pub type Waits<'a> = &'a mut dyn FnMut(bool);
+
 impl Lock {
-    /// Waits for it.
-    pub fn take() -> Result<Self> {
+    /// Waits for it; who wants to tell is told so.
+    pub fn take(waits: Waits<'_>) -> Result<Self> {
         let dir = Path::new(record::DIR);
         let what = || format!("mkdir -p {}", dir.display());
         loop {
@@ -232,14 +236,21 @@ impl Lock {
             let Ok(fd) = rustix::fs::open(dir, flags, Mode::empty()) else {
                 continue;
             };
-            while let Err(errno) = rustix::fs::flock(&fd, FlockOperation::LockExclusive) {
-                if errno != Errno::INTR {
-                    return Err(errno).what(what);
+            let mut operation = FlockOperation::NonBlockingLockExclusive;
+            while let Err(errno) = rustix::fs::flock(&fd, operation) {
+                match errno {
+                    Errno::WOULDBLOCK => {
+                        waits(true);
+                        operation = FlockOperation::LockExclusive;
+                    }
+                    Errno::INTR => {}
+                    errno => return Err(errno).what(what),
                 }
             }
             // Who held it before may have been the last, and have taken the directory with him.
             let (here, there) = (rustix::fs::fstat(&fd).what(what)?, rustix::fs::stat(dir));
             if there.is_ok_and(|there| (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)) {
+                waits(false);
                 return Ok(Self(fd));
             }
         }

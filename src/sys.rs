@@ -375,7 +375,7 @@ pub fn socket_namespace(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
 
 /// `getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE)`: a number that no other network namespace gets while this kernel runs;
 /// 0 before Linux 5.14, which has none.
-pub fn netns_cookie(fd: BorrowedFd<'_>) -> u64 {
+pub fn netns_cookie(fd: BorrowedFd<'_>) -> Result<u64> {
     /// asm-generic/socket.h.
     const SO_NETNS_COOKIE: libc::c_int = 71;
     let mut cookie: u64 = 0;
@@ -391,5 +391,9 @@ pub fn netns_cookie(fd: BorrowedFd<'_>) -> u64 {
             &raw mut size,
         )
     };
-    if result == 0 { cookie } else { 0 }
+    match check(result) {
+        Ok(_) => Ok(cookie),
+        Err(Errno::NOPROTOOPT) => Ok(0),
+        Err(errno) => Err(errno),
+    }
 }

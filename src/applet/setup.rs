@@ -218,7 +218,7 @@ fn attend(jail: &str, program: &Program, keeper: keeper::Keeper) -> Result<u8> {
     if let Life::Up(init) = Life::of(jail)? {
         init.tell_open();
     }
-    match keeper.release() {
+    match keeper.release()? {
         0 => Ok(session),
         failed => Err(Error::told(failed)),
     }

@@ -6,6 +6,7 @@ use super::{Applet, Call, print, unexpected};
 use crate::config;
 use crate::error::{Error, Result, complain};
 use crate::jail::{build, process, session};
+use crate::step::Step;
 
 /// `kak teardown`.
 pub const APPLET: Applet = Applet {
@@ -51,15 +52,16 @@ fn run(call: Call) -> Result<u8> {
             "this is the inside of a jail; it is ended outside of it",
         ));
     }
-    process::apart(|| {
-        let result = build::take_down(&name, &mut |mark, step| {
+    process::apart(&format!("kak teardown -n {name}"), |waits| {
+        let mut tell = |mark, step: &Step| {
             if verbose {
                 print(&format!(
                     "{mark} {}\n",
                     step.act.to_string().lines().next().unwrap_or_default()
                 ));
             }
-        });
+        };
+        let result = build::take_down(&name, &mut tell, waits);
         result.map_or_else(
             |error| {
                 complain(&error.lines("kak: teardown"));

@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use rustix::net::RecvFlags;
-use rustix::process::{PidfdFlags, WaitOptions};
+use rustix::process::{PidfdFlags, Signal, WaitOptions};
 use rustix::thread::{CapabilitySet, capabilities};
 
 use super::process::channel;
-use super::{Init, Life, Lock, init, namespaces};
+use super::{Init, Life, Lock, Waits, init, namespaces};
 use crate::config::{Config, Namespace};
 use crate::engine::{self, Tell};
 use crate::error::{Error, Result, What as _};
@@ -68,10 +68,10 @@ pub struct Teller<'a> {
 }
 
 /// Brings a jail up, or mends one that is. The init is new if it is our own child.
-pub fn bring_up(wanted: &Wanted, teller: &mut Teller<'_>) -> Result<Init> {
+pub fn bring_up(wanted: &Wanted, teller: &mut Teller<'_>, waits: Waits<'_>) -> Result<Init> {
     check_capabilities("a jail")?;
     let jail = wanted.config.jail.as_str();
-    let _lock = Lock::take()?;
+    let _lock = Lock::take(waits)?;
     let old = Record::read(jail)?;
     if old.as_ref().is_some_and(|old| old.config.bare) {
         return Err(Error::cure(
@@ -287,10 +287,14 @@ fn start(record: &Record, plan: &Plan) -> Result<Init> {
             other => break other.map_or(0, |(read, _)| read),
         }
     };
-    if matches!(Life::of(&record.config.jail)?, Life::Up(_)) {
+    let life = Life::of(&record.config.jail);
+    if matches!(life, Ok(Life::Up(_))) {
         return Ok(Init { pid, fd });
     }
+    // Whatever it is still doing: nobody would know of it.
+    rustix::process::pidfd_send_signal(&fd, Signal::KILL).ok();
     rustix::process::waitpid(Some(pid), WaitOptions::empty()).ok();
+    life?;
     Err(match said {
         0 => Error::text(what(), "the jail's init ended before the jail was up"),
         read => Error::unpacked(&String::from_utf8_lossy(
@@ -318,12 +322,32 @@ pub fn clear(mut record: Record, tell: Tell<'_>) -> Result<BTreeSet<String>> {
 }
 
 /// Ends a jail and takes back all that it stood on. That there is none is no error.
-pub fn take_down(jail: &str, tell: Tell<'_>) -> Result<()> {
+pub fn take_down(jail: &str, tell: Tell<'_>, waits: Waits<'_>) -> Result<()> {
     if file::lstat(Path::new(record::DIR))?.is_none() {
         return Ok(());
     }
     // Even where this jail has no state: who was killed early may have left the directory, which goes with the lock.
-    let _lock = Lock::take()?;
+    let _lock = Lock::take(waits)?;
+    take_down_locked(jail, tell)
+}
+
+/// The same for the jail of this init, which is the caller's child: one that somebody has brought up meanwhile in the
+/// place of a jail that is gone is his.
+pub fn take_down_own(jail: &str, mine: &Init) -> Result<()> {
+    let _lock = Lock::take(&mut |_| {})?;
+    let another = match Life::of(jail)? {
+        Life::Down => false,
+        // The number of a child that is dead is nobody else's until it is reaped.
+        Life::Starting(init) | Life::Up(init) | Life::Ending(init) => init.pid != mine.pid,
+    };
+    if another {
+        return Ok(());
+    }
+    take_down_locked(jail, &mut quietly)
+}
+
+/// The same for who holds the lock.
+fn take_down_locked(jail: &str, tell: Tell<'_>) -> Result<()> {
     super::end(jail)?;
     if let Some(record) = Record::read(jail)? {
         return clear(record, tell).map(drop);

@@ -58,7 +58,7 @@ pub fn start_alone(name: &str) -> Result<()> {
         sys::exit_now(0);
     };
     drop(theirs);
-    process::wait_status(between);
+    process::wait_for(between);
     let mut byte = [0];
     match rustix::net::recv(&ours, &mut byte, RecvFlags::empty()) {
         Ok((1, _)) => Ok(()),

@@ -61,7 +61,7 @@ pub fn run(start: Start<'_>) -> ! {
     rustix::net::send(&report, text.as_bytes(), SendFlags::NOSIGNAL).ok();
     drop(report);
     match lock {
-        Ok(lock) => serve(&lock),
+        Ok((lock, signals)) => serve(&lock, &signals),
         Err(_) => sys::exit_now(1),
     }
 }
@@ -96,8 +96,9 @@ fn leave() -> Result<()> {
     super::process::silence().what(|| "exec <>/dev/null")
 }
 
-/// Takes the lock, makes the mounts, and takes the lock's second byte when the jail can be joined.
-fn build(record: &Record, plan: &Plan) -> Result<OwnedFd> {
+/// Takes the lock, makes the mounts, and takes the lock's second byte when the jail can be joined: the lock, and the
+/// signals that will come.
+fn build(record: &Record, plan: &Plan) -> Result<(OwnedFd, OwnedFd)> {
     let path = record::dir(&record.config.jail).join("lock");
     let what = || format!("lockf {}", path.display());
     let lock = rustix::fs::open(&path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).what(what)?;
@@ -108,15 +109,16 @@ fn build(record: &Record, plan: &Plan) -> Result<OwnedFd> {
     }
     // Once more: the ones that are open are of the outer /dev, and would hold on to it.
     super::process::silence().what(|| "exec <>/dev/null")?;
-    ready(lock.as_fd()).what(what)?;
-    Ok(lock)
+    let signals = ready(lock.as_fd()).what(what)?;
+    Ok((lock, signals))
 }
 
-/// Says that the jail can be joined.
-fn ready(lock: BorrowedFd<'_>) -> rustix::io::Result<()> {
+/// Says that the jail can be joined, when nothing can go wrong any more; the signals that will come.
+fn ready(lock: BorrowedFd<'_>) -> rustix::io::Result<OwnedFd> {
     rustix::thread::set_name(c"kak-init")?;
+    let signals = sys::signalfd(&SignalSet::all_but_faults())?;
     // It stays dumpable: joining by pidfd would else take CAP_SYS_PTRACE, and there is nothing of the outer world in it.
-    sys::lock_bytes(lock, UP)
+    sys::lock_bytes(lock, UP).map(|()| signals)
 }
 
 /// The life of an init that a script has started as PID 1 of a jail that it has put together: `lock` is the open lock
@@ -130,8 +132,8 @@ pub fn adopt(lock: &OwnedFd) -> Result<u8> {
     }
     sys::set_signal_mask(&SignalSet::all_but_faults());
     leave()?;
-    ready(lock.as_fd()).what(|| "lockf")?;
-    serve(lock)
+    let signals = ready(lock.as_fd()).what(|| "lockf")?;
+    serve(lock, &signals)
 }
 
 /// What the jail has over names that others replace: its resolvers stay what they are.
@@ -159,16 +161,13 @@ fn keep() -> Kept {
 }
 
 /// Reaps, and ends when somebody outside says so: SIGTERM now, SIGUSR1 as soon as no session is left.
-fn serve(lock: &OwnedFd) -> ! {
-    let Ok(signals) = sys::signalfd(&SignalSet::all_but_faults()) else {
-        sys::exit_now(1)
-    };
+fn serve(lock: &OwnedFd, signals: &OwnedFd) -> ! {
     let mut kept = keep();
     let mut deadline: Option<Instant> = None;
     let mut when_idle = false;
     loop {
         let ending = deadline.map(|end| timespec(end.saturating_duration_since(Instant::now())));
-        let mut fds = vec![PollFd::new(&signals, PollFlags::IN)];
+        let mut fds = vec![PollFd::new(signals, PollFlags::IN)];
         fds.extend(kept.fds());
         // Interrupted or not, what there is to do is looked at below.
         poll(&mut fds, ending.or_else(|| kept.limit()).as_ref()).ok();

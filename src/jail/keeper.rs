@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
-use rustix::net::{RecvFlags, SendFlags};
-use rustix::process::{Pid, Signal, WaitOptions};
+use rustix::io::Errno;
+use rustix::net::SendFlags;
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open};
 
-use super::build::{Teller, Wanted, bring_up, quietly, take_down};
-use super::process::{be_deaf, channel, silence, wait_status};
-use super::{Init, dns};
+use super::build::{Teller, Wanted, bring_up, take_down_own};
+use super::process::{Heard, be_deaf, channel, say_turn, wait_status};
+use super::{Init, dns, process};
 use crate::error::{Error, Result, What as _, complain};
 use crate::sys::{self, SignalSet};
 
@@ -47,70 +48,111 @@ pub fn spawn(wanted: &Wanted, stay: Stay, teller: &mut Teller<'_>) -> Result<Kee
         sys::exit_now(keep(wanted, stay, &theirs, teller));
     };
     drop(theirs);
-    if !super::wait_readable(ours.as_fd(), LIMIT) {
-        rustix::process::kill_process(pid, Signal::KILL).ok();
-        return Err(Error::cure(
-            format!("kak setup -n {}", wanted.config.jail),
-            format!("another kak has held the lock for {} s", LIMIT.as_secs()),
+    let what = format!("kak setup -n {}", wanted.config.jail);
+    let heard = process::listen(&ours, Some(LIMIT));
+    let has_made_nothing = matches!(heard, Ok(Heard::Late(true)));
+    let error = match heard {
+        Ok(Heard::Word) => return Ok(Keeper { pid, channel: ours }),
+        Ok(Heard::Nothing) => {
+            return wait_status(pid, &what).and_then(|told| Err(Error::told(told)));
+        }
+        Ok(Heard::Late(true)) => Error::cure(
+            what,
+            format!("another kak has been at work for {} s", LIMIT.as_secs()),
             format!("see 'fuser -v {}'", crate::record::DIR),
-        ));
+        ),
+        Ok(Heard::Late(false)) => {
+            Error::text(what, format!("is not done after {} s", LIMIT.as_secs()))
+        }
+        Err(error) => error,
+    };
+    if !has_made_nothing {
+        rustix::process::kill_process(pid, Signal::TERM).ok();
+        if let Ok(keeper) = pidfd_open(pid, PidfdFlags::empty()) {
+            super::wait_readable(keeper.as_fd(), super::GRACE * 2);
+        }
     }
-    let mut byte = [0];
-    match rustix::net::recv(&ours, &mut byte, RecvFlags::empty()) {
-        Ok((1, _)) => Ok(Keeper { pid, channel: ours }),
-        _ => Err(Error::told(wait_status(pid))),
-    }
+    rustix::process::kill_process(pid, Signal::KILL).ok();
+    process::wait_for(pid);
+    Err(error)
 }
 
 impl Keeper {
     /// Lets the jail end with its last session, and waits until everything is taken back; the keeper's exit status.
-    pub fn release(self) -> u8 {
+    pub fn release(self) -> Result<u8> {
         drop(self.channel);
-        wait_status(self.pid)
+        wait_status(self.pid, "kak teardown")
     }
 }
 
 /// The life of a keeper in a process of its own.
 fn keep(wanted: &Wanted, stay: Stay, channel: &OwnedFd, teller: &mut Teller<'_>) -> u8 {
-    let mine = match bring_up(wanted, teller) {
-        Ok(init) => init,
-        Err(error) => {
-            complain(&error.lines("kak: setup"));
-            return error.code();
-        }
-    };
+    // Nobody ends it half-way: whoever wants to is heard when there is something to take back.
+    sys::set_signal_mask(&SignalSet::all_but_faults());
     let jail = &wanted.config.jail;
-    let ours = rustix::process::waitpid(Some(mine.pid), WaitOptions::NOHANG).is_ok();
-    if ours && let Err(error) = dns::start(&mine, jail) {
+    let init = match bring_up(wanted, teller, &mut |waits| say_turn(channel, waits)) {
+        Ok(init) => init,
+        Err(error) => return failed(&error, "kak: setup"),
+    };
+    let child = rustix::process::waitpid(Some(init.pid), WaitOptions::NOHANG);
+    if child.err() == Some(Errno::CHILD) {
+        // It is not our child: somebody else brought it up, and keeps it.
+        say_up(channel).ok();
+        return 0;
+    }
+    if let Err(error) = dns::start(&init, jail) {
         complain(&error.lines("kak: setup"));
     }
-    sys::set_signal_mask(&SignalSet::all_but_faults());
+    let signals = match leave(jail, stay, channel) {
+        Ok(signals) => signals,
+        Err(error) => {
+            let error = error.and(take_down_own(jail, &init).err());
+            return failed(&error, "kak: setup");
+        }
+    };
+    watch(&init, channel, &signals, stay);
+    let result = if stay == Stay::Background && is_gone(&init) {
+        Ok(())
+    } else {
+        take_down_own(jail, &init)
+    };
+    // Not before: as long as it is not reaped, its number is nobody else's. The relay ends with it.
+    while process::reap_one() {}
+    result.map_or_else(|error| failed(&error, "kak: teardown"), |()| 0)
+}
+
+/// Tells an error; the exit status that belongs to it.
+fn failed(error: &Error, prefix: &str) -> u8 {
+    complain(&error.lines(prefix));
+    error.code()
+}
+
+/// Leaves everything that belongs to the caller, and tells him that the jail is up; the signals that will come.
+fn leave(jail: &str, stay: Stay, channel: &OwnedFd) -> Result<OwnedFd> {
     rustix::thread::set_name(c"kak-keeper").ok();
     rustix::process::chdir("/").ok();
-    let quiet = match stay {
-        Stay::Background => silence().and_then(|()| log(jail)),
+    let signals = sys::signalfd(&SignalSet::all_but_faults()).what(|| "signalfd")?;
+    be_deaf().what(|| "exec <>/dev/null")?;
+    let log = match stay {
+        Stay::Background => Some(log(jail)?),
         // Whoever asked waits for us, and hears what goes wrong at the end.
-        Stay::Attached => be_deaf(),
+        Stay::Attached => None,
     };
-    let Ok(signals) = quiet.and_then(|()| sys::signalfd(&SignalSet::all_but_faults())) else {
-        return 1;
-    };
-    rustix::net::send(channel, &[0], SendFlags::NOSIGNAL).ok();
-    if !ours {
-        // It is not our child: somebody else brought it up, and keeps it.
-        return 0;
+    match say_up(channel) {
+        // Who asked for the jail is gone, which is there for others too.
+        Err(Errno::PIPE) => {}
+        other => other.what(|| "send")?,
     }
-    watch(&mine, channel, &signals, stay);
-    if stay == Stay::Background && is_gone(&mine) {
-        return 0;
+    if let Some(log) = log {
+        // The caller waits no more, so that there is nobody whom an error could be told.
+        rustix::stdio::dup2_stderr(&log).ok();
     }
-    match take_down(jail, &mut quietly) {
-        Ok(()) => 0,
-        Err(error) => {
-            complain(&error.lines("kak: teardown"));
-            error.code()
-        }
-    }
+    Ok(signals)
+}
+
+/// Tells who waits for it that the jail is up.
+fn say_up(channel: &OwnedFd) -> rustix::io::Result<()> {
+    rustix::net::send(channel, &[0], SendFlags::NOSIGNAL).map(drop)
 }
 
 /// Returns when init is gone, or somebody asks for the jail's end.
@@ -154,9 +196,9 @@ fn is_gone(init: &Init) -> bool {
     super::wait_readable(init.fd.as_fd(), Duration::ZERO)
 }
 
-/// Standard error into the jail's log.
-fn log(jail: &str) -> rustix::io::Result<()> {
+/// The jail's log.
+fn log(jail: &str) -> Result<OwnedFd> {
+    let path = crate::record::dir(jail).join("log");
     let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CLOEXEC;
-    let log = rustix::fs::open(crate::record::dir(jail).join("log"), flags, Mode::empty())?;
-    rustix::stdio::dup2_stderr(&log)
+    rustix::fs::open(&path, flags, Mode::empty()).what(|| format!("exec 2>>{}", path.display()))
 }

@@ -18,7 +18,7 @@ use crate::step::file;
 pub fn make(config: Config, note: &mut dyn FnMut(&str)) -> Result<()> {
     build::check_capabilities("a network with an uplink")?;
     let name = config.jail.clone();
-    let _lock = Lock::take()?;
+    let _lock = Lock::take(&mut |_| {})?;
     match Record::read(&name)? {
         Some(old) if !old.config.bare => {
             return Err(Error::cure(
@@ -73,5 +73,5 @@ pub fn unmake(name: &OsStr, force: bool) -> Result<()> {
             netns::check_devices(name)?;
         }
     }
-    build::take_down(&jail, &mut build::quietly)
+    build::take_down(&jail, &mut build::quietly, &mut |_| {})
 }

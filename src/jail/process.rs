@@ -1,28 +1,109 @@
 //! What the processes of kak have in common: how one waits for another, talks to it, and lets go of the caller's
 //! terminal and pipes. None of it knows what a jail is.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags};
-use rustix::net::{AddressFamily, SocketFlags, SocketType};
-use rustix::process::{Pid, Signal, WaitOptions};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 
-use crate::error::{Result, What as _};
+use super::Waits;
+use crate::error::{Error, Result, What as _, complain};
 use crate::sys::{self, SignalSet};
 
-/// The exit status of a child.
-pub fn wait_status(pid: Pid) -> u8 {
+/// How a child ended; none if it is none of ours.
+pub fn wait_for(pid: Pid) -> Option<WaitStatus> {
     loop {
         match rustix::process::waitpid(Some(pid), WaitOptions::empty()) {
-            Err(rustix::io::Errno::INTR) => {}
-            Ok(Some((_, status))) => return status_number(status),
-            _ => return 1,
+            Err(Errno::INTR) => {}
+            Ok(Some((_, status))) => return Some(status),
+            _ => return None,
+        }
+    }
+}
+
+/// Waits for the next child to end; whether there was one.
+pub fn reap_one() -> bool {
+    match rustix::process::wait(WaitOptions::empty()) {
+        Ok(_) | Err(Errno::INTR) => true,
+        Err(_) => false,
+    }
+}
+
+/// The exit status of a child that tells by itself what goes wrong; an error where it could not.
+pub fn wait_status(pid: Pid, what: &str) -> Result<u8> {
+    match wait_for(pid).map(|status| (status.exit_status(), status.terminating_signal())) {
+        Some((Some(status), _)) => Ok(u8::try_from(status).unwrap_or(1)),
+        Some((_, Some(number))) => Err(Error::text(what, format!("was killed by signal {number}"))),
+        _ => Err(Error::text(what, "ended unseen")),
+    }
+}
+
+/// What a process says to the one that waits for it: that it is another kak's turn,
+const WAITS: u8 = b'w';
+/// and that it goes on.
+const WORKS: u8 = b'g';
+
+/// Longer than anybody waits.
+const FOR_EVER: Duration = Duration::from_secs(1 << 32);
+
+/// How long nothing is told of somebody who waits for his turn.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Tells who waits for us whether we wait ourselves.
+pub fn say_turn(channel: &OwnedFd, waits: bool) {
+    let byte = if waits { WAITS } else { WORKS };
+    // Who does not listen any more need not know.
+    rustix::net::send(channel, &[byte], SendFlags::NOSIGNAL).ok();
+}
+
+/// What is heard of a process.
+pub enum Heard {
+    /// It said something other than whose turn it is.
+    Word,
+    /// It has gone, or has closed its end.
+    Nothing,
+    /// The limit has come; whether it is another kak's turn.
+    Late(bool),
+}
+
+/// Listens to a process, and tells if another kak has held it up for some time.
+pub fn listen(channel: &OwnedFd, limit: Option<Duration>) -> Result<Heard> {
+    let start = Instant::now();
+    let (mut waits, mut told) = (false, false);
+    loop {
+        let rest = limit.map_or(FOR_EVER, |limit| limit.saturating_sub(start.elapsed()));
+        let patience = if waits && !told {
+            rest.min(PATIENCE)
+        } else {
+            rest
+        };
+        if !super::wait_readable(channel.as_fd(), patience) {
+            if patience == rest {
+                return Ok(Heard::Late(waits));
+            }
+            complain("kak: waits for another kak, which is at work on a jail\n");
+            told = true;
+            continue;
+        }
+        let mut byte = [0];
+        match rustix::net::recv(channel, &mut byte, RecvFlags::empty()) {
+            Ok((1, _)) => match byte {
+                [WAITS] => waits = true,
+                [WORKS] => waits = false,
+                _ => return Ok(Heard::Word),
+            },
+            Ok(_) | Err(Errno::CONNRESET) => return Ok(Heard::Nothing),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno).what(|| "recv"),
         }
     }
 }
 
 /// A wait status as a number: the exit status, or 128 and the signal.
-pub fn status_number(status: rustix::process::WaitStatus) -> u8 {
+pub fn status_number(status: WaitStatus) -> u8 {
     let number = status
         .exit_status()
         .or_else(|| status.terminating_signal().map(|signal| 128 + signal))
@@ -31,15 +112,17 @@ pub fn status_number(status: rustix::process::WaitStatus) -> u8 {
 }
 
 /// Does something that needs [`super::Lock`] in a process that no terminal can stop, and waits for it; its exit status. A
-/// caller that is stopped or killed meanwhile holds nobody up.
-pub fn apart(work: impl FnOnce() -> u8) -> Result<u8> {
-    match sys::fork().what(|| "fork")? {
-        None => {
-            rustix::process::setsid().ok();
-            sys::exit_now(work())
-        }
-        Some(pid) => Ok(wait_status(pid)),
-    }
+/// caller that is stopped or killed meanwhile holds nobody up. `what` it is is for the message.
+pub fn apart(what: &str, work: impl FnOnce(Waits<'_>) -> u8) -> Result<u8> {
+    let (ours, theirs) = channel()?;
+    let Some(pid) = sys::fork().what(|| "fork")? else {
+        drop(ours);
+        rustix::process::setsid().ok();
+        sys::exit_now(work(&mut |waits| say_turn(&theirs, waits)))
+    };
+    drop(theirs);
+    listen(&ours, None)?;
+    wait_status(pid, what)
 }
 
 /// Runs a session in a child that is otherwise all that we are: stopped when it stops, continued with it; its exit
@@ -63,7 +146,7 @@ pub fn in_place_of(session: impl FnOnce() -> u8) -> Result<u8> {
                 rustix::process::kill_process(pid, Signal::CONT).ok();
             }
             Ok(Some((_, status))) => return Ok(status_number(status)),
-            Err(rustix::io::Errno::INTR) => {}
+            Err(Errno::INTR) => {}
             _ => return Ok(1),
         }
     }
