@@ -266,7 +266,9 @@ fn walk(path: &Path, visit: &mut dyn FnMut(&Path)) {
 
 /// A file in one line: path, mode, owner, size, content.
 fn describe(path: &Path) -> String {
-    let about = path.symlink_metadata().unwrap();
+    let about = path
+        .symlink_metadata()
+        .unwrap_or_else(|why| panic!("{}: {why}", path.display()));
     let mut hash = DefaultHasher::new();
     if path.is_symlink() {
         path.read_link().unwrap().hash(&mut hash);
