@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use crate::config::{Accounts, Bind, Config, OWN, Subnet};
 use crate::error::{Error, Result, What as _};
 use crate::procfs;
+use crate::step::ping::Groups;
 use crate::step::{Machine, file, quote};
 use network::{Network, check_free};
 
@@ -53,6 +54,8 @@ pub struct Facts {
     pub shell: PathBuf,
     /// The jail's addresses.
     pub subnet: Subnet,
+    /// Which groups may ping, if any.
+    pub ping: Option<Groups>,
     /// The way out of the machine.
     pub uplink: Option<Uplink>,
     /// What drops what passes through the machine.
@@ -147,6 +150,7 @@ impl Facts {
             shells_unterminated: shells.last().is_some_and(|last| *last != b'\n'),
             shell: shell(config.shell.as_deref())?,
             subnet: network.subnet,
+            ping: Groups::here(),
             uplink: network.uplink,
             firewall: firewall(config, machine)?,
             cookie: cookie()?,
@@ -171,6 +175,7 @@ impl Facts {
             shells_unterminated: false,
             shell: "/bin/sh".into(),
             subnet: network.subnet,
+            ping: Groups::here(),
             uplink: network.uplink,
             firewall: firewall(config, machine)?,
             cookie: cookie()?,

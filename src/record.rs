@@ -14,6 +14,7 @@ use crate::nl::nft::Family;
 use crate::nl::nft::foreign::{Dropping, Place};
 use crate::procfs::{escape, unescape};
 use crate::step::file;
+use crate::step::ping::Groups;
 
 /// Where all jails have their state.
 pub const DIR: &str = "/run/kak";
@@ -123,6 +124,9 @@ impl Record {
                 &[uplink.name.as_bytes(), uplink.mtu.to_string().as_bytes()],
             );
         }
+        if let Some(groups) = &facts.ping {
+            line("ping", &[groups.to_string().as_bytes()]);
+        }
         for Dropping { place, closed } in &facts.firewall.chains {
             let family = place.family.to_string();
             let (table, chain) = (place.table.as_bytes(), place.chain.as_bytes());
@@ -144,7 +148,7 @@ impl Record {
         let mut afresh = Vec::new();
         let (mut sys_read_only, mut etc_writable, mut has_resolv) = (None, None, None);
         let (mut resolv_in_etc, mut resolvers, mut resolvers_before) = (None, None, None);
-        let (mut unterminated, mut shell) = (None, None);
+        let (mut unterminated, mut shell, mut ping) = (None, None, None);
         let (mut subnet, mut uplink, mut cookie) = (None, None, None);
         let mut firewall = Firewall::default();
         for line in text.strip_suffix(b"\n")?.split(|byte| *byte == b'\n') {
@@ -180,6 +184,7 @@ impl Record {
                     let (name, mtu) = (value.into_string().ok()?, mtu.to_str()?.parse().ok()?);
                     uplink = Some(Uplink { name, mtu });
                 }
+                ("ping", None) => ping = Some(Groups::parse(value.as_bytes())?),
                 ("drops", Some(table)) => {
                     let (chain, closed) = (words.next()?, words.next()?);
                     let place = place(&value, table, &chain)?;
@@ -210,6 +215,7 @@ impl Record {
             shells_unterminated: unterminated?,
             shell: shell?,
             subnet: subnet?,
+            ping,
             uplink,
             firewall,
             cookie: cookie?,
@@ -337,6 +343,7 @@ pub mod tests {
                 shells_unterminated: false,
                 shell: "/bin/bash".into(),
                 subnet: Subnet::parse(OsStr::new("10.0.0.0/24")).unwrap(),
+                ping: Some(Groups(0, 100)),
                 uplink: Some(Uplink {
                     name: "eth0".into(),
                     mtu: 1400,

@@ -11,6 +11,7 @@ pub mod mount;
 pub mod namespace;
 pub mod nat;
 pub mod netns;
+pub mod ping;
 pub mod resolvers;
 
 use std::ffi::OsStr;

@@ -207,4 +207,33 @@ sandboxed! {
         sh("kak teardown");
         assert_same("a namespace that is not ours", &before, &dump());
     }
+
+    fn who_may_ping_outside_may_ping_inside() {
+        uplink::plug();
+        // Without any rights, its file's too, as a user has none; the machine lets group 0.
+        sh("cp $(command -v ping) /usr/bin/plain-ping");
+        let ping = format!("setpriv --bounding-set -all --inh-caps -all plain-ping -c 1 -w 5 {}", uplink::THEIRS);
+        let ways = [("nssh -c", "kak setup", "kak teardown"), ("kak netns exec USER sh -c", "kak netns add USER --uplink", "kak netns delete USER")];
+        for (enter, make, unmake) in ways {
+            sh(make);
+            assert_eq!(sh(&format!("{enter} 'cat /proc/sys/net/ipv4/ping_group_range'")), "0\t0");
+            sh(&format!("{enter} '{ping}'"));
+            sh(unmake);
+            // Where nobody may, nobody may.
+            sh(&format!("echo 1 0 >/proc/sys/net/ipv4/ping_group_range 2>/dev/null || exit 0; {make}"));
+            if sh("cat /proc/sys/net/ipv4/ping_group_range") == "1\t0" {
+                run(&format!("{enter} '{ping}'")).code(2);
+                sh(unmake);
+            }
+            sh("echo 0 0 >/proc/sys/net/ipv4/ping_group_range");
+        }
+        // What somebody has chosen for a namespace of his stays.
+        sh("ip netns add USER; ip netns exec USER sh -c 'echo 0 0 >/proc/sys/net/ipv4/ping_group_range'; kak setup; kak teardown; ip netns delete USER");
+        sh("mount --bind /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys");
+        for (enter, make, unmake) in ways {
+            sh(make);
+            sh(&format!("{enter} '{ping}'"));
+            sh(unmake);
+        }
+    }
 }

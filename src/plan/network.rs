@@ -9,6 +9,7 @@ use crate::step::accept::Accept;
 use crate::step::forwarding::Forwarding;
 use crate::step::link::{Address, DefaultRoute, Place, RouteLocalnet, Up, Veth};
 use crate::step::nat::Nat;
+use crate::step::ping::Ping;
 
 /// The jail's side of the link.
 const JAIL_LINK: &str = "eth0";
@@ -33,6 +34,13 @@ pub fn network(record: &Record, steps: &mut Steps, notes: &mut Vec<String>) {
     let mark = format!("kak:{}", config.jail);
 
     steps.add("the jail can talk to itself", Up(place(Side::Jail, "lo")));
+    if let Some(groups) = facts.ping {
+        let netns = config.jail.clone();
+        steps.add(
+            "who may ping outside may ping in the jail",
+            Ping { netns, groups },
+        );
+    }
     if config.nat {
         steps.add(
             "who may send what to whom is settled before there is a link to send by",

@@ -102,11 +102,11 @@ pub(super) fn build() {
     rustix::process::pivot_root(".", ".").unwrap();
     unmount(".", UnmountFlags::DETACH).unwrap();
     std::env::set_current_dir("/").unwrap();
-    // A fresh machine forwards nothing, whatever the host does; and nobody else is on its cables, so that an address need
-    // not wait to be its own.
+    // A fresh machine forwards nothing, whatever the host does, and lets users ping, as an engine's containers do; and
+    // nobody else is on its cables, so that an address need not wait to be its own.
     super::sh(
         "ip link set lo up; hostname sandbox; cd /proc/sys/net
-        echo 0 >ipv4/ip_forward; echo 0 >ipv6/conf/all/accept_dad; echo 0 >ipv6/conf/default/accept_dad",
+        echo 0 >ipv4/ip_forward; echo 0 0 >ipv4/ping_group_range; echo 0 >ipv6/conf/all/accept_dad; echo 0 >ipv6/conf/default/accept_dad",
     );
 }
 

@@ -1,0 +1,139 @@
+//! Which groups may ping without rights of their own (icmp(7)): in a new network namespace nobody may, whatever the
+//! machine allows.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::os::fd::{AsFd as _, OwnedFd};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
+
+use super::{Action, Machine, Seen};
+use crate::error::{Result, What as _};
+use crate::netns::{self, State};
+use crate::sys;
+
+/// The kernel's switch, of the network that whoever opens it is in.
+const SWITCH: &str = "/proc/sys/net/ipv4/ping_group_range";
+/// How a user namespace sees a group that it does not have.
+const NOBODY: u32 = 65_534;
+
+/// A range of groups, first and last.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Groups(pub u32, pub u32);
+
+impl Groups {
+    /// What the switch says; none where it says that nobody may, or speaks of groups that are not here.
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let mut words = std::str::from_utf8(text).ok()?.split_ascii_whitespace();
+        let (first, last) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+        let none = words.next().is_some() || first > last || (first, last) == (NOBODY, NOBODY);
+        (!none).then_some(Self(first, last))
+    }
+
+    /// Who may in the network that we are in.
+    pub fn here() -> Option<Self> {
+        let mut text = [0; 64];
+        let switch =
+            rustix::fs::open(SWITCH, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+        let length = rustix::io::read(switch, &mut text).ok()?;
+        Self::parse(text.get(..length)?)
+    }
+}
+
+impl fmt::Display for Groups {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.0, self.1)
+    }
+}
+
+/// Groups may ping in a network.
+pub struct Ping {
+    /// The network, by name.
+    pub netns: String,
+    /// The groups.
+    pub groups: Groups,
+}
+
+impl fmt::Display for Ping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { netns, groups } = self;
+        write!(f, "ip netns exec {netns} sh -c 'echo {groups} >{SWITCH}'")
+    }
+}
+
+impl Action for Ping {
+    fn observe(&self, _: &mut Machine) -> Result<Seen> {
+        let name = OsStr::new(&self.netns);
+        if netns::state(name)? != State::Namespace {
+            return Ok(Seen::Absent);
+        }
+        let network = netns::open(name)?;
+        let there = sys::elsewhere(|| {
+            enter(&network)?;
+            Ok(Groups::here())
+        });
+        // Groups that somebody else has chosen are as good.
+        let there = there.what(|| format!("ip netns exec {} cat {SWITCH}", self.netns))?;
+        Ok(Seen::done(there.is_some()))
+    }
+
+    fn apply(&self, _: &mut Machine) -> Result<()> {
+        let network = netns::open(OsStr::new(&self.netns))?;
+        let text = self.groups.to_string();
+        let written = sys::elsewhere(|| {
+            enter(&network)?;
+            match write(&text) {
+                // In a container /proc/sys may be read-only; a proc of one's own is not.
+                Err(Errno::ROFS | Errno::ACCESS | Errno::PERM) => {
+                    sys::unshare(UnshareFlags::NEWNS)?;
+                    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+                    mount_change("/", private)?;
+                    mount("proc", "/proc", "proc", MountFlags::empty(), None)?;
+                    write(&text)
+                }
+                other => other,
+            }
+        });
+        written.what(|| self.to_string())
+    }
+}
+
+/// Moves this process into a network.
+fn enter(network: &OwnedFd) -> rustix::io::Result<()> {
+    move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network))
+}
+
+/// Turns the switch of the network that we are in.
+fn write(text: &str) -> rustix::io::Result<()> {
+    let switch = rustix::fs::open(SWITCH, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::io::write(switch, text.as_bytes()).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_switch_says() {
+        assert_eq!(
+            Groups::parse(b"0\t2147483647\n"),
+            Some(Groups(0, 2_147_483_647))
+        );
+        assert_eq!(Groups::parse(b"5 5"), Some(Groups(5, 5)));
+        for none in [
+            &b"1\t0\n"[..],
+            b"65534\t65534\n",
+            b"65534\t0\n",
+            b"",
+            b"1",
+            b"a b",
+            b"1 2 3",
+            b"-1 5",
+        ] {
+            assert_eq!(Groups::parse(none), None);
+        }
+    }
+}
