@@ -194,6 +194,15 @@ impl Guest {
         ))
     }
 
+    /// Is to the kernel the same user and group as init, the saved ids aside. It asks by all the others whether we may
+    /// see init's namespaces, and wants CAP_SYS_PTRACE of anybody else (ptrace(2), access mode checking), which a container
+    /// need not have. Where that is not to be, it is as well with that capability.
+    pub fn be_like_init(&self) {
+        let (root, roots) = (Uid::ROOT, Gid::ROOT);
+        rustix::thread::set_thread_res_gid(roots, roots, self.group).ok();
+        rustix::thread::set_thread_res_uid(root, root, self.user).ok();
+    }
+
     /// Becomes the caller, for good, and sees to it that it is so. The supplementary groups are his already: no exec
     /// changes them. The bounding set stays, as su, sudo and ping in the jail are what they are outside.
     pub fn drop_rights(&self) -> Result<()> {

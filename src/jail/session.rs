@@ -276,6 +276,9 @@ pub fn keep_standard_descriptors() -> rustix::io::Result<()> {
 
 /// Joins a jail that was found, or the one that came after it.
 fn join(init: &Init, jail: &str, if_down: IfDown<'_>) -> Result<()> {
+    if let Some(guest) = if_down.guest() {
+        guest.be_like_init();
+    }
     // It may have died between being found and being joined, and nothing has happened yet: once more.
     if enter(init)? || enter(&find(jail, if_down)?)? {
         return Ok(());

@@ -12,6 +12,8 @@
 
 /// What the image needs, which is nothing.
 mod alone;
+/// Users of a container who are not root.
+mod guests;
 /// What `docker exec C /bin/nssh` sees, and what `docker exec C /bin/bash` sees.
 mod inside;
 /// Run, stop, start, commit: the entrypoint.

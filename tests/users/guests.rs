@@ -68,6 +68,21 @@ sandboxed! {
         assert_eq!(said.matches("\t0000000000000000\n").count(), 4, "{said}");
     }
 
+    fn a_containers_capabilities_are_enough_for_a_join() {
+        move_in();
+        let links = "for name in mnt pid net uts ipc cgroup; do readlink /proc/self/ns/$name; done; hostname";
+        // What a container has by default and the two that a jail needs: nobody in it has CAP_SYS_PTRACE.
+        let container = "--bounding-set=-all,+chown,+dac_override,+fowner,+fsetid,+kill,+setgid,+setuid,+setpcap,+net_bind_service,\
+            +net_raw,+sys_chroot,+mknod,+audit_write,+setfcap,+sys_admin,+net_admin";
+        sh(&format!("setpriv {container} --inh-caps=-all kak setup --allow alice --unshare uts,ipc,cgroup --hostname jailed"));
+        let inside = sh(&format!("nssh -c '{links}'"));
+        assert!(inside.ends_with("\njailed"), "{inside}");
+        let mut nssh = ALICE.command(&[container], &["nssh", "-c", links]);
+        assert_eq!(end(&mut nssh).code(0).text().trim(), inside);
+        let ended = end(&mut ALICE.command(&["--bounding-set=-sys_admin"], &["nssh", "-c", links])).code(125).says("CAP_SYS_ADMIN");
+        assert_eq!((ended.text().as_str(), ended.stderr.lines().count()), ("", 2), "{ended}");
+    }
+
     fn only_those_are_let_in_who_are_named() {
         move_in();
         let mut expected = Vec::new();

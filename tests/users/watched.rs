@@ -289,8 +289,8 @@ sandboxed! {
             }
         }
         // A kernel that says it has taken the rights away, and has not.
-        for (with, call) in [("env", "setresuid"), ("setpriv --inh-caps=+chown", "capset")] {
-            let lie = format!("{with} strace -u alice -f -o /dev/null -e trace={call} -e inject={call}:retval=0:when=1 nssh -c id");
+        for (with, call, nth) in [("env", "setresuid", 2), ("setpriv --inh-caps=+chown", "capset", 1)] {
+            let lie = format!("{with} strace -u alice -f -o /dev/null -e trace={call} -e inject={call}:retval=0:when={nth} nssh -c id");
             refused(run(&lie).says("root's rights"));
         }
         until("nobody is left but keeper and init", || processes().values().all(|name| name == "kak-keeper" || name == "kak-init"));
