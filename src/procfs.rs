@@ -7,6 +7,10 @@ use std::path::{Path, PathBuf};
 /// One line of /proc/PID/mountinfo (proc_pid_mountinfo(5)).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Mount {
+    /// The kernel's number for it.
+    pub id: u32,
+    /// That of the mount that it stands on.
+    pub parent: u32,
     /// What of its file system is mounted.
     pub root: PathBuf,
     /// Where, as the process sees it.
@@ -52,7 +56,10 @@ pub fn mounts_in(text: &[u8], dirs: &[&str]) -> Vec<Mount> {
 /// Parses a line of mountinfo.
 fn mount(line: &[u8]) -> Option<Mount> {
     let mut fields = line.split(|byte| *byte == b' ');
-    let root = fields.nth(3)?;
+    let number = |bytes: &[u8]| std::str::from_utf8(bytes).ok()?.parse().ok();
+    let id = number(fields.next()?)?;
+    let parent = number(fields.next()?)?;
+    let root = fields.nth(1)?;
     let point = fields.next()?;
     let options = fields.next()?;
     let (mut shared, mut slave) = (false, false);
@@ -73,6 +80,8 @@ fn mount(line: &[u8]) -> Option<Mount> {
         .split(|byte| *byte == b',')
         .any(|option| option == b"ro");
     Some(Mount {
+        id,
+        parent,
         root: unescape(root).into(),
         point: unescape(point).into(),
         read_only,
@@ -221,6 +230,7 @@ mod tests {
         let mount = &mounts[0];
         assert_eq!(mount.point, Path::new("/mnt/a b"));
         assert!(mount.shared && mount.slave && !mount.read_only);
+        assert_eq!((mount.id, mount.parent), (36, 35));
         assert_eq!(
             (mount.kind.as_str(), mount.root.to_str()),
             ("ext3", Some("/mnt1"))

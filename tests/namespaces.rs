@@ -213,6 +213,20 @@ sandboxed! {
         assert_eq!(inside("cat /proc/self/cgroup"), sh("cat /proc/self/cgroup"));
     }
 
+    fn its_control_group_is_the_top_where_there_is_one_tree_only() {
+        // As on most machines of today; the others are still there below.
+        sh("unshare --cgroup mount -t cgroup2 -o nosuid,nodev,noexec one /sys/fs/cgroup; kak setup --unshare cgroup; kak status");
+        let seen = "findmnt -rn -o FSTYPE,OPTIONS /sys/fs/cgroup | tail -n 1; ls -d /sys/fs/cgroup/*.procs";
+        assert_eq!(inside(seen), sh(seen));
+        let mount = inside("grep ' /sys/fs/cgroup ' /proc/self/mountinfo | tail -n 1");
+        assert!(mount.split(' ').nth(3) == Some("/") && mount.contains(" cgroup2 kak "), "{mount}");
+        sh("kak teardown");
+        // Read-only outside, read-only inside.
+        sh("mount -o remount,bind,ro /sys/fs/cgroup; kak setup --unshare cgroup");
+        program(&["nssh", "-c", "mkdir /sys/fs/cgroup/x"]).says("Read-only");
+        assert_eq!(inside(seen), sh(seen));
+    }
+
     fn a_mask_on_a_control_group_stays() {
         let first = sh("find /sys/fs/cgroup -name cgroup.procs | head -n 1");
         sh(&format!("mount --bind /dev/null {first}; kak setup --unshare cgroup"));

@@ -65,7 +65,7 @@ pub fn afresh(config: &Config, mounts: &[Mount]) -> Vec<Afresh> {
             // Elsewhere the jail may have another thing there.
             && (path.starts_with("/dev") || path.starts_with("/sys"))
             // What stands on it, a mask perhaps, would be lost.
-            && !mounts.iter().any(|other| other.point != *path && other.point.starts_with(path));
+            && !mounts.iter().any(|other| other.parent == mount.id && other.point != *path);
         // Of several on one place the last is seen.
         found.retain(|other| other.path != *path);
         if wanted {
