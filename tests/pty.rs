@@ -555,6 +555,21 @@ sandboxed! {
         nobody_inside();
     }
 
+    fn a_first_process_that_does_not_reap_keeps_no_jail() {
+        // As a container's, that began with `sleep infinity`.
+        Command::new("unshare").args(["--pid", "--mount-proc", "--fork", "--kill-child", "sleep", "1000"]).spawn().unwrap();
+        until("it runs", || processes().values().any(|name| name == "sleep"));
+        let pid = processes().into_iter().find(|(_, name)| name == "sleep").map(|(pid, _)| pid).unwrap();
+        let there = |script: &str| sh(&format!("nsenter -t {pid} -p -m sh -ec '{script}'"));
+        for _ in 0..5 {
+            there("kak setup >/dev/null");
+            for _ in 0..5 {
+                assert_eq!(there("kak nssh --pty -- -c \"echo in\" </dev/null").trim(), "in");
+            }
+            there("kak teardown");
+        }
+    }
+
     fn who_does_not_read_makes_it_wait() {
         sh("kak setup");
         let mut child = piped(&["-c", "yes"], Stdio::null());

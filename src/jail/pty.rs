@@ -22,6 +22,7 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags,
 };
+use rustix::process::Pid;
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{LocalModes, OptionalActions, Termios, Winsize};
 
@@ -41,10 +42,10 @@ pub struct Ends {
 }
 
 /// Starts a session on a terminal of its own. `join` joins the jail, `leave` leaves a monitor there that talks over a
-/// socket; both are done by a child.
+/// socket, and says which process is between; both are done by a child.
 pub fn start(
     join: impl FnOnce() -> Result<()>,
-    leave: impl FnOnce(&OwnedFd) -> Result<()>,
+    leave: impl FnOnce(&OwnedFd) -> Result<Pid>,
 ) -> Result<Ends> {
     let (ours, theirs) = process::channel()?;
     let modes = rustix::termios::tcgetattr(rustix::stdio::stdin()).ok();
@@ -56,9 +57,13 @@ pub fn start(
             .and_then(|()| open(modes, size))
             .and_then(|master| send(&theirs, &master))
             .and_then(|()| leave(&theirs));
-        if let Err(error) = done {
-            let text = error.packed();
-            rustix::net::send(&theirs, text.as_bytes(), SendFlags::NOSIGNAL).ok();
+        match done {
+            // Whoever inherited it might not reap it, and the jail could never end.
+            Ok(between) => drop(process::wait_for(between)),
+            Err(error) => {
+                let text = error.packed();
+                rustix::net::send(&theirs, text.as_bytes(), SendFlags::NOSIGNAL).ok();
+            }
         }
         sys::exit_now(0);
     }

@@ -16,7 +16,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 use rustix::thread::ThreadNameSpaceType;
 
 use super::guest::{self, Guest};
@@ -185,13 +185,14 @@ fn run(terminal: Terminal, jail: &str, program: &Program, if_down: IfDown<'_>) -
         joined.and_then(|()| rid())
     };
     if own_terminal {
-        let ends = pty::start(join, |theirs| leave_monitor((), theirs, &shell, &caller))?;
+        let leave = |theirs: &OwnedFd| Ok(leave_monitor((), theirs, &shell, &caller)?.1);
+        let ends = pty::start(join, leave)?;
         rid()?;
         return Relay::new(ends, name)?.run();
     }
     join()?;
     let (ours, theirs) = process::channel()?;
-    let socket = leave_monitor(ours, &theirs, &shell, &caller)?;
+    let (socket, _) = leave_monitor(ours, &theirs, &shell, &caller)?;
     drop(theirs);
     // Not before: what the first process in the jail has open is its standard descriptors and the socket.
     let signals =
@@ -286,8 +287,9 @@ fn join(init: &Init, jail: &str, if_down: IfDown<'_>) -> Result<()> {
     Err(Error::text(jail, "the jail is going down"))
 }
 
-/// Leaves a monitor in the jail that we have joined, which talks over `theirs`; what is only ours is closed in there.
-fn leave_monitor<T>(ours: T, theirs: &OwnedFd, shell: &Shell, caller: &Caller) -> Result<T> {
+/// Leaves a monitor in the jail that we have joined, which talks over `theirs`; what is only ours is closed in there. Also
+/// the process between us and it, which ends at once.
+fn leave_monitor<T>(ours: T, theirs: &OwnedFd, shell: &Shell, caller: &Caller) -> Result<(T, Pid)> {
     let gone = |errno| match errno {
         // The PID namespace is dead, which fork(2) puts this way.
         Errno::NOMEM => Error::text("fork", "the jail is going down"),
@@ -296,7 +298,7 @@ fn leave_monitor<T>(ours: T, theirs: &OwnedFd, shell: &Shell, caller: &Caller) -
             .err()
             .unwrap_or_else(|| Error::told(125)),
     };
-    if sys::fork().map_err(gone)?.is_none() {
+    let Some(between) = sys::fork().map_err(gone)? else {
         drop(ours);
         match sys::fork() {
             Ok(None) => monitor::run(theirs, shell, caller),
@@ -306,8 +308,8 @@ fn leave_monitor<T>(ours: T, theirs: &OwnedFd, shell: &Shell, caller: &Caller) -
                 sys::exit_now(1)
             }
         }
-    }
-    Ok(ours)
+    };
+    Ok((ours, between))
 }
 
 /// Takes over init's namespaces; false if it is gone.
