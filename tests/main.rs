@@ -32,6 +32,8 @@ mod firewall;
 mod isolation;
 /// What the inside of a jail looks like, and that it is the inside.
 mod jail;
+/// Keepers: what is heard of them, and what they leave.
+mod keeper;
 /// Setup, setup again, drift, crash, teardown.
 mod life;
 /// Packets of the right size.

@@ -1,0 +1,138 @@
+//! Keepers: who waits for them hears what keeps them, they end no jail but their own, and leave no children behind.
+
+use std::process::{Command, Stdio};
+
+use crate::sandbox::*;
+
+/// What a file says so far.
+fn said(path: &str) -> String {
+    std::fs::read_to_string(path).unwrap_or_default()
+}
+
+/// The processes that are dead and that nobody has reaped, by name.
+fn zombies() -> Vec<String> {
+    let names =
+        sh("grep -l '^State:.Z' /proc/[0-9]*/status 2>/dev/null | xargs -r sed -n 's/^Name:.//p'");
+    names.lines().map(str::to_owned).collect()
+}
+
+/// Holds the right to change what jails stand on until it is killed.
+fn holder() -> std::process::Child {
+    sh("mkdir -p -m 700 /run/kak");
+    let holder = Command::new("flock")
+        .args(["/run/kak", "-c", "touch /tmp/held; exec sleep 1000"])
+        .spawn()
+        .unwrap();
+    until("the lock is held", || {
+        std::path::Path::new("/tmp/held").exists()
+    });
+    holder
+}
+
+/// Ends a holder.
+fn release(holder: &mut std::process::Child) {
+    // What it has started holds the lock too.
+    let sleep = sh(&format!("cat /proc/{0}/task/{0}/children", holder.id()));
+    sh(&format!("kill {} {sleep}; rm /tmp/held", holder.id()));
+    holder.wait().unwrap();
+}
+
+sandboxed! {
+    fn who_waits_for_another_kak_is_told_so() {
+        uplink::plug();
+        sh("kak setup -n up");
+        let mut holder = holder();
+        for (command, what) in [("nssh -c 'echo in'", "in\n"), ("kak setup", "+ "), ("kak teardown -v", "- ")] {
+            let mut waiting = Command::new("sh")
+                .args(["-c", &format!("{command} >/tmp/out 2>/tmp/err")])
+                .spawn()
+                .unwrap();
+            until(command, || said("/tmp/err").contains("kak: waits for another kak"));
+            assert_eq!(said("/tmp/out"), "", "{command}");
+            // Who has a jail does not wait.
+            assert_eq!(sh("KAK_JAIL=up nssh -c 'echo other'"), "other");
+            release(&mut holder);
+            assert!(waiting.wait().unwrap().success(), "{command}: {}", said("/tmp/err"));
+            assert!(said("/tmp/out").contains(what), "{command}: {}", said("/tmp/out"));
+            assert_eq!(said("/tmp/err").lines().count(), 1, "{}", said("/tmp/err"));
+            sh("kak teardown; rm /tmp/out /tmp/err");
+            if what == "+ " {
+                sh("kak setup");
+            }
+            holder = self::holder();
+        }
+    }
+
+    fn nobody_waits_for_ever() {
+        let _holder = holder();
+        let ended = program(&["nssh", "-c", "true"]).code(125);
+        assert!(ended.stderr.contains("another kak has been at work for 60 s"), "{ended}");
+        assert!(ended.stderr.contains("fuser -v /run/kak"), "{ended}");
+        assert!(processes().values().all(|name| ["flock", "sleep"].contains(&name.as_str())), "{:?}", processes());
+    }
+
+    fn a_keeper_that_is_killed_is_told() {
+        let before = dump();
+        // As the kernel does where there is no memory.
+        let killed = |command: &str| run(&format!(
+            "timeout 20 strace -D -f -qq -o /tmp/trace -e inject=flock:signal=SIGKILL {command} 2>/tmp/said; exit $?"
+        ));
+        killed("nssh -c true").code(125);
+        assert_eq!(said("/tmp/said"), "kak: nssh: kak setup -n USER: was killed by signal 9\n");
+        killed("kak setup").code(1);
+        assert_eq!(said("/tmp/said"), "kak: setup: kak setup -n USER: was killed by signal 9\n");
+        killed("kak teardown").code(1);
+        assert_eq!(said("/tmp/said"), "kak: teardown: kak teardown -n USER: was killed by signal 9\n");
+        sh("kak teardown");
+        assert_same("three that were killed", &before, &dump());
+    }
+
+    fn a_limit_of_its_caller_is_told() {
+        let before = dump();
+        let ended = run("ulimit -f 0; nssh -c true").code(125);
+        assert!(ended.stderr.contains("/run/kak/USER/record") && ended.stderr.contains("File too large"), "{ended}");
+        assert_same("a record that could not be written", &before, &dump());
+    }
+
+    fn an_attached_keeper_ends_no_jail_but_its_own() {
+        let mut attached = Command::new("kak")
+            .args(["setup", "--", "sleep", "1000"])
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        until("the session is listed", || json("kak status --json || true")["sessions"].as_array().is_some_and(|all| all.len() == 1));
+        let first = init("USER");
+        let keeper = process_field(first, "PPid").unwrap();
+        // Its jail is gone before it can look, and another one there.
+        sh(&format!("kill -STOP {keeper}; kill -KILL {first}"));
+        until("the first jail is down", || run("kak status").status.code() == Some(3));
+        sh("nssh -c true");
+        let second = init("USER");
+        assert_ne!(first, second);
+        sh(&format!("kill -CONT {keeper}"));
+        assert!(!attached.wait().unwrap().success());
+        until("the first keeper is gone", || !alive(keeper.parse().unwrap()));
+        assert_eq!(init("USER"), second);
+        sh("kak status; nssh -c true");
+    }
+
+    fn a_keeper_reaps_its_children() {
+        sh("umount /etc/resolv.conf; echo nameserver 127.0.0.53 >/etc/resolv.conf");
+        // A first process that reaps nobody, as `sleep infinity` is one in a container.
+        let careless = |command: &str| format!(
+            "syscall(157, 36, 1, 0, 0, 0) == 0 or die; system(q({command})); sleep 1000 while 1"
+        );
+        for end in ["kak teardown", "kill -KILL $(kak status --json | grep -o '\"init\":[0-9]*' | cut -d : -f 2)"] {
+            let mut first = Command::new("perl").args(["-e", &careless("kak setup >/dev/null")]).spawn().unwrap();
+            until("the jail is up", || run("kak status").status.code() == Some(0));
+            let keeper: i64 = process_field(init("USER"), "PPid").unwrap().parse().unwrap();
+            until("the relay is there", || processes().values().any(|name| name == "kak-dns"));
+            sh(end);
+            until("the keeper has ended", || !alive(keeper));
+            assert_eq!(zombies(), ["kak-keeper"], "{end}");
+            first.kill().unwrap();
+            first.wait().unwrap();
+            sh("kak teardown");
+        }
+    }
+}
