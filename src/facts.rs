@@ -48,6 +48,8 @@ pub struct Facts {
     pub resolvers: Vec<u8>,
     /// What it said before the outer one became another.
     pub resolvers_before: Vec<u8>,
+    /// The directories of those who would answer for the machine's network.
+    pub sockets: Vec<PathBuf>,
     /// Whether the last line of /etc/shells lacks its newline.
     pub shells_unterminated: bool,
     /// The jail's shell.
@@ -131,6 +133,7 @@ impl Facts {
         let shells = file::read(Path::new("/etc/shells"))?;
         let network = Network::gather(config.subnet)?;
         let entries = entries(config)?;
+        let sockets = resolvers::sockets(config, &entries);
         let bound_dirs = config
             .binds
             .iter()
@@ -147,6 +150,7 @@ impl Facts {
             resolv_in_etc: resolvers::in_etc(config, etc_writable)?,
             resolvers: resolvers::text(config)?,
             resolvers_before: Vec::new(),
+            sockets,
             shells_unterminated: shells.last().is_some_and(|last| *last != b'\n'),
             shell: shell(config.shell.as_deref())?,
             subnet: network.subnet,
@@ -172,6 +176,7 @@ impl Facts {
             resolv_in_etc: resolvers::in_etc(config, etc_writable)?,
             resolvers: resolvers::text(config)?,
             resolvers_before: Vec::new(),
+            sockets: Vec::new(),
             shells_unterminated: false,
             shell: "/bin/sh".into(),
             subnet: network.subnet,

@@ -25,13 +25,14 @@ use crate::config::OWN;
 use crate::facts::{Kind, is_own};
 use crate::netns;
 use crate::record::{self, Record};
+use crate::step::cover::Cover;
 use crate::step::file::{Dir, File, Line, Symlink};
-use crate::step::mount::{Bind, Cover, Fresh, Pivot, Root, Slave, inside};
+use crate::step::mount::{Bind, Fresh, Pivot, Root, Slave, inside};
 use crate::step::netns::{NetNs, RunDir};
 use crate::step::{Action, Step};
 use network::network;
 
-pub use resolvers::{follows, own as own_resolvers};
+pub use resolvers::{follows, own as own_resolvers, socket_cover};
 
 /// The path under which nssh is a login shell.
 const NSSH: &str = "/bin/nssh";
@@ -281,6 +282,7 @@ fn inner(record: &Record) -> (Vec<Step>, usize) {
         );
     }
     namespaces::afresh(record, &mut steps);
+    resolvers::sockets(record, &mut steps);
     for wanted in &config.binds {
         let (source, target) = (wanted.source.clone(), wanted.target.clone());
         let bound = Bind {
@@ -308,7 +310,8 @@ fn covers(record: &Record, steps: &mut Steps) {
         root: root.clone(),
         target,
         detach,
-        link: None,
+        if_there: false,
+        links: Vec::new(),
     };
     steps.add(
         "the names of other networks are not the jail's",
@@ -320,7 +323,8 @@ fn covers(record: &Record, steps: &mut Steps) {
             root: root.clone(),
             target: record::DIR.into(),
             detach: false,
-            link: Some(("shell", facts.shell.clone())),
+            if_there: false,
+            links: vec![("shell", facts.shell.clone())],
         },
     );
     if !is_own(config, &facts.entries, root) {

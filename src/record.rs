@@ -115,6 +115,9 @@ impl Record {
         line("resolv-in-etc", &[yes(facts.resolv_in_etc)]);
         line("resolvers", &[&facts.resolvers]);
         line("resolvers-before", &[&facts.resolvers_before]);
+        for dir in &facts.sockets {
+            line("sockets", &[dir.as_os_str().as_bytes()]);
+        }
         line("shells-unterminated", &[yes(facts.shells_unterminated)]);
         line("shell", &[facts.shell.as_os_str().as_bytes()]);
         line("subnet", &[facts.subnet.to_string().as_bytes()]);
@@ -150,7 +153,7 @@ impl Record {
         let (mut resolv_in_etc, mut resolvers, mut resolvers_before) = (None, None, None);
         let (mut unterminated, mut shell, mut ping) = (None, None, None);
         let (mut subnet, mut uplink, mut cookie) = (None, None, None);
-        let mut firewall = Firewall::default();
+        let (mut firewall, mut sockets) = (Firewall::default(), Vec::new());
         for line in text.strip_suffix(b"\n")?.split(|byte| *byte == b'\n') {
             let mut words = line.split(|byte| *byte == b' ').map(unescape);
             let key = words.next()?;
@@ -177,6 +180,7 @@ impl Record {
                 ("resolv-in-etc", None) => resolv_in_etc = yes(&value),
                 ("resolvers", None) => resolvers = Some(value.into_vec()),
                 ("resolvers-before", None) => resolvers_before = Some(value.into_vec()),
+                ("sockets", None) => sockets.push(path()?),
                 ("shells-unterminated", None) => unterminated = yes(&value),
                 ("shell", None) => shell = path(),
                 ("subnet", None) => subnet = Subnet::parse(&value).ok(),
@@ -212,6 +216,7 @@ impl Record {
             resolv_in_etc: resolv_in_etc?,
             resolvers: resolvers?,
             resolvers_before: resolvers_before?,
+            sockets,
             shells_unterminated: unterminated?,
             shell: shell?,
             subnet: subnet?,
@@ -340,6 +345,7 @@ pub mod tests {
                 resolv_in_etc: true,
                 resolvers: b"nameserver 192.0.2.53\n".to_vec(),
                 resolvers_before: Vec::new(),
+                sockets: vec!["/run/nscd".into()],
                 shells_unterminated: false,
                 shell: "/bin/bash".into(),
                 subnet: Subnet::parse(OsStr::new("10.0.0.0/24")).unwrap(),

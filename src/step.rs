@@ -4,6 +4,7 @@
 //! shell command that does the same. A new kind of change is one more type below and one more line in the plan.
 
 pub mod accept;
+pub mod cover;
 pub mod file;
 pub mod forwarding;
 pub mod link;

@@ -239,4 +239,58 @@ sandboxed! {
         sh("kak netns add blue --uplink; kak netns delete blue");
         assert_same("afterwards", &before, &dump());
     }
+
+    fn nobody_answers_around_the_jails_network() {
+        uplink::plug();
+        sh("umount /etc/resolv.conf; mkdir -p /run/nscd /run/systemd/resolve");
+        let _sockets = ["/run/nscd/socket", "/run/systemd/resolve/io.systemd.Resolve"].map(|path| std::os::unix::net::UnixListener::bind(path).unwrap());
+        let stub = "/run/systemd/resolve/stub-resolv.conf";
+        sh(&format!("echo nameserver 192.0.2.1 >{stub}; cp {stub} /run/systemd/resolve/resolv.conf"));
+        for state in [
+            "ln -sf ../run/systemd/resolve/stub-resolv.conf /etc/resolv.conf",
+            "ln -sf /run/systemd/resolve/stub-resolv.conf /etc/resolv.conf",
+            "ln -sf /run/systemd/resolve/nothing /etc/resolv.conf",
+            "rm /etc/resolv.conf; echo nameserver 192.0.2.1 >/etc/resolv.conf",
+            "rm /etc/resolv.conf",
+        ] {
+            sh(state);
+            let before = dump();
+            let script = !(state.contains("nothing") || state.contains("rm"));
+            for way in ["kak setup --dns 192.0.2.53", "kak setup --dns 192.0.2.53 --explain >/tmp/script; setsid sh -eu /tmp/script >/dev/null 2>&1 &"] {
+                if way.contains("script") && !script {
+                    continue; // mount(8) does not put anything on a link
+                }
+                sh(way);
+                until("it is complete", || run("kak status").status.code() == Some(0));
+                assert_eq!(seen_by(init("USER")), "nameserver 192.0.2.53\n", "{state}");
+                assert_eq!(sh("nssh -c 'ls /run/nscd /run/systemd/resolve'"), "/run/nscd:\n\n/run/systemd/resolve:\nresolv.conf\nstub-resolv.conf");
+                assert_eq!(sh("nssh -c 'cat /run/systemd/resolve/*'"), "nameserver 192.0.2.53\nnameserver 192.0.2.53");
+                sh("kak teardown; rm -f /tmp/script");
+                assert_same(state, &before, &dump());
+            }
+        }
+        // What is asked for is there.
+        sh("mkdir /run/mine; touch /run/mine/x; kak setup --bind /run/mine:/run/nscd");
+        assert_eq!(sh("nssh -c 'ls /run/nscd'"), "x");
+        sh("kak status; kak teardown");
+    }
+
+    fn nor_does_who_comes_later_or_again() {
+        uplink::plug();
+        let listen = |path: &str| std::os::unix::net::UnixListener::bind(path).unwrap();
+        sh("mkdir /run/nscd; kak setup");
+        let reached = |path: &str| run(&format!("nsenter -t {} -m test -S {path}", init("USER"))).status.success();
+        for round in 0..3 {
+            let _nscd = listen("/run/nscd/socket");
+            until("it is covered", || !reached("/run/nscd/socket"));
+            sh("mkdir -p /run/systemd/resolve");
+            let _resolved = listen("/run/systemd/resolve/io.systemd.Resolve");
+            until("it is covered", || !reached("/run/systemd/resolve/io.systemd.Resolve"));
+            sh(["rm -r /run/nscd /run/systemd/resolve", "rm -r /run/nscd /run/systemd", "mv /run/nscd /run/old; mv /run/systemd /run/older"][round]);
+            sh("kak status");
+            sh("mkdir /run/nscd");
+        }
+        assert!(sh("kak setup").lines().all(|line| !line.starts_with('+')));
+        sh("kak teardown");
+    }
 }

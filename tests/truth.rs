@@ -5,6 +5,7 @@ use crate::sandbox::*;
 /// A machine on which a jail has steps of every kind, with the options that make them.
 fn plug() {
     uplink::plug();
+    sh("mkdir -p /run/nscd /run/systemd/resolve");
     sh("nft -f - <<'NFT'
         table ip filter {
             chain FORWARD { type filter hook forward priority 0; policy drop; jump DOCKER-USER; }

@@ -1,8 +1,12 @@
-//! Facts about names: what a jail's resolv.conf shall say and where it is, and which resolvers only this machine reaches.
+//! Facts about names: what a jail's resolv.conf shall say and where it is, which resolvers only this machine reaches, and
+//! whose sockets would answer around them.
 
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use rustix::fs::FileType;
+
+use super::{Entry, is_own};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::step::file;
@@ -32,6 +36,21 @@ pub fn text(config: &Config) -> Result<Vec<u8>> {
     }
     let line = |address| format!("nameserver {address}\n");
     Ok(config.dns.iter().map(line).collect::<String>().into_bytes())
+}
+
+/// The directories whose sockets answer for the machine's network: nscd's, by either of its names, and that of
+/// systemd-resolved.
+pub const SOCKETS: [&str; 3] = ["/run/nscd", "/var/run/nscd", "/run/systemd/resolve"];
+
+/// Those of them that the jail would see.
+pub fn sockets(config: &Config, entries: &[Entry]) -> Vec<PathBuf> {
+    let is_dir = |path: &Path| {
+        let stat = rustix::fs::lstat(path);
+        stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+    };
+    // Where a part of the way is a link, it is another one's name.
+    let there = |path: &PathBuf| path.ancestors().all(is_dir) && !is_own(config, entries, path);
+    SOCKETS.iter().map(PathBuf::from).filter(there).collect()
 }
 
 /// The resolvers of a resolv.conf (resolv.conf(5)) that no other network namespace reaches.

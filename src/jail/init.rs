@@ -14,7 +14,8 @@ use rustix::thread::LinkNameSpaceType;
 
 use super::{ENDING, GRACE, STARTING, UP, timespec};
 use crate::error::{Error, Result, What as _};
-use crate::plan::Plan;
+use crate::facts::resolvers::{OUTER, SOCKETS};
+use crate::plan::{Plan, socket_cover};
 use crate::procfs;
 use crate::record::{self, Record};
 use crate::step::resolvers::Resolvers;
@@ -136,7 +137,8 @@ pub fn adopt(lock: &OwnedFd) -> Result<u8> {
     serve(lock, &signals)
 }
 
-/// What the jail has over names that others replace: its resolvers stay what they are.
+/// What the jail has over names that others replace: its resolvers stay what they are, and nobody answers around them,
+/// whoever comes later or is started again.
 fn keep() -> Kept {
     let mounts = procfs::mounts(&file::read(Path::new(TABLE)).unwrap_or_default());
     let mut places = Vec::new();
@@ -145,17 +147,21 @@ fn keep() -> Kept {
         let ours = mount.root.ends_with("resolv.conf") && dir.parent()?.ends_with("netns");
         ours.then(|| dir.file_name())?
     });
-    if let Some(jail) = jail {
-        let source = Path::new("/etc/netns").join(jail).join("resolv.conf");
+    let conf = jail.map(|jail| Path::new("/etc/netns").join(jail).join("resolv.conf"));
+    if let Some(conf) = &conf {
         let resolvers = Resolvers {
-            source: source.clone(),
+            source: conf.clone(),
             root: "/".into(),
         };
-        places.push(Place::new(
-            Path::new("/etc/resolv.conf"),
-            &source,
-            move || resolvers.apply(&mut Machine::new("")).is_ok(),
-        ));
+        places.push(Place::new(Path::new(OUTER), conf, move || {
+            resolvers.apply(&mut Machine::new("")).is_ok()
+        }));
+    }
+    for dir in SOCKETS.map(Path::new) {
+        let cover = socket_cover(Path::new("/"), dir, conf.as_deref());
+        places.push(Place::cover(dir, move || {
+            cover.apply(&mut Machine::new("")).is_ok()
+        }));
     }
     Kept::new(places)
 }

@@ -1,9 +1,10 @@
-//! The steps that are about names: whom the jail asks.
+//! The steps that are about names: whom the jail asks, and who would answer it without being asked.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{Steps, dir};
 use crate::record::Record;
+use crate::step::cover::Cover;
 use crate::step::file::File;
 use crate::step::resolvers::{Own, Resolvers};
 
@@ -58,6 +59,34 @@ pub fn outer(record: &Record, steps: &mut Steps, notes: &mut Vec<String>) {
             "there is none, and a mount needs a place",
             File::mount_point(path),
         );
+    }
+}
+
+/// The covers of the directories whose sockets answer for the machine's network: what a C library asks before it asks a
+/// resolver. What is bound there on request is seen.
+pub fn sockets(record: &Record, steps: &mut Steps) {
+    let Record { config, facts, .. } = record;
+    let conf = facts.resolv_in_etc.then(|| record.resolv_conf());
+    let wanted = |dir: &PathBuf| config.binds.iter().any(|bind| bind.target == *dir);
+    for dir in facts.sockets.iter().filter(|dir| !wanted(dir)) {
+        steps.add(
+            "whoever answers for the machine's network does not answer in the jail",
+            socket_cover(&config.root, dir, conf.as_deref()),
+        );
+    }
+}
+
+/// The cover of such a directory. In that of systemd-resolved, into which /etc/resolv.conf may lead, stands the jail's.
+pub fn socket_cover(root: &Path, dir: &Path, conf: Option<&Path>) -> Cover {
+    let names = ["resolv.conf", "stub-resolv.conf"];
+    let conf = conf.filter(|_| dir.ends_with("systemd/resolve"));
+    let links = conf.map(|conf| names.map(|name| (name, conf.to_owned())).into());
+    Cover {
+        root: root.into(),
+        target: dir.into(),
+        detach: false,
+        if_there: true,
+        links: links.unwrap_or_default(),
     }
 }
 

@@ -11,11 +11,6 @@ use super::{Action, Machine, Seen, quote};
 use crate::error::{Error, Result, What as _};
 use crate::sys;
 
-/// The flags of a file system that only tells about the kernel.
-const PLAIN: MountFlags = MountFlags::NOSUID
-    .union(MountFlags::NODEV)
-    .union(MountFlags::NOEXEC);
-
 /// Cuts the way by which an unmount in here would unmount outside; what is mounted outside later still arrives.
 pub struct Slave;
 
@@ -146,7 +141,7 @@ pub struct Fresh {
 
 impl Fresh {
     /// The source of one that has another of its type below it.
-    pub const OURS: &'static str = Cover::SOURCE;
+    pub const OURS: &'static str = super::cover::SOURCE;
 
     /// Where it is made, if that is not the place where it is then moved to: the kernel mounts no file system on itself.
     fn made_at(&self) -> Option<PathBuf> {
@@ -226,90 +221,6 @@ impl Action for Fresh {
             )),
             other => other.what(|| self.to_string()),
         }
-    }
-}
-
-/// An empty, read-only place over something that the jail shall not see.
-pub struct Cover {
-    /// The jail's root, while it is put together.
-    pub root: PathBuf,
-    /// What is covered.
-    pub target: PathBuf,
-    /// Whether what is mounted there, and would go on being mounted there from outside, is let go first.
-    pub detach: bool,
-    /// A symbolic link that is left in it: its name, and where to.
-    pub link: Option<(&'static str, PathBuf)>,
-}
-
-impl Cover {
-    /// What the kernel shows as the mount's source; by it a cover is known.
-    const SOURCE: &'static str = "kak";
-}
-
-impl fmt::Display for Cover {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let place = inside(&self.root, &self.target);
-        let options = "nosuid,nodev,noexec";
-        let source = Self::SOURCE;
-        if self.detach {
-            let place = quote(&place);
-            write!(f, "while umount -n -l {place} 2>/dev/null; do :; done; ")?;
-        }
-        match &self.link {
-            None => write!(
-                f,
-                "mount -t tmpfs -o ro,{options},size=4k,mode=755 {source} {}",
-                quote(&place)
-            ),
-            Some((name, target)) => {
-                let link = quote(place.join(name));
-                let place = quote(&place);
-                write!(
-                    f,
-                    "mount -t tmpfs -o {options},size=4k,mode=755 {source} {place} && ln -s {} {link} \
-                     && mount -o remount,bind,ro,{options} {place}",
-                    quote(target)
-                )
-            }
-        }
-    }
-}
-
-impl Action for Cover {
-    fn observe(&self, machine: &mut Machine) -> Result<Seen> {
-        let mount = machine.view.as_ref().and_then(|view| view.at(&self.target));
-        Ok(Seen::done(mount.is_some_and(|mount| {
-            mount.kind == "tmpfs" && mount.source == Self::SOURCE
-        })))
-    }
-
-    fn apply(&self, _: &mut Machine) -> Result<()> {
-        let place = inside(&self.root, &self.target);
-        let what = || self.to_string();
-        // Until there is nothing more, or in a user namespace nothing that may be.
-        while self.detach
-            && mount::unmount(&place, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).is_ok()
-        {
-        }
-        let read_only = MountFlags::RDONLY;
-        let flags = if self.link.is_none() {
-            PLAIN | read_only
-        } else {
-            PLAIN
-        };
-        mount::mount(
-            Self::SOURCE,
-            &place,
-            "tmpfs",
-            flags,
-            Some(c"size=4k,mode=755"),
-        )
-        .what(what)?;
-        if let Some((name, target)) = &self.link {
-            rustix::fs::symlink(target, place.join(name)).what(what)?;
-            mount::mount_remount(&place, PLAIN | read_only, c"").what(what)?;
-        }
-        Ok(())
     }
 }
 

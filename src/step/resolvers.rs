@@ -93,12 +93,9 @@ impl Resolvers {
 
 impl fmt::Display for Resolvers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "mount --bind {} {}",
-            quote(&self.source),
-            quote(self.root.join(Self::PLACE))
-        )
+        // In the root, so that a link leads to where it leads in there.
+        let (root, source) = (quote(&self.root), quote(&self.source));
+        write!(f, "chroot {root} mount --bind {source} /{}", Self::PLACE)
     }
 }
 

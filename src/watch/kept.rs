@@ -24,8 +24,8 @@ type Identity = (u64, u64);
 pub struct Place {
     /// Where, as a path that everybody looks it up by.
     path: PathBuf,
-    /// What is mounted there.
-    source: PathBuf,
+    /// What is mounted there; none where it is only that something is, if the path leads anywhere.
+    source: Option<PathBuf>,
     /// What is found there while it stands.
     ours: Option<Identity>,
     /// Makes it; whether it could be made.
@@ -37,14 +37,27 @@ impl Place {
     pub fn new(path: &Path, source: &Path, make: impl Fn() -> bool + 'static) -> Self {
         Self {
             path: path.into(),
-            source: source.into(),
+            source: Some(source.into()),
             ours: identity(source),
+            make: Box::new(make),
+        }
+    }
+
+    /// A cover of `path`, which `make` makes. Whatever else is mounted there covers it as well.
+    pub fn cover(path: &Path, make: impl Fn() -> bool + 'static) -> Self {
+        Self {
+            path: path.into(),
+            source: None,
+            ours: None,
             make: Box::new(make),
         }
     }
 
     /// Whether it is there.
     fn stands(&self) -> bool {
+        if self.source.is_none() {
+            return is_covered(&self.path);
+        }
         self.ours.is_some() && identity(&self.path) == self.ours
     }
 
@@ -54,7 +67,7 @@ impl Place {
             return;
         }
         // Not what is found there afterwards: that may be somebody else's again.
-        let ours = identity(&self.source);
+        let ours = self.source.as_deref().and_then(identity);
         if (self.make)() {
             self.ours = ours;
         }
@@ -129,4 +142,14 @@ impl Kept {
 fn identity(path: &Path) -> Option<Identity> {
     let stat = rustix::fs::stat(path).ok()?;
     Some((stat.st_dev, stat.st_ino))
+}
+
+/// Whether a path leads to a mount, or nowhere.
+fn is_covered(path: &Path) -> bool {
+    use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
+    let root = StatxAttributes::MOUNT_ROOT;
+    // Where the kernel does not say (before Linux 5.8), it is as it was made.
+    statx(CWD, path, AtFlags::empty(), StatxFlags::empty()).map_or(true, |about| {
+        about.stx_attributes.contains(root) || !about.stx_attributes_mask.contains(root)
+    })
 }

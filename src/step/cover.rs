@@ -1,0 +1,103 @@
+//! What the jail shall not see is covered by an empty place. Like every mount of a jail it goes with it.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
+
+use super::mount::inside;
+use super::{Action, Machine, Seen, quote};
+use crate::error::{Result, What as _};
+
+/// What the kernel shows as the mount's source; by it a cover is known.
+pub const SOURCE: &str = "kak";
+/// The flags of every cover.
+const FLAGS: MountFlags = MountFlags::NOSUID
+    .union(MountFlags::NODEV)
+    .union(MountFlags::NOEXEC);
+/// The same in words.
+const OPTIONS: &str = "nosuid,nodev,noexec";
+
+/// An empty, read-only place over a directory.
+pub struct Cover {
+    /// The jail's root, while it is put together.
+    pub root: PathBuf,
+    /// What is covered.
+    pub target: PathBuf,
+    /// Whether what is mounted there, and would go on being mounted there from outside, is let go first.
+    pub detach: bool,
+    /// Whether there may be no such directory at the moment.
+    pub if_there: bool,
+    /// Symbolic links that are left in it: their names, and where to.
+    pub links: Vec<(&'static str, PathBuf)>,
+}
+
+impl Cover {
+    /// Whether there is something to be covered.
+    fn is_needed(&self, root: &Path) -> bool {
+        !self.if_there || rustix::fs::lstat(inside(root, &self.target)).is_ok()
+    }
+}
+
+impl fmt::Display for Cover {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let place = inside(&self.root, &self.target);
+        let at = quote(&place);
+        if self.if_there {
+            write!(f, "! test -d {at} || {{ ")?;
+        }
+        if self.detach {
+            write!(f, "while umount -n -l {at} 2>/dev/null; do :; done; ")?;
+        }
+        let ro = if self.links.is_empty() { "ro," } else { "" };
+        write!(
+            f,
+            "mount -t tmpfs -o {ro}{OPTIONS},size=4k,mode=755 {SOURCE} {at}"
+        )?;
+        for (name, target) in &self.links {
+            write!(f, " && ln -s {} {}", quote(target), quote(place.join(name)))?;
+        }
+        if !self.links.is_empty() {
+            write!(f, " && mount -o remount,bind,ro,{OPTIONS} {at}")?;
+        }
+        f.write_str(if self.if_there { "; }" } else { "" })
+    }
+}
+
+impl Action for Cover {
+    fn observe(&self, machine: &mut Machine) -> Result<Seen> {
+        let Some(view) = &machine.view else {
+            return Ok(Seen::Absent);
+        };
+        let root = view
+            .init
+            .map_or_else(|| "/".into(), |init| format!("/proc/{init}/root"));
+        let covered =
+            |mount: &crate::procfs::Mount| mount.kind == "tmpfs" && mount.source == SOURCE;
+        let done = view.at(&self.target).is_some_and(covered) || !self.is_needed(Path::new(&root));
+        Ok(Seen::done(done))
+    }
+
+    fn apply(&self, _: &mut Machine) -> Result<()> {
+        if !self.is_needed(&self.root) {
+            return Ok(());
+        }
+        let place = inside(&self.root, &self.target);
+        let what = || self.to_string();
+        // Until there is nothing more, or in a user namespace nothing that may be.
+        while self.detach && unmount(&place, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).is_ok()
+        {
+        }
+        let read_only = FLAGS | MountFlags::RDONLY;
+        let empty = self.links.is_empty();
+        let flags = if empty { read_only } else { FLAGS };
+        mount(SOURCE, &place, "tmpfs", flags, Some(c"size=4k,mode=755")).what(what)?;
+        for (name, target) in &self.links {
+            rustix::fs::symlink(target, place.join(name)).what(what)?;
+        }
+        if !empty {
+            mount_remount(&place, read_only, c"").what(what)?;
+        }
+        Ok(())
+    }
+}
