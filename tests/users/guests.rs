@@ -244,6 +244,23 @@ print(len(guests), seen)
         refused(ALICE.run("nssh -c 'bash -c \"exec -a kak nssh status\"'"));
     }
 
+    fn his_terminal_and_his_jobs_are_his() {
+        live_together();
+        let said = ALICE.bash("printf 'tty; echo $-; id -u; stty size\nexit 3\n' | script -qec 'stty rows 33 cols 99; nssh --norc -i' /dev/null || echo status $?");
+        assert!(!said.contains("job control") && !said.contains("cannot"), "{said}");
+        for part in ["/dev/pts/", "him", "1000", "33 99", "status 3"] {
+            assert!(said.contains(part), "no {part}: {said}");
+        }
+        // Stopped by its shell's stop, and continued with it.
+        assert_eq!(
+            ALICE.bash("set -m; nssh -c 'kill -TSTP $$; exit 5' 2>/dev/null & until jobs -s | grep -q .; do :; done; kill -CONT %1; wait %1 || echo $?"),
+            "5"
+        );
+        // Told to end, it tells its shell.
+        let script = "nssh -c 'trap \"exit 6\" TERM; touch $HOME/set; while :; do sleep 0.01; done' & until [ -e $HOME/set ]; do :; done; kill -TERM $!; wait $! || echo $?";
+        assert_eq!(ALICE.bash(script), "6");
+    }
+
     fn a_killed_monitor_takes_its_guest_along() {
         live_together();
         let (mut nssh, shell) = stay();
