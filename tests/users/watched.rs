@@ -256,7 +256,7 @@ sandboxed! {
 
     fn killed_at_any_call_it_leaves_nothing() {
         live_together();
-        let before = dump();
+        let (before, there) = (dump(), processes());
         let inside = sh("nssh -c 'readlink /proc/self/ns/net'");
         let mut killed = 0;
         let mut tried = 0;
@@ -269,14 +269,14 @@ sandboxed! {
             }
         }
         assert!(killed * 10 >= tried * 9, "killed only {killed} of {tried} times");
-        until("nobody is left but keeper and init", || processes().values().all(|name| name == "kak-keeper" || name == "kak-init"));
+        until("nobody else is left", || processes() == there);
         assert_same("afterwards", &before, &dump());
         ALICE.program(&["nssh", "-c", "true"]).code(0);
     }
 
     fn refused_any_call_it_is_nobodys_way_to_more() {
         live_together();
-        let before = dump();
+        let (before, there) = (dump(), processes());
         let inside = sh("nssh -c 'readlink /proc/self/ns/net'");
         // Of these the kernel refuses none that is well formed; a monitor that does not hear of its shell's end would wait
         // for ever.
@@ -293,7 +293,7 @@ sandboxed! {
             let lie = format!("{with} strace -u alice -f -o /dev/null -e trace={call} -e inject={call}:retval=0:when={nth} nssh -c id");
             refused(run(&lie).says("root's rights"));
         }
-        until("nobody is left but keeper and init", || processes().values().all(|name| name == "kak-keeper" || name == "kak-init"));
+        until("nobody else is left", || processes() == there);
         assert_same("afterwards", &before, &dump());
     }
 }
