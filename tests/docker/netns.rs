@@ -76,7 +76,8 @@ fn a_user_without_rights_may_look() {
     let said = says(
         &c,
         "1000",
-        "ip netns; ip netns identify; ip netns list-id; echo $?; ip -j netns",
+        // The engine's end of the container's cable may have a number.
+        "ip netns; ip netns identify; ip netns list-id >/tmp/ids; echo $?; grep -v '^nsid 0 $' /tmp/ids; ip -j netns",
     );
     assert_eq!(said, "a\n\n0\n[{\"name\":\"a\"}]");
     for (command, wanted) in [
