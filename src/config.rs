@@ -58,6 +58,8 @@ pub struct Config {
     pub allow: Vec<Allow>,
     /// Its shell; /bin/bash, else /bin/sh where none is given.
     pub shell: Option<PathBuf>,
+    /// Whose login shell nssh becomes.
+    pub login_shells: Vec<String>,
 }
 
 impl Config {
@@ -77,6 +79,7 @@ impl Config {
             hostname: None,
             allow: Vec::new(),
             shell: None,
+            login_shells: Vec::new(),
         }
     }
 }
@@ -94,7 +97,7 @@ pub enum Takes {
 pub fn takes(option: &str) -> Option<Takes> {
     match option {
         "root" | "hide" | "bind" | "subnet" | "dns" | "publish" | "unshare" | "hostname"
-        | "allow" | "shell" => Some(Takes::Value),
+        | "allow" | "shell" | "login-shell" => Some(Takes::Value),
         "no-nat" => Some(Takes::Nothing),
         _ => None,
     }
@@ -118,6 +121,12 @@ impl Config {
             }
             "allow" => self.allow.push(Allow::parse(value)?),
             "shell" => self.shell = Some(absolute("--shell", value)?),
+            "login-shell" => {
+                let user = user(value)?;
+                if !self.login_shells.contains(&user) {
+                    self.login_shells.push(user);
+                }
+            }
             _ => return Err(Error::usage(format!("there is no option --{option}"))),
         }
         Ok(())
@@ -155,6 +164,8 @@ impl Config {
         self.hostname.iter().for_each(|name| say("hostname", name));
         let shell = self.shell.iter();
         options.extend(shell.map(|shell| ("shell", shell.clone().into_os_string())));
+        let users = self.login_shells.iter();
+        options.extend(users.map(|user| ("login-shell", user.into())));
         options
     }
 }
@@ -213,6 +224,23 @@ fn address(option: &str, word: &OsStr) -> Result<std::net::IpAddr> {
     address.ok_or_else(wrong)
 }
 
+/// Checks `--login-shell`: a name that can stand in /etc/passwd, be it one that useradd wants `--badname` for.
+fn user(word: &OsStr) -> Result<String> {
+    let wrong = |c: char| c.is_control() || c.is_whitespace() || ":,/".contains(c);
+    match word.to_str() {
+        Some(name)
+            if (1..=255).contains(&name.len())
+                && !name.starts_with(['-', '+', '~', '#'])
+                && !name.contains(wrong) =>
+        {
+            Ok(name.into())
+        }
+        _ => Err(Error::usage(format!(
+            "--login-shell {word:?}: must be a user's name"
+        ))),
+    }
+}
+
 /// Checks `--root`.
 fn root(word: &OsStr) -> Result<PathBuf> {
     let root = absolute("--root", word)?;
@@ -260,6 +288,19 @@ mod tests {
             "x".repeat(33).as_str(),
         ] {
             assert_eq!(jail_name(OsStr::new(bad)).unwrap_err().code(), 2, "{bad}");
+        }
+    }
+
+    #[test]
+    fn users() {
+        for good in ["root", "a", "A.b-c_9$", "ä", "DOMAIN\\user", "user@domain"] {
+            assert_eq!(user(OsStr::new(good)).unwrap(), good);
+        }
+        let long = "x".repeat(256);
+        for bad in [
+            "", "-a", "+", "~", "#a", "a:b", "a b", "a\n", "a/b", "a,b", &long,
+        ] {
+            assert_eq!(user(OsStr::new(bad)).unwrap_err().code(), 2, "{bad}");
         }
     }
 

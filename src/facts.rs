@@ -1,6 +1,7 @@
 //! What the machine looks like where it matters to a jail: looked at once, before the first change, and then written
 //! down ([`crate::record`]). It decides nothing but what has to be free: the subnet.
 
+mod accounts;
 mod firewall;
 mod namespaces;
 mod network;
@@ -16,10 +17,12 @@ use rustix::io::Errno;
 use crate::config::{Accounts, Bind, Config, OWN, Subnet};
 use crate::error::{Error, Result, What as _};
 use crate::procfs;
+use crate::record::Record;
 use crate::step::ping::Groups;
-use crate::step::{Machine, file, quote};
+use crate::step::{Machine, account, file, quote};
 use network::{Network, check_free};
 
+pub use accounts::{have_others, take_in_chosen};
 pub use firewall::Firewall;
 pub use namespaces::Afresh;
 pub use network::link_name;
@@ -54,6 +57,10 @@ pub struct Facts {
     pub shells_unterminated: bool,
     /// The jail's shell.
     pub shell: PathBuf,
+    /// Whether /etc/passwd can be written.
+    pub passwd_writable: bool,
+    /// For each of the options' users whose login shell nssh becomes, what it was before.
+    pub login_shells: Vec<OsString>,
     /// The jail's addresses.
     pub subnet: Subnet,
     /// Which groups may ping, if any.
@@ -99,8 +106,8 @@ pub struct Uplink {
 pub const ETHERNET_MTU: u32 = 1500;
 
 impl Facts {
-    /// Looks at the machine.
-    pub fn gather(config: &Config, machine: &mut Machine) -> Result<Self> {
+    /// Looks at the machine; `others` are the records of the other jails on it.
+    pub fn gather(config: &Config, others: &[Record], machine: &mut Machine) -> Result<Self> {
         config
             .publish
             .iter()
@@ -153,6 +160,8 @@ impl Facts {
             sockets,
             shells_unterminated: shells.last().is_some_and(|last| *last != b'\n'),
             shell: shell(config.shell.as_deref())?,
+            passwd_writable: account::is_writable(),
+            login_shells: accounts::login_shells(config, others)?,
             subnet: network.subnet,
             ping: Groups::here(),
             uplink: network.uplink,
@@ -179,6 +188,8 @@ impl Facts {
             sockets: Vec::new(),
             shells_unterminated: false,
             shell: "/bin/sh".into(),
+            passwd_writable: false,
+            login_shells: Vec::new(),
             subnet: network.subnet,
             ping: Groups::here(),
             uplink: network.uplink,
@@ -337,16 +348,18 @@ fn bound_dir(config: &Config, entries: &[Entry], bind: &Bind) -> Result<bool> {
     Ok(dir)
 }
 
+/// Whether a path leads to a file that can be executed.
+fn is_program(path: &Path) -> bool {
+    let regular = rustix::fs::stat(path)
+        .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile);
+    regular && rustix::fs::access(path, Access::EXEC_OK).is_ok()
+}
+
 /// The jail's shell.
 fn shell(wanted: Option<&Path>) -> Result<PathBuf> {
-    let usable = |path: &Path| {
-        let regular = rustix::fs::stat(path)
-            .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile);
-        regular && rustix::fs::access(path, Access::EXEC_OK).is_ok()
-    };
     let Some(wanted) = wanted else {
         let usual = [Path::new("/bin/bash"), Path::new("/bin/sh")];
-        let mut there = usual.into_iter().filter(|path| usable(path)).peekable();
+        let mut there = usual.into_iter().filter(|path| is_program(path)).peekable();
         if there.peek().is_none() {
             return Ok("/bin/sh".into());
         }
@@ -362,7 +375,7 @@ fn shell(wanted: Option<&Path>) -> Result<PathBuf> {
             });
     };
     let what = || format!("--shell {}", quote(wanted));
-    if !usable(wanted) {
+    if !is_program(wanted) {
         return Err(Error::text(what(), "is not an executable file"));
     }
     if is_kak(wanted) {

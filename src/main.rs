@@ -11,6 +11,7 @@ mod iptables;
 mod jail;
 mod netns;
 mod nl;
+mod passwd;
 mod plan;
 mod procfs;
 mod record;

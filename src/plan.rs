@@ -9,7 +9,8 @@
 //! 2. The jail's own directories and its mount points are made under its root.
 //! 3. The network namespace is made, and a link into it. The rules for what goes by that link stand before it does, and
 //!    go after it; forwarding comes last, so that no packet leaves under an address that nobody could answer to.
-//! 4. Files that others look at (/etc/shells) come last: nobody is sent to a jail that is not there.
+//! 4. Files that others look at come last, first /etc/shells, then /etc/passwd: nobody is sent to a jail that is not
+//!    there, or has a login shell that is not one.
 //! 5. Init cuts propagation before its first mount, binds the outer top level, lays its own /proc and /sys over it, then
 //!    covers what the jail shall not see, and pivots when all is in place.
 //!
@@ -25,6 +26,7 @@ use crate::config::OWN;
 use crate::facts::{Kind, is_own};
 use crate::netns;
 use crate::record::{self, Record};
+use crate::step::account::{LoginShell, NSSH, PASSWD};
 use crate::step::cover::Cover;
 use crate::step::file::{Dir, File, Line, Symlink};
 use crate::step::mount::{Bind, Fresh, Pivot, Root, Slave, inside};
@@ -33,9 +35,6 @@ use crate::step::{Action, Step};
 use network::network;
 
 pub use resolvers::{follows, own as own_resolvers, socket_cover};
-
-/// The path under which nssh is a login shell.
-const NSSH: &str = "/bin/nssh";
 
 /// A list that grows.
 struct Steps(Vec<Step>);
@@ -147,7 +146,26 @@ fn outer(record: &Record) -> (Vec<Step>, Vec<String>) {
         };
         steps.add("nssh may be a login shell", shells);
     }
+    login_shells(record, &mut steps, &mut notes);
     (steps.0, notes)
+}
+
+/// The users who live in the jail.
+fn login_shells(record: &Record, steps: &mut Steps, notes: &mut Vec<String>) {
+    let Record { config, facts, .. } = record;
+    if !config.login_shells.is_empty() && !facts.passwd_writable {
+        notes.push(format!(
+            "{PASSWD} cannot be written: the login shells stay as they are"
+        ));
+        return;
+    }
+    for (user, before) in config.login_shells.iter().zip(&facts.login_shells) {
+        let (user, before) = (user.clone(), before.clone());
+        steps.add(
+            "and is this user's: who logs in is in the jail",
+            LoginShell { user, before },
+        );
+    }
 }
 
 /// The jail's root, its own directories and its mount points.

@@ -1,6 +1,6 @@
 //! Parsers of what the kernel tells in /proc: pure, total, fed with bytes. They know nothing of jails.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
@@ -179,44 +179,6 @@ pub fn is_flocked(text: &[u8], (major, minor): (u32, u32), inode: u64) -> bool {
     })
 }
 
-/// One line of /etc/passwd (passwd(5)).
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Passwd {
-    /// The user's name.
-    pub name: OsString,
-    /// The user's number.
-    pub uid: u32,
-    /// The home directory.
-    pub home: PathBuf,
-}
-
-/// The line of a passwd file that has this user id: the one of this name if there is one, else the first.
-pub fn passwd(text: &[u8], uid: u32, name: Option<&OsStr>) -> Option<Passwd> {
-    let mut first = None;
-    for user in text.split(|byte| *byte == b'\n').filter_map(user) {
-        if user.uid == uid {
-            if name.is_none_or(|name| name == user.name) {
-                return Some(user);
-            }
-            first.get_or_insert(user);
-        }
-    }
-    first
-}
-
-/// Parses a line of a passwd file.
-fn user(line: &[u8]) -> Option<Passwd> {
-    let mut fields = line.split(|byte| *byte == b':');
-    let name = fields.next()?;
-    let uid = std::str::from_utf8(fields.nth(1)?).ok()?.parse().ok()?;
-    let home = fields.nth(2)?;
-    Some(Passwd {
-        name: OsString::from_vec(name.to_vec()),
-        uid,
-        home: OsString::from_vec(home.to_vec()).into(),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -293,28 +255,12 @@ mod tests {
         }
     }
 
-    #[test]
-    fn users() {
-        let text = b"# x\n+\nroot:x:0:0:root:/root:/bin/nssh\ntoor:x:0:0::/toor:/bin/sh\nalice:x:1000:1000::/home/alice:/bin/sh";
-        let found = |uid, name: Option<&str>| {
-            passwd(text, uid, name.map(OsStr::new)).map(|user| (user.name, user.home))
-        };
-        let user = |name: &str, home: &str| Some((name.into(), home.into()));
-        assert_eq!(found(1000, None), user("alice", "/home/alice"));
-        assert_eq!(found(0, None), user("root", "/root"));
-        assert_eq!(found(0, Some("toor")), user("toor", "/toor"));
-        // A name is no claim to another's number.
-        assert_eq!(found(0, Some("alice")), user("root", "/root"));
-        assert_eq!(found(1, None), None);
-    }
-
     proptest! {
         #[test]
         fn any_bytes(text: Vec<u8>) {
             mounts(&text);
             stat(&text);
             is_flocked(&text, (0, 0), 0);
-            passwd(&text, 0, None);
             unescape(&text);
         }
 

@@ -12,6 +12,7 @@ use crate::error::{Error, Result, What as _};
 use crate::facts::{Afresh, Entry, Facts, Firewall, Kind, Uplink};
 use crate::nl::nft::Family;
 use crate::nl::nft::foreign::{Dropping, Place};
+use crate::passwd;
 use crate::procfs::{escape, unescape};
 use crate::step::file;
 use crate::step::ping::Groups;
@@ -120,6 +121,10 @@ impl Record {
         }
         line("shells-unterminated", &[yes(facts.shells_unterminated)]);
         line("shell", &[facts.shell.as_os_str().as_bytes()]);
+        line("passwd-writable", &[yes(facts.passwd_writable)]);
+        for shell in &facts.login_shells {
+            line("old-login-shell", &[shell.as_bytes()]);
+        }
         line("subnet", &[facts.subnet.to_string().as_bytes()]);
         if let Some(uplink) = &facts.uplink {
             line(
@@ -154,6 +159,7 @@ impl Record {
         let (mut unterminated, mut shell, mut ping) = (None, None, None);
         let (mut subnet, mut uplink, mut cookie) = (None, None, None);
         let (mut firewall, mut sockets) = (Firewall::default(), Vec::new());
+        let (mut passwd_writable, mut login_shells) = (None, Vec::new());
         for line in text.strip_suffix(b"\n")?.split(|byte| *byte == b'\n') {
             let mut words = line.split(|byte| *byte == b' ').map(unescape);
             let key = words.next()?;
@@ -183,6 +189,11 @@ impl Record {
                 ("sockets", None) => sockets.push(path()?),
                 ("shells-unterminated", None) => unterminated = yes(&value),
                 ("shell", None) => shell = path(),
+                ("passwd-writable", None) => passwd_writable = yes(&value),
+                ("old-login-shell", None) => {
+                    passwd::is_field(value.as_bytes()).then_some(())?;
+                    login_shells.push(value);
+                }
                 ("subnet", None) => subnet = Subnet::parse(&value).ok(),
                 ("uplink", Some(mtu)) => {
                     let (name, mtu) = (value.into_string().ok()?, mtu.to_str()?.parse().ok()?);
@@ -205,6 +216,7 @@ impl Record {
         }
         let config = config?;
         (config.binds.len() == bound_dirs.len()).then_some(())?;
+        (config.login_shells.len() == login_shells.len()).then_some(())?;
         let facts = Facts {
             entries,
             bound_dirs,
@@ -219,6 +231,8 @@ impl Record {
             sockets,
             shells_unterminated: unterminated?,
             shell: shell?,
+            passwd_writable: passwd_writable?,
+            login_shells,
             subnet: subnet?,
             ping,
             uplink,
@@ -314,6 +328,8 @@ pub mod tests {
             ("no-nat", ""),
             ("unshare", "time,ipc"),
             ("hostname", "inside"),
+            ("login-shell", "root"),
+            ("login-shell", "alice"),
         ] {
             config.set(option, OsStr::new(value)).unwrap();
         }
@@ -348,6 +364,8 @@ pub mod tests {
                 sockets: vec!["/run/nscd".into()],
                 shells_unterminated: false,
                 shell: "/bin/bash".into(),
+                passwd_writable: true,
+                login_shells: vec!["/bin/bash".into(), "".into()],
                 subnet: Subnet::parse(OsStr::new("10.0.0.0/24")).unwrap(),
                 ping: Some(Groups(0, 100)),
                 uplink: Some(Uplink {
@@ -386,6 +404,12 @@ pub mod tests {
             ("option root", "option route"),
             ("option allow alice", "option allow a:b"),
             ("bound-dir yes\n", ""),
+            ("\nold-login-shell /bin/bash", ""),
+            (
+                "\nold-login-shell /bin/bash",
+                "\nold-login-shell /bin/bash:",
+            ),
+            ("option login-shell alice", "option login-shell alice:x"),
             ("dir etc", "dir ../etc"),
             ("cookie 7", "cookie x"),
             ("drops inet", "drops arp"),

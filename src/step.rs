@@ -4,6 +4,7 @@
 //! shell command that does the same. A new kind of change is one more type below and one more line in the plan.
 
 pub mod accept;
+pub mod account;
 pub mod cover;
 pub mod file;
 pub mod forwarding;
@@ -79,7 +80,8 @@ pub struct Step {
 }
 
 /// What steps work with: sockets into the outer and the jail's network namespace, opened when first needed and never
-/// moved, and the jail's mounts and namespaces as they are seen from where kak stands.
+/// moved, the jail's mounts and namespaces as they are seen from where kak stands, and the lock that accounts are changed
+/// under.
 pub struct Machine {
     /// The jail's network namespace, by name.
     netns: String,
@@ -91,6 +93,8 @@ pub struct Machine {
     netfilter: Option<nl::Socket>,
     /// The jail's mounts and namespaces, where there is one.
     pub view: Option<View>,
+    /// The right to change accounts, where whoever made the plan has it already.
+    pub accounts: Option<account::Lock>,
 }
 
 /// The jail as its init has it.
@@ -129,6 +133,7 @@ impl Machine {
             inner: None,
             netfilter: None,
             view: None,
+            accounts: None,
         }
     }
 

@@ -208,7 +208,7 @@ pub enum Holder {
     Hidden,
 }
 
-/// `struct flock` for `length` bytes from `start` on.
+/// `struct flock` for `length` bytes from `start` on; 0 bytes are all.
 fn lock_of(kind: libc::c_int, start: u8, length: u8) -> libc::flock {
     // SAFETY: plain data, for which zeroes are valid.
     let mut lock: libc::flock = unsafe { std::mem::zeroed() };
@@ -226,6 +226,16 @@ pub fn lock_bytes(fd: BorrowedFd<'_>, length: u8) -> Result<()> {
     let lock = lock_of(libc::F_WRLCK, 0, length);
     // SAFETY: the structure is whole.
     check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETLK, &raw const lock) }).map(drop)
+}
+
+/// `fcntl(fd, F_SETLKW, F_WRLCK)` on the whole file. Interrupted (EINTR) by an alarm when it has waited this long, as
+/// lckpwdf(3) does it: who queues up in the kernel is not overtaken, as he would be who comes and looks again.
+pub fn lock_file(fd: BorrowedFd<'_>, limit: std::time::Duration) -> Result<()> {
+    let lock = lock_of(libc::F_WRLCK, 0, 0);
+    alarmed(limit, || {
+        // SAFETY: the structure is whole.
+        check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETLKW, &raw const lock) }).map(drop)
+    })
 }
 
 /// `fcntl(fd, F_GETLK)`: who holds the first byte, and how many bytes from there on.

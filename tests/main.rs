@@ -18,6 +18,8 @@
 #[macro_use]
 mod sandbox;
 
+/// nssh as a login shell: /etc/passwd changed, and restored.
+mod accounts;
 /// Wrong usage and machines that lack something: the message, the exit status, and nothing left behind.
 mod bad;
 /// Names, links, help: how the binary is called.

@@ -16,7 +16,7 @@ NFT");
 }
 
 /// These options.
-const OPTIONS: &str = "--publish 8080:80 --publish 203.0.113.2:5353:53/udp";
+const OPTIONS: &str = "--login-shell root --publish 8080:80 --publish 203.0.113.2:5353:53/udp";
 
 /// One step of the script that `kak setup --explain` prints.
 struct Step {

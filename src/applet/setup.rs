@@ -58,6 +58,8 @@ ended too, everything is taken back and the first session's status is returned.
                        may join it by a set-user-ID nssh; a name or a number
                        (repeatable) [nobody but root]
       --shell PATH     what nssh runs in it [/bin/bash, else /bin/sh]
+      --login-shell USER
+                       /bin/nssh becomes this user's login shell (repeatable)
       --attach         run a shell in it, as said above
       --dry-run        say what would be done, and do nothing
       --explain        print a script for sh that does the same

@@ -17,6 +17,7 @@ use crate::facts::{self, Facts};
 use crate::netns;
 use crate::plan::{self, Plan};
 use crate::record::{self, Record};
+use crate::step::account;
 use crate::step::forwarding::Forwarding;
 use crate::step::{Machine, Seen, Step, file};
 use crate::sys::{self, SignalSet};
@@ -72,6 +73,7 @@ pub fn bring_up(wanted: &Wanted, teller: &mut Teller<'_>, waits: Waits<'_>) -> R
     check_capabilities("a jail")?;
     let jail = wanted.config.jail.as_str();
     let _lock = Lock::take(waits)?;
+    account::sweep()?;
     let old = Record::read(jail)?;
     if old.as_ref().is_some_and(|old| old.config.bare) {
         return Err(Error::cure(
@@ -86,14 +88,19 @@ pub fn bring_up(wanted: &Wanted, teller: &mut Teller<'_>, waits: Waits<'_>) -> R
         return Ok(init);
     }
     super::end(jail)?;
+    let mut machine = Machine::new(jail);
     let record = match wanted.basis(old)? {
         Basis::Again(mut record) => {
-            look_again(&mut record, &mut Machine::new(jail))?;
+            look_again(&mut record, &mut machine)?;
             *record
         }
-        Basis::Nothing(config) => draw_up(config, Err)?,
+        Basis::Nothing(config) => {
+            hold_accounts(&config, &mut machine)?;
+            draw_up(config, Err)?
+        }
         Basis::Other(old, config) => {
             let own = clear(*old, &mut quietly)?;
+            hold_accounts(&config, &mut machine)?;
             let mut record = draw_up(config, Err)?;
             // What could not be taken back, since there is something in it, is still ours.
             record.found.retain(|text| !own.contains(text));
@@ -103,8 +110,8 @@ pub fn bring_up(wanted: &Wanted, teller: &mut Teller<'_>, waits: Waits<'_>) -> R
     let plan = Plan::new(&record);
     plan.notes.iter().for_each(|note| (teller.note)(note));
 
-    let mut machine = Machine::new(jail);
     let made = engine::setup(&plan.outer, &mut machine, teller.step)?;
+    machine.accounts = None;
     match start(&record, &plan) {
         Ok(init) => {
             plan.inner.iter().for_each(|step| (teller.step)('+', step));
@@ -114,10 +121,21 @@ pub fn bring_up(wanted: &Wanted, teller: &mut Teller<'_>, waits: Waits<'_>) -> R
     }
 }
 
+/// Keeps everybody else from changing accounts, so that what is written down of them is so when they are changed.
+fn hold_accounts(config: &Config, machine: &mut Machine) -> Result<()> {
+    if let Some(user) = config.login_shells.first()
+        && account::is_writable()
+    {
+        machine.accounts = Some(account::Lock::take(&format!("--login-shell {user}"))?);
+    }
+    Ok(())
+}
+
 /// A new record: the options, the machine as it is, and what is there already. What cannot be looked at would count as
 /// ours, and be taken away in the end; `unseen` says whether that matters.
 pub fn draw_up(config: Config, unseen: impl Fn(Error) -> Result<()>) -> Result<Record> {
-    for other in record::others(&config.jail) {
+    let others = record::others(&config.jail);
+    for other in &others {
         for (ours, theirs) in config.publish.iter().flat_map(|ours| {
             other
                 .config
@@ -132,7 +150,7 @@ pub fn draw_up(config: Config, unseen: impl Fn(Error) -> Result<()>) -> Result<R
         }
     }
     let mut machine = Machine::new(&config.jail);
-    let facts = Facts::gather(&config, &mut machine)?;
+    let facts = Facts::gather(&config, &others, &mut machine)?;
     let mut record = Record {
         config,
         facts,
@@ -149,8 +167,8 @@ pub fn draw_up(config: Config, unseen: impl Fn(Error) -> Result<()>) -> Result<R
     }
     check_resolvers(&record)?;
     // What another jail made is as much this one's as that one's: the last of them takes it back.
-    for other in record::others(&record.config.jail) {
-        let theirs = Plan::new(&other)
+    for other in &others {
+        let theirs = Plan::new(other)
             .outer
             .into_iter()
             .map(|step| step.act.to_string());
@@ -161,20 +179,26 @@ pub fn draw_up(config: Config, unseen: impl Fn(Error) -> Result<()>) -> Result<R
     Ok(record)
 }
 
-/// Takes chains that drop what passes through, and that were not there when a record was drawn up, into it: a firewall
-/// may have come after the jail.
+/// Takes into a record what has come after the jail: chains that drop what passes through, since a firewall may have been
+/// started, and login shells that users have chosen, whose accounts then are held.
 fn look_again(record: &mut Record, machine: &mut Machine) -> Result<()> {
     let now = facts::firewall(&record.config, machine)?;
-    let known = record.facts.firewall.clone();
-    let mut chains = known.chains.clone();
-    chains.extend(
-        now.chains
-            .into_iter()
-            .filter(|new| known.chains.iter().all(|old| old.place != new.place)),
-    );
+    let known = record.facts.clone();
+    let mut chains = known.firewall.chains.clone();
+    chains.extend(now.chains.into_iter().filter(|new| {
+        known
+            .firewall
+            .chains
+            .iter()
+            .all(|old| old.place != new.place)
+    }));
     record.facts.firewall.chains = chains;
     record.facts.firewall.legacy = now.legacy;
-    if record.facts.firewall == known {
+    if known.passwd_writable && facts::have_others(&record.config)? {
+        hold_accounts(&record.config, machine)?;
+        facts::take_in_chosen(&record.config, &mut record.facts)?;
+    }
+    if record.facts == known {
         return Ok(());
     }
     // In one go, before what it tells of is made: at no time is there none.
@@ -349,12 +373,15 @@ pub fn take_down_own(jail: &str, mine: &Init) -> Result<()> {
 /// The same for who holds the lock.
 fn take_down_locked(jail: &str, tell: Tell<'_>) -> Result<()> {
     super::end(jail)?;
-    if let Some(record) = Record::read(jail)? {
-        return clear(record, tell).map(drop);
-    }
-    // Whoever made the directory was killed before he could write down what for.
-    let state = Plan::state(jail, Vec::new());
-    engine::teardown(&state, &mut Machine::new(jail), |_| false, tell)
+    let swept = account::sweep();
+    let gone = if let Some(record) = Record::read(jail)? {
+        clear(record, tell).map(drop)
+    } else {
+        // Whoever made the directory was killed before he could write down what for.
+        let state = Plan::state(jail, Vec::new());
+        engine::teardown(&state, &mut Machine::new(jail), |_| false, tell)
+    };
+    Error::all([swept.err(), gone.err()].into_iter().flatten().collect())
 }
 
 /// Names the capabilities that are missing, before anything is changed.

@@ -9,7 +9,7 @@ use rustix::process::{Rlimit, Signal};
 use rustix::termios::isatty;
 
 use crate::error::{Error, Result};
-use crate::procfs;
+use crate::passwd;
 use crate::record::Record;
 use crate::step::file;
 use crate::sys::{Disposition, SignalSet};
@@ -267,7 +267,7 @@ impl Environment {
         let name = self.get("LOGNAME").or_else(|| self.get("USER"));
         let user = file::read(Path::new("/etc/passwd"))
             .ok()
-            .and_then(|text| procfs::passwd(&text, uid, name));
+            .and_then(|text| passwd::user(&text, uid, name));
         // Whoever is not in there is known to his login program.
         let Some(user) = user else { return };
         let [home, its_user, logname] = IDENTITY;

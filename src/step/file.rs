@@ -1,5 +1,7 @@
 //! What lasts in a file system: directories, links, files of our own, and one line in a file of somebody else's.
 
+pub mod rewrite;
+
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::os::fd::OwnedFd;
@@ -12,6 +14,9 @@ use rustix::io::Errno;
 use super::{Action, Machine, Seen, quote};
 use crate::error::{Error, Result, What as _};
 use crate::text::shown;
+use rewrite::{beside, write_all};
+
+pub use rewrite::{overwrite, replace};
 
 /// A directory. Taken back only if it is empty: what people put or mount there is theirs.
 pub struct Dir {
@@ -269,56 +274,18 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(Vec::new()),
         Err(errno) => return Err(errno).what(what),
     };
+    read_all(&file).what(what)
+}
+
+/// What is in an open file from here on.
+fn read_all(file: &OwnedFd) -> rustix::io::Result<Vec<u8>> {
     let mut text = Vec::with_capacity(4096);
-    while rustix::io::read(&file, rustix::buffer::spare_capacity(&mut text)).what(what)? > 0 {
+    while rustix::io::read(file, rustix::buffer::spare_capacity(&mut text))? > 0 {
         if text.len() == text.capacity() {
             text.reserve(text.len());
         }
     }
     Ok(text)
-}
-
-/// Gives a file this content: whole or not at all where it can be renamed into place, in place where it is a mount
-/// point (rename(2): EBUSY).
-pub fn replace(path: &Path, text: &[u8], mode: Mode) -> rustix::io::Result<()> {
-    let new = beside(path);
-    let flags =
-        OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let written = fs::open(&new, flags, Mode::from_raw_mode(0o600)).and_then(|file| {
-        write_all(&file, text)?;
-        fs::fchmod(&file, mode)
-    });
-    let renamed = written.and_then(|()| fs::rename(&new, path));
-    if renamed.is_err() {
-        fs::unlink(&new).ok();
-    }
-    if renamed != Err(Errno::BUSY) {
-        return renamed;
-    }
-    overwrite(path, text)
-}
-
-/// Gives a file that is there this content, in place.
-pub fn overwrite(path: &Path, text: &[u8]) -> rustix::io::Result<()> {
-    let file = fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
-    write_all(&file, text)?;
-    fs::ftruncate(&file, u64::try_from(text.len()).unwrap_or(u64::MAX))
-}
-
-/// Where a file's new content is written before it is put in its place.
-fn beside(path: &Path) -> PathBuf {
-    let mut new = path.as_os_str().to_owned();
-    new.push(".kak-new");
-    new.into()
-}
-
-/// Writes all of it.
-fn write_all(file: &OwnedFd, mut text: &[u8]) -> rustix::io::Result<()> {
-    while !text.is_empty() {
-        let written = rustix::io::write(file, text)?;
-        text = text.get(written..).unwrap_or_default();
-    }
-    Ok(())
 }
 
 /// unlink(2), where a missing file is no error.

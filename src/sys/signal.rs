@@ -109,6 +109,40 @@ pub fn restore_disposition(signal: Signal, old: &Disposition) {
     unsafe { libc::sigaction(signal.as_raw(), &raw const old.0, std::ptr::null_mut()) };
 }
 
+/// Does something that a signal interrupts once this time is over: SIGALRM by `setitimer(ITIMER_REAL, ...)`, which is
+/// let through meanwhile. <https://man7.org/linux/man-pages/man2/setitimer.2.html>
+pub fn alarmed<T>(limit: std::time::Duration, work: impl FnOnce() -> T) -> T {
+    /// That there is one is what makes a system call return.
+    extern "C" fn wake(_: libc::c_int) {}
+    let arm = |after: std::time::Duration| {
+        let time = libc::timeval {
+            tv_sec: after.as_secs().try_into().unwrap_or(i64::MAX),
+            tv_usec: after.subsec_micros().into(),
+        };
+        // Again and again, so that one which comes before the call began is not the last.
+        let timer = libc::itimerval {
+            it_interval: time,
+            it_value: time,
+        };
+        // SAFETY: the structure is whole.
+        unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut()) };
+    };
+    // SAFETY: sigaction is plain data, for which zeroes are SIG_DFL, no flags and an empty mask.
+    let (mut new, mut old): (libc::sigaction, libc::sigaction) = unsafe { std::mem::zeroed() };
+    new.sa_sigaction = wake as *const () as libc::sighandler_t;
+    // SAFETY: both point to whole structures, and the function does nothing.
+    unsafe { libc::sigaction(libc::SIGALRM, &raw const new, &raw mut old) };
+    let (alarm, mut mask) = (SignalSet::of(&[Signal::ALARM]), SignalSet::empty());
+    // SAFETY: both sets are initialised; the call cannot fail with SIG_UNBLOCK.
+    unsafe { libc::sigprocmask(libc::SIG_UNBLOCK, &raw const alarm.0, &raw mut mask.0) };
+    arm(limit);
+    let result = work();
+    arm(std::time::Duration::ZERO);
+    set_signal_mask(&mask);
+    restore_disposition(Signal::ALARM, &Disposition(old));
+    result
+}
+
 /// `int signalfd(-1, set, SFD_CLOEXEC | SFD_NONBLOCK)`. <https://man7.org/linux/man-pages/man2/signalfd.2.html>
 pub fn signalfd(set: &SignalSet) -> Result<OwnedFd> {
     // SAFETY: the set is initialised.

@@ -10,6 +10,8 @@
     reason = "a test that meets the unexpected has failed"
 )]
 
+/// Root's login shell.
+mod accounts;
 /// What the image needs, which is nothing.
 mod alone;
 /// Users of a container who are not root.

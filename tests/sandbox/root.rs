@@ -19,6 +19,15 @@ const ETC: &[(&str, &str)] = &[
         "root:x:0:0:root:/root:/bin/bash\ndaemon:x:1:1::/:/usr/sbin/nologin\nnobody:x:65534:65534::/nonexistent:/usr/sbin/nologin\n",
     ),
     (
+        "passwd-",
+        "root:x:0:0:root:/root:/bin/bash\ndaemon:x:1:1::/:/usr/sbin/nologin\nnobody:x:65534:65534::/nonexistent:/usr/sbin/nologin\n",
+    ),
+    (".pwd.lock", ""),
+    (
+        "pam.d/chsh",
+        "auth required pam_shells.so\nauth sufficient pam_rootok.so\naccount required pam_permit.so\n",
+    ),
+    (
         "group",
         "root:x:0:\ndaemon:x:1:\ntty:x:5:\nnogroup:x:65534:\n",
     ),
@@ -148,6 +157,7 @@ fn programs(kak: &[u8]) {
 
 /// /etc, and the mounts over three of its files.
 fn files() {
+    directory("etc/pam.d", 0o755);
     for (name, text) in ETC {
         fs::write(Path::new("etc").join(name), text).unwrap();
     }

@@ -21,6 +21,8 @@
 #[allow(dead_code, reason = "the other test program uses the rest")]
 mod sandbox;
 
+/// Login shells, with shadow's tools at work on the same file.
+mod accounts;
 /// The programs that call shells, with nssh as the shell.
 mod callers;
 /// Who joins by a set-user-ID nssh, and what he is inside.

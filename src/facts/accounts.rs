@@ -1,0 +1,82 @@
+//! What /etc/passwd says of the users who shall live in the jail. It changes nothing there; that is
+//! [`crate::step::account`]'s business.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::Path;
+
+use rustix::fs::FileType;
+
+use super::{Facts, is_program, shell as usual};
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::passwd;
+use crate::record::Record;
+use crate::step::account::{NSSH, PASSWD};
+use crate::step::{file, quote};
+
+/// The users' login shells as they are; an error where one cannot be changed to nssh.
+pub fn login_shells(config: &Config, others: &[Record]) -> Result<Vec<OsString>> {
+    if config.login_shells.is_empty() {
+        return Ok(Vec::new());
+    }
+    let regular = file::lstat(Path::new(PASSWD))?
+        .is_some_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile);
+    let text = if regular {
+        file::read(Path::new(PASSWD))?
+    } else {
+        return Err(Error::text(PASSWD, "is not a regular file"));
+    };
+    let before = |user: &String| {
+        let what = || format!("--login-shell {}", quote(user));
+        let Some(shell) = passwd::shell(&text, user) else {
+            let why = format!("there is no such user in {PASSWD}");
+            return Err(Error::text(what(), why));
+        };
+        if !is_program(Path::new(NSSH)) {
+            return Err(Error::cure(
+                what(),
+                format!("{NSSH} is not an executable file"),
+                "'kak --install -s /bin' makes it one",
+            ));
+        }
+        Ok(if shell == NSSH.as_bytes() {
+            known(user, others).map_or_else(|| usual(None).map(Into::into), Ok)?
+        } else {
+            OsString::from_vec(shell.to_vec())
+        })
+    };
+    config.login_shells.iter().map(before).collect()
+}
+
+/// Whether nssh is not the login shell of each of these users any more, or not yet.
+pub fn have_others(config: &Config) -> Result<bool> {
+    let text = file::read(Path::new(PASSWD))?;
+    let other =
+        |user: &String| passwd::shell(&text, user).is_some_and(|shell| shell != NSSH.as_bytes());
+    Ok(config.login_shells.iter().any(other))
+}
+
+/// Takes in what users have chosen themselves since their login shells became nssh.
+pub fn take_in_chosen(config: &Config, facts: &mut Facts) -> Result<()> {
+    let text = file::read(Path::new(PASSWD))?;
+    for (user, before) in config.login_shells.iter().zip(&mut facts.login_shells) {
+        if let Some(now) = passwd::shell(&text, user)
+            && now != NSSH.as_bytes()
+        {
+            *before = OsString::from_vec(now.to_vec());
+        }
+    }
+    Ok(())
+}
+
+/// What another jail knows of a user's login shell, which that one changed.
+fn known(user: &str, others: &[Record]) -> Option<OsString> {
+    others.iter().find_map(|other| {
+        let users = other.config.login_shells.iter();
+        let (_, before) = users
+            .zip(&other.facts.login_shells)
+            .find(|(other, _)| *other == user)?;
+        Some(before.clone())
+    })
+}
