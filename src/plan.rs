@@ -22,7 +22,7 @@ mod resolvers;
 
 use std::path::{Path, PathBuf};
 
-use crate::config::OWN;
+use crate::config::{DEFAULT_JAIL, OWN};
 use crate::facts::{Kind, is_own};
 use crate::netns;
 use crate::record::{self, Record};
@@ -159,10 +159,16 @@ fn login_shells(record: &Record, steps: &mut Steps, notes: &mut Vec<String>) {
         ));
         return;
     }
+    if !config.login_shells.is_empty() && config.jail != DEFAULT_JAIL {
+        notes.push(format!(
+            "{NSSH} as a login shell leads to {DEFAULT_JAIL}, and to {} only where KAK_JAIL says so",
+            config.jail
+        ));
+    }
     for (user, before) in config.login_shells.iter().zip(&facts.login_shells) {
         let (user, before) = (user.clone(), before.clone());
         steps.add(
-            "and is this user's: who logs in is in the jail",
+            "and is this user's, whose logins are in a jail then",
             LoginShell { user, before },
         );
     }

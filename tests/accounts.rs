@@ -300,7 +300,8 @@ sandboxed! {
         uplink::plug();
         let before = dump();
         for (first, last) in [("one", "two"), ("two", "one")] {
-            sh("kak setup -n one --login-shell root; kak setup -n two --login-shell root");
+            run("kak setup -n one --login-shell root").code(0).says("leads to USER, and to one only where KAK_JAIL says so");
+            sh("kak setup -n two --login-shell root");
             assert_eq!(sh("grep old-login-shell /run/kak/two/record"), "old-login-shell /bin/bash");
             sh(&format!("kak teardown -n {first}"));
             assert_eq!(shell("root"), "/bin/nssh");
