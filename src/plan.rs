@@ -153,16 +153,24 @@ fn outer(record: &Record) -> (Vec<Step>, Vec<String>) {
 /// The users who live in the jail.
 fn login_shells(record: &Record, steps: &mut Steps, notes: &mut Vec<String>) {
     let Record { config, facts, .. } = record;
-    if !config.login_shells.is_empty() && !facts.passwd_writable {
+    if config.login_shells.is_empty() {
+        return;
+    }
+    if !facts.passwd_writable {
         notes.push(format!(
             "{PASSWD} cannot be written: the login shells stay as they are"
         ));
         return;
     }
-    if !config.login_shells.is_empty() && config.jail != DEFAULT_JAIL {
+    if config.jail != DEFAULT_JAIL {
         notes.push(format!(
             "{NSSH} as a login shell leads to {DEFAULT_JAIL}, and to {} only where KAK_JAIL says so",
             config.jail
+        ));
+    }
+    if config.allow.is_empty() && config.login_shells.iter().any(|user| user != "root") {
+        notes.push(format!(
+            "who has {NSSH} as login shell and is not root cannot log in unless --allow names him"
         ));
     }
     for (user, before) in config.login_shells.iter().zip(&facts.login_shells) {
