@@ -72,25 +72,26 @@ fn offset(text: &[u8]) -> Option<(i64, i64)> {
 /// The namespaces of a jail's init that somebody joins, as files in /proc/PID/ns and as flags of setns(2); in the order
 /// in which he joins them one by one, since after the mount namespace has changed /proc is another. Of those that a jail
 /// need not have, it is those that are not his anyway: joining his own could be forbidden to him.
-pub fn to_join(init: Pid) -> Vec<(&'static str, ThreadNameSpaceType)> {
+pub fn to_join(init: Pid) -> Result<Vec<(&'static str, ThreadNameSpaceType)>> {
     let init = init.as_raw_nonzero().get();
-    let own = |kind: &Namespace| differs(init, *kind);
-    let kinds = Namespace::ALL.into_iter().filter(own).map(|kind| {
+    let mut all = Vec::new();
+    for kind in Namespace::ALL {
         let kernels = match kind {
             Namespace::Uts => ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME,
             Namespace::Ipc => ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION,
             Namespace::Cgroup => ThreadNameSpaceType::CONTROL_GROUP,
             Namespace::Time => ThreadNameSpaceType::TIME,
         };
-        (kind.name(), kernels)
-    });
-    kinds
-        .chain([
-            ("net", ThreadNameSpaceType::NETWORK),
-            ("pid", ThreadNameSpaceType::PROCESS_ID),
-            ("mnt", ThreadNameSpaceType::MOUNT),
-        ])
-        .collect()
+        if differs(init, kind)? {
+            all.push((kind.name(), kernels));
+        }
+    }
+    all.extend([
+        ("net", ThreadNameSpaceType::NETWORK),
+        ("pid", ThreadNameSpaceType::PROCESS_ID),
+        ("mnt", ThreadNameSpaceType::MOUNT),
+    ]);
+    Ok(all)
 }
 
 #[cfg(test)]

@@ -314,7 +314,7 @@ fn leave_monitor<T>(ours: T, theirs: &OwnedFd, shell: &Shell, caller: &Caller) -
 
 /// Takes over init's namespaces; false if it is gone.
 fn enter(init: &Init) -> Result<bool> {
-    let all = namespaces::to_join(init.pid);
+    let all = namespaces::to_join(init.pid)?;
     let what = || {
         let options: String = all.iter().map(|(name, _)| format!(" --{name}")).collect();
         format!("nsenter -t {}{options}", init.pid.as_raw_nonzero()).replace("--mnt", "--mount")

@@ -6,6 +6,7 @@ use std::os::fd::AsFd as _;
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::{Action, Machine, Seen};
@@ -35,9 +36,8 @@ impl fmt::Display for Own {
 impl Action for Own {
     fn observe(&self, machine: &mut Machine) -> Result<Seen> {
         let init = machine.view.as_ref().and_then(|view| view.init);
-        Ok(Seen::done(
-            init.is_some_and(|init| differs(init, self.kind)),
-        ))
+        let differs = init.map(|init| differs(init, self.kind)).transpose()?;
+        Ok(Seen::done(differs.unwrap_or(false)))
     }
 
     fn apply(&self, _: &mut Machine) -> Result<()> {
@@ -46,14 +46,20 @@ impl Action for Own {
     }
 }
 
-/// Whether a process has a namespace of this kind that is not ours.
-pub fn differs(process: i32, kind: Namespace) -> bool {
-    let stat = |process: &str| rustix::fs::stat(format!("/proc/{process}/ns/{}", kind.name()));
-    match (stat(&process.to_string()), stat("self")) {
-        (Ok(its), Ok(ours)) => (its.st_dev, its.st_ino) != (ours.st_dev, ours.st_ino),
-        // It is gone, or the kernel has no such namespaces.
-        _ => false,
-    }
+/// Whether a process has a namespace of this kind that is not ours. Where that cannot be seen it is an error: somebody
+/// would join a part of a jail only.
+pub fn differs(process: i32, kind: Namespace) -> Result<bool> {
+    let number = |process: &str| {
+        let path = format!("/proc/{process}/ns/{}", kind.name());
+        match rustix::fs::stat(&path) {
+            Ok(stat) => Ok(Some((stat.st_dev, stat.st_ino))),
+            // It is gone or about to go, or the kernel has no such namespaces.
+            Err(Errno::NOENT | Errno::SRCH | Errno::INVAL) => Ok(None),
+            Err(errno) => Err(errno).what(|| format!("stat -L {path}")),
+        }
+    };
+    let (its, ours) = (number(&process.to_string())?, number("self")?);
+    Ok(its.is_some() && its != ours)
 }
 
 /// The jail's host name.
@@ -70,10 +76,12 @@ impl fmt::Display for Hostname {
 
 impl Action for Hostname {
     fn observe(&self, machine: &mut Machine) -> Result<Seen> {
-        let init = machine.view.as_ref().and_then(|view| view.init);
-        let Some(init) = init.filter(|init| differs(*init, Namespace::Uts)) else {
+        let Some(init) = machine.view.as_ref().and_then(|view| view.init) else {
             return Ok(Seen::Absent);
         };
+        if !differs(init, Namespace::Uts)? {
+            return Ok(Seen::Absent);
+        }
         let path = format!("/proc/{init}/ns/uts");
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let its = rustix::fs::open(Path::new(&path), flags, Mode::empty());
