@@ -291,25 +291,56 @@ pub struct Session {
 /// imitates it shows up as a session.
 pub const MONITOR: &str = "kak-session";
 
-/// The sessions of a jail: what the children of init that are monitors have as children.
+/// The sessions of a jail: the first child of each child of init that is a monitor. Its others are what the first one has
+/// left behind, later ones all.
 pub fn sessions(init: Pid) -> Vec<Session> {
     let init = init.as_raw_nonzero().get();
     let processes = processes();
-    let monitor = |pid: i32| {
-        processes.iter().any(|(other, stat)| {
-            *other == pid && stat.parent == init && stat.name == MONITOR.as_bytes()
-        })
+    let shell = |(monitor, stat): &(i32, procfs::Stat)| {
+        if stat.parent != init || stat.name != MONITOR.as_bytes() {
+            return None;
+        }
+        let children = processes.iter().filter(|(_, stat)| stat.parent == *monitor);
+        children.min_by_key(|(pid, stat)| (stat.started, *pid))
     };
-    let session = |(pid, stat): &(i32, procfs::Stat)| {
-        monitor(stat.parent).then(|| Session {
-            pid: *pid,
-            uid: rustix::fs::stat(format!("/proc/{pid}")).map_or(0, |stat| stat.st_uid),
-            terminal: stat.terminal,
-            started: stat.started,
-            command: file::read(Path::new(&format!("/proc/{pid}/cmdline"))).unwrap_or_default(),
-        })
+    let session = |(pid, stat): &(i32, procfs::Stat)| Session {
+        pid: *pid,
+        uid: rustix::fs::stat(format!("/proc/{pid}")).map_or(0, |stat| stat.st_uid),
+        terminal: stat.terminal,
+        started: stat.started,
+        command: file::read(Path::new(&format!("/proc/{pid}/cmdline"))).unwrap_or_default(),
     };
-    processes.iter().filter_map(session).collect()
+    processes.iter().filter_map(shell).map(session).collect()
+}
+
+/// What a process has started, and that has started: those of its session, but not of the group that it leads. It is what
+/// belongs to a shell that a signal to the shell, or to its group, does not reach.
+pub fn descendants(ancestor: Pid) -> Vec<OwnedFd> {
+    let ancestor = ancestor.as_raw_nonzero().get();
+    let processes = processes();
+    let mut family = vec![ancestor];
+    let mut grown = 0;
+    // A parent may have a higher number than its child.
+    while grown != family.len() {
+        grown = family.len();
+        for (pid, stat) in &processes {
+            if family.contains(&stat.parent) && !family.contains(pid) {
+                family.push(*pid);
+            }
+        }
+    }
+    let first = processes.iter().find(|(pid, _)| *pid == ancestor);
+    let session = first.map(|(_, stat)| stat.session);
+    processes
+        .iter()
+        .filter(|(pid, stat)| {
+            *pid != ancestor
+                && family.contains(pid)
+                && Some(stat.session) == session
+                && stat.group != ancestor
+        })
+        .filter_map(|(pid, _)| pidfd_open(Pid::from_raw(*pid)?, PidfdFlags::empty()).ok())
+        .collect()
 }
 
 /// All processes that /proc shows.

@@ -146,6 +146,10 @@ pub struct Stat {
     pub name: Vec<u8>,
     /// Its parent.
     pub parent: i32,
+    /// Its process group, 0 for one of another PID namespace.
+    pub group: i32,
+    /// Its session, 0 for one of another PID namespace.
+    pub session: i32,
     /// Its controlling terminal's device number, 0 for none.
     pub terminal: i32,
     /// When it started, in ticks since boot.
@@ -163,6 +167,8 @@ pub fn stat(text: &[u8]) -> Option<Stat> {
     Some(Stat {
         name,
         parent: field(1)?.parse().ok()?,
+        group: field(2)?.parse().ok()?,
+        session: field(3)?.parse().ok()?,
         terminal: field(4)?.parse().ok()?,
         started: field(19)?.parse().ok()?,
     })
@@ -235,6 +241,8 @@ mod tests {
             Some(Stat {
                 name,
                 parent: 42,
+                group: 7,
+                session: 7,
                 terminal: 34816,
                 started: 991
             })

@@ -26,6 +26,7 @@ mod heap;
 mod identity;
 mod mounts;
 mod signal;
+mod terminal;
 #[cfg(not(test))]
 mod unwind;
 
@@ -41,6 +42,7 @@ pub use child::elsewhere;
 pub use identity::*;
 pub use mounts::*;
 pub use signal::*;
+pub use terminal::*;
 
 /// See [`heap`].
 #[cfg(not(test))]

@@ -56,5 +56,7 @@ mod publish;
 mod resolvers;
 /// Several jails side by side, and which of them is meant.
 mod several;
+/// Terminals: job control, signals, hang-ups, statuses.
+mod terminal;
 /// Every step against the shell command that it prints, both ways.
 mod truth;

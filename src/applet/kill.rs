@@ -1,6 +1,7 @@
 //! `kak kill`: the end of a session that nobody can end any more, such as that of a `docker exec` whose client died.
 
-use std::time::Duration;
+use std::os::fd::AsFd as _;
+use std::time::{Duration, Instant};
 
 use lexopt::Arg::{Long, Short, Value};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -21,8 +22,9 @@ usage: kak kill [-n JAIL] SESSION...
 
 End sessions of a jail.
 
-SESSION is the number that 'kak status' shows. Its shell is told to hang up, a
-second later to end, and two seconds after that it is killed.
+SESSION is the number that 'kak status' shows. Its shell, and what that has
+started, is told to hang up, a second later to end, and two seconds after that
+it is killed.
 
   -n, --name JAIL  the jail's name [$KAK_JAIL, else USER]
       --all        every session
@@ -89,16 +91,25 @@ fn run(call: Call) -> Result<u8> {
         }
     }
     for (signals, patience) in STAGES {
+        let deadline = Instant::now() + patience;
         for (pid, fd) in &pids {
+            let started = jail::descendants(*pid);
             for signal in signals {
                 // What runs in the shell's own group is the session too.
                 if crate::sys::leads_group(*pid) {
                     rustix::process::kill_process_group(*pid, *signal).ok();
                 }
                 pidfd_send_signal(fd, *signal).ok();
+                for fd in &started {
+                    pidfd_send_signal(fd, *signal).ok();
+                }
             }
         }
-        pids.retain(|(_, fd)| !jail::wait_readable(std::os::fd::AsFd::as_fd(fd), patience));
+        // All of them have this time together.
+        pids.retain(|(_, fd)| {
+            let rest = deadline.saturating_duration_since(Instant::now());
+            !jail::wait_readable(fd.as_fd(), rest)
+        });
         if pids.is_empty() {
             break;
         }

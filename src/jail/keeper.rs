@@ -12,7 +12,7 @@ use rustix::net::SendFlags;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open};
 
 use super::build::{Teller, Wanted, bring_up, take_down_own};
-use super::process::{Heard, be_deaf, channel, say_turn, wait_status};
+use super::process::{Heard, Parent, be_deaf, channel, say_turn, wait_status};
 use super::{Init, dns, process};
 use crate::error::{Error, Result, What as _, complain};
 use crate::sys::{self, SignalSet};
@@ -42,6 +42,7 @@ pub struct Keeper {
 /// is told on standard error by that process.
 pub fn spawn(wanted: &Wanted, stay: Stay, teller: &mut Teller<'_>) -> Result<Keeper> {
     let (ours, theirs) = channel()?;
+    let _parent = Parent::become_one();
     let Some(pid) = sys::fork().what(|| "fork")? else {
         drop(ours);
         rustix::process::setsid().ok();
@@ -81,6 +82,7 @@ impl Keeper {
     /// Lets the jail end with its last session, and waits until everything is taken back; the keeper's exit status.
     pub fn release(self) -> Result<u8> {
         drop(self.channel);
+        let _parent = Parent::become_one();
         wait_status(self.pid, "kak teardown")
     }
 }

@@ -3,11 +3,13 @@
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
-use rustix::process::{Pid, Resource, Signal, WaitOptions};
+use rustix::process::{Pid, Resource, Signal, WaitOptions, wait};
+use rustix::stdio::stdin;
 
 use super::pty;
 use super::shell::{Caller, Shell};
@@ -66,6 +68,8 @@ impl News {
 pub enum Order {
     /// nssh was continued, so shall the shell be.
     Continue,
+    /// The same in the foreground: a shell that has a process group of its own gets the terminal for it.
+    Foreground,
     /// The terminal is gone.
     HangUp,
     /// Somebody sent nssh this signal.
@@ -78,6 +82,7 @@ impl Order {
         match self {
             Self::Continue => 0,
             Self::HangUp => -1,
+            Self::Foreground => -2,
             Self::Signal(number) => number,
         }
         .to_ne_bytes()
@@ -88,17 +93,25 @@ impl Order {
         match i32::from_ne_bytes(bytes) {
             0 => Self::Continue,
             -1 => Self::HangUp,
+            -2 => Self::Foreground,
             number => Self::Signal(number),
         }
     }
 }
 
+/// The jail's init, as its children know it.
+const INIT: u32 = 1;
+/// Whoever is not in the jail, as a signal names him there.
+const OUTSIDE: u32 = 0;
+
 /// The life of a monitor.
 pub fn run(socket: &OwnedFd, shell: &Shell, caller: &Caller) -> ! {
     rustix::thread::set_name(c"kak-session").ok();
-    // Before there is a shell, so that its end is not missed however soon that is.
+    // Before there is a shell, so that its end is not missed however soon that is; and what it leaves behind is ours, so
+    // that it can be told what the shell could not tell any more.
     sys::set_disposition(Signal::CHILD, Action::Default);
     sys::set_signal_mask(&SignalSet::all_but_faults());
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid())).ok();
     let Ok(signals) = sys::signalfd(&SignalSet::all_but_faults()) else {
         sys::exit_now(1)
     };
@@ -110,9 +123,15 @@ pub fn run(socket: &OwnedFd, shell: &Shell, caller: &Caller) -> ! {
             sys::exit_now(1)
         }
     };
+    let terminal = caller
+        .takes_terminal
+        .then(|| rustix::io::fcntl_dupfd_cloexec(stdin(), 3).ok())
+        .flatten();
     // Whoever reads what the shell writes gets his end of file from the shell.
     sys::close_standard();
-    let mut listening = true;
+    let (mut listening, mut hung_up) = (true, false);
+    // Whether the shell has a signal already that nssh passes on.
+    let mut has_it = false;
     loop {
         let mut fds = vec![PollFd::new(&signals, PollFlags::IN)];
         if listening {
@@ -121,24 +140,46 @@ pub fn run(socket: &OwnedFd, shell: &Shell, caller: &Caller) -> ! {
         poll(&mut fds, None).ok();
         drop(fds);
         while let Some(signal) = sys::read_signal(signals.as_fd()) {
-            // Init's way of saying that the jail ends, or the terminal's that it is gone.
-            if [Signal::TERM, Signal::HUP]
-                .iter()
-                .any(|other| other.as_raw() == signal.number)
-            {
-                hang_up(child);
+            match signal.sender {
+                _ if signal.number != Signal::TERM.as_raw() => {}
+                // Init's way of saying that the jail ends.
+                INIT => {
+                    hung_up = true;
+                    hang_up(child);
+                }
+                // It was for the caller's whole group, in which we are too, and maybe the shell.
+                OUTSIDE => has_it = !sys::leads_group(child),
+                _ => {}
             }
         }
-        look(socket, child);
+        if let Some(end) = look(socket, child) {
+            if hung_up || terminal.as_ref().is_some_and(is_gone) {
+                hang_up_the_rest();
+            }
+            tell(socket, end);
+            sys::exit_now(0);
+        }
         while listening && let Some(order) = hear(socket) {
             match order {
                 Some(Order::Continue) => to_group(child, Signal::CONT),
-                Some(Order::Signal(number)) => drop(sys::kill_number(child, number)),
-                Some(Order::HangUp) => hang_up(child),
-                // nssh was killed.
-                None => {
+                Some(Order::Foreground) => {
+                    if let Some(terminal) = &terminal
+                        && sys::leads_group(child)
+                    {
+                        sys::set_front(terminal.as_fd(), child.as_raw_nonzero().get()).ok();
+                    }
+                    to_group(child, Signal::CONT);
+                }
+                Some(Order::Signal(number)) => {
+                    if !std::mem::take(&mut has_it) {
+                        sys::kill_number(child, number).ok();
+                    }
+                }
+                // The latter is the end of nssh, which was killed.
+                Some(Order::HangUp) | None => {
+                    hung_up = true;
                     hang_up(child);
-                    listening = false;
+                    listening = order.is_some();
                 }
             }
         }
@@ -156,26 +197,21 @@ fn hear(socket: &OwnedFd) -> Option<Option<Order>> {
     }
 }
 
-/// Tells what became of the shell; its end is ours.
-fn look(socket: &OwnedFd, child: Pid) {
-    while let Ok(Some((_, status))) =
-        rustix::process::waitpid(Some(child), WaitOptions::NOHANG | WaitOptions::UNTRACED)
-    {
-        let news = match (
-            status.stopping_signal(),
-            status.exit_status(),
-            status.terminating_signal(),
-        ) {
-            (Some(number), _, _) => News::Stopped(number),
-            (_, Some(status), _) => News::Exit(u8::try_from(status).unwrap_or(1)),
-            (_, _, Some(number)) => News::Killed(number),
-            _ => return,
-        };
-        tell(socket, news);
-        if !matches!(news, News::Stopped(_)) {
-            sys::exit_now(0);
+/// Reaps; tells when the shell stopped, and returns how it ended.
+fn look(socket: &OwnedFd, child: Pid) -> Option<News> {
+    while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG | WaitOptions::UNTRACED) {
+        if pid != child {
+            continue;
+        }
+        if let Some(number) = status.stopping_signal() {
+            tell(socket, News::Stopped(number));
+        } else if let Some(status) = status.exit_status() {
+            return Some(News::Exit(u8::try_from(status).unwrap_or(1)));
+        } else if let Some(number) = status.terminating_signal() {
+            return Some(News::Killed(number));
         }
     }
+    None
 }
 
 /// Sends news; that nobody listens any more is no error.
@@ -183,10 +219,31 @@ pub fn tell(socket: &OwnedFd, news: News) {
     rustix::net::send(socket, &news.bytes(), SendFlags::NOSIGNAL).ok();
 }
 
-/// Tells the shell, and what runs with it, that its terminal is gone.
+/// What the kernel sends to the foreground group of a terminal that is gone, when the leader of its session dies. But
+/// that is somebody outside, and may live on.
+const GONE: [Signal; 2] = [Signal::HUP, Signal::CONT];
+
+/// Tells the shell that its terminal is gone.
 fn hang_up(child: Pid) {
-    to_group(child, Signal::HUP);
-    to_group(child, Signal::CONT);
+    for signal in GONE {
+        to_group(child, signal);
+    }
+}
+
+/// Tells what the shell has left behind, unless that has a session of its own. Not while the shell lives: seeing its job
+/// end, it would take back a terminal that may have become somebody else's.
+fn hang_up_the_rest() {
+    for fd in super::descendants(rustix::process::getpid()) {
+        for signal in GONE {
+            rustix::process::pidfd_send_signal(&fd, signal).ok();
+        }
+    }
+}
+
+/// Whether a terminal is gone.
+fn is_gone(terminal: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(terminal, PollFlags::empty())];
+    poll(&mut fds, Some(&super::timespec(Duration::ZERO))).is_ok_and(|ready| ready > 0)
 }
 
 /// Sends a signal to the shell's process group where it has one of its own, else to the shell: a group from outside is
@@ -218,6 +275,12 @@ fn become_shell(socket: &OwnedFd, shell: &Shell, caller: &Caller) -> ! {
     {
         tell(socket, News::NotRun(errno.raw_os_error()));
         sys::exit_now(126);
+    }
+    if caller.takes_terminal {
+        // All signals are blocked still, so none says that this is done from the background.
+        rustix::process::setpgid(None, None).ok();
+        let me = rustix::process::getpid().as_raw_nonzero().get();
+        sys::set_front(stdin(), me).ok();
     }
     for (signal, disposition) in &caller.dispositions {
         sys::restore_disposition(*signal, disposition);
@@ -260,7 +323,12 @@ mod tests {
             assert_eq!(News::parse(news.bytes()), Some(news));
         }
         assert_eq!(News::parse([0; News::SIZE]), None);
-        for order in [Order::Continue, Order::HangUp, Order::Signal(15)] {
+        for order in [
+            Order::Continue,
+            Order::Foreground,
+            Order::HangUp,
+            Order::Signal(15),
+        ] {
             assert_eq!(Order::parse(order.bytes()), order);
         }
     }

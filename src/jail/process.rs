@@ -11,7 +11,24 @@ use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 
 use super::Waits;
 use crate::error::{Error, Result, What as _, complain};
-use crate::sys::{self, SignalSet};
+use crate::sys::{self, Action, Disposition, SignalSet};
+
+/// While it lives, children can be waited for: a caller may have us ignore their end, and then the kernel forgets how they
+/// ended (wait(2)). Dropped, everything is as it was.
+pub struct Parent(Disposition);
+
+impl Parent {
+    /// From now on.
+    pub fn become_one() -> Self {
+        Self(sys::set_disposition(Signal::CHILD, Action::Default))
+    }
+}
+
+impl Drop for Parent {
+    fn drop(&mut self) {
+        sys::restore_disposition(Signal::CHILD, &self.0);
+    }
+}
 
 /// How a child ended; none if it is none of ours.
 pub fn wait_for(pid: Pid) -> Option<WaitStatus> {
@@ -115,6 +132,7 @@ pub fn status_number(status: WaitStatus) -> u8 {
 /// caller that is stopped or killed meanwhile holds nobody up. `what` it is is for the message.
 pub fn apart(what: &str, work: impl FnOnce(Waits<'_>) -> u8) -> Result<u8> {
     let (ours, theirs) = channel()?;
+    let _parent = Parent::become_one();
     let Some(pid) = sys::fork().what(|| "fork")? else {
         drop(ours);
         rustix::process::setsid().ok();
@@ -128,24 +146,28 @@ pub fn apart(what: &str, work: impl FnOnce(Waits<'_>) -> u8) -> Result<u8> {
 /// Runs a session in a child that is otherwise all that we are: stopped when it stops, continued with it; its exit
 /// status, or 128 and the signal it died of.
 pub fn in_place_of(session: impl FnOnce() -> u8) -> Result<u8> {
+    let parent = Parent::become_one();
     let before = sys::block_signals(&SignalSet::of(&[Signal::TSTP, Signal::TTIN, Signal::TTOU]));
     let (int, quit) = (
-        sys::set_disposition(Signal::INT, sys::Action::Ignore),
-        sys::set_disposition(Signal::QUIT, sys::Action::Ignore),
+        sys::set_disposition(Signal::INT, Action::Ignore),
+        sys::set_disposition(Signal::QUIT, Action::Ignore),
     );
     let Some(pid) = sys::fork().what(|| "fork")? else {
         sys::restore_disposition(Signal::INT, &int);
         sys::restore_disposition(Signal::QUIT, &quit);
         sys::set_signal_mask(&before);
+        drop(parent);
         sys::exit_now(session())
     };
     loop {
         match rustix::process::waitpid(Some(pid), WaitOptions::UNTRACED) {
-            Ok(Some((_, status))) if status.stopped() => {
-                rustix::process::kill_process(rustix::process::getpid(), Signal::STOP).ok();
-                rustix::process::kill_process(pid, Signal::CONT).ok();
-            }
-            Ok(Some((_, status))) => return Ok(status_number(status)),
+            Ok(Some((_, status))) => match status.stopping_signal() {
+                Some(number) => {
+                    super::terminal::stop(number);
+                    rustix::process::kill_process(pid, Signal::CONT).ok();
+                }
+                None => return Ok(status_number(status)),
+            },
             Err(Errno::INTR) => {}
             _ => return Ok(1),
         }

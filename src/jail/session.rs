@@ -10,7 +10,7 @@ use std::ffi::OsString;
 use std::os::fd::{AsFd as _, AsRawFd as _, IntoRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{FileType, Mode, OFlags};
@@ -23,6 +23,7 @@ use super::guest::{self, Guest};
 use super::monitor::{self, News, Order};
 use super::pty::relay::Relay;
 use super::shell::{Caller, Environment, Program, Shell};
+use super::terminal::shared::{Guard, Shared};
 use super::{Init, Life, build, keeper, namespaces, process, pty, terminal};
 use crate::config::Config;
 use crate::error::{Error, Result, What as _, complain};
@@ -129,7 +130,7 @@ fn run(terminal: Terminal, jail: &str, program: &Program, if_down: IfDown<'_>) -
     if own_terminal
         || matches!(program, Program::Shell { args, .. } if terminal::is_interactive(args))
     {
-        terminal::wait_for_foreground();
+        terminal::wait_for_foreground()?;
     }
     let init = find(jail, if_down)?;
     let guest = if_down.guest();
@@ -141,7 +142,8 @@ fn run(terminal: Terminal, jail: &str, program: &Program, if_down: IfDown<'_>) -
         _ => shell.argv.first(),
     };
     let name = name.map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-    let modes = terminal::Modes::save();
+    let shared = Shared::ours().filter(|_| !own_terminal);
+    let takes_terminal = shell.takes_terminal && shared.is_some() && terminal::is_whole();
 
     let waits = [
         Signal::HUP,
@@ -157,6 +159,11 @@ fn run(terminal: Terminal, jail: &str, program: &Program, if_down: IfDown<'_>) -
         SignalSet::of(&waits)
     };
     let mask = sys::block_signals(&waits);
+    // What the caller has ignored or blocked is not for us either, as it is not for a shell.
+    let heard: Vec<Signal> = [Signal::HUP, Signal::TERM]
+        .into_iter()
+        .filter(|signal| !mask.has(*signal) && !sys::is_ignored(*signal))
+        .collect();
     let dispositions = [
         (
             Signal::INT,
@@ -177,6 +184,7 @@ fn run(terminal: Terminal, jail: &str, program: &Program, if_down: IfDown<'_>) -
         dispositions,
         core: guest.map(Guest::core),
         own_terminal,
+        takes_terminal,
     };
     let rid = || guest.map_or(Ok(()), Guest::drop_rights);
     let join = move || {
@@ -185,21 +193,23 @@ fn run(terminal: Terminal, jail: &str, program: &Program, if_down: IfDown<'_>) -
         joined.and_then(|()| rid())
     };
     if own_terminal {
-        let leave = |theirs: &OwnedFd| Ok(leave_monitor((), theirs, &shell, &caller)?.1);
-        let ends = pty::start(join, leave)?;
+        let ends = pty::start(join, |theirs| leave_monitor(theirs, &shell, &caller))?;
         rid()?;
         return Relay::new(ends, name)?.run();
     }
+    let (socket, theirs) = process::channel()?;
+    let _guard = shared
+        .as_ref()
+        .filter(|_| takes_terminal)
+        .and_then(|shared| Guard::leave(shared, &socket, guest));
     join()?;
-    let (ours, theirs) = process::channel()?;
-    let (socket, _) = leave_monitor(ours, &theirs, &shell, &caller)?;
+    leave_monitor(&theirs, &shell, &caller)?;
     drop(theirs);
     // Not before: what the first process in the jail has open is its standard descriptors and the socket.
-    let signals =
-        sys::signalfd(&SignalSet::of(&[Signal::HUP, Signal::TERM])).what(|| "signalfd")?;
-    let end = wait(&socket, &signals, &name)?;
-    if end == End::Gone {
-        modes.restore();
+    let signals = sys::signalfd(&SignalSet::of(&heard)).what(|| "signalfd")?;
+    let end = wait(&socket, &signals, &name, shared.as_ref())?;
+    if let Some(shared) = &shared {
+        shared.take_back(end == End::Gone);
     }
     Ok(end)
 }
@@ -287,9 +297,9 @@ fn join(init: &Init, jail: &str, if_down: IfDown<'_>) -> Result<()> {
     Err(Error::text(jail, "the jail is going down"))
 }
 
-/// Leaves a monitor in the jail that we have joined, which talks over `theirs`; what is only ours is closed in there. Also
-/// the process between us and it, which ends at once.
-fn leave_monitor<T>(ours: T, theirs: &OwnedFd, shell: &Shell, caller: &Caller) -> Result<(T, Pid)> {
+/// Leaves a monitor in the jail that we have joined, at the other end of the socket; the process between us and it, which
+/// ends at once.
+fn leave_monitor(socket: &OwnedFd, shell: &Shell, caller: &Caller) -> Result<Pid> {
     let gone = |errno| match errno {
         // The PID namespace is dead, which fork(2) puts this way.
         Errno::NOMEM => Error::text("fork", "the jail is going down"),
@@ -299,17 +309,19 @@ fn leave_monitor<T>(ours: T, theirs: &OwnedFd, shell: &Shell, caller: &Caller) -
             .unwrap_or_else(|| Error::told(125)),
     };
     let Some(between) = sys::fork().map_err(gone)? else {
-        drop(ours);
+        // Neither our end nor anything else that is outside gets in there.
+        let kept = rustix::io::fcntl_dupfd_cloexec(socket, 3).and_then(sys::keep_only);
+        let Ok(socket) = kept else { sys::exit_now(1) };
         match sys::fork() {
-            Ok(None) => monitor::run(theirs, shell, caller),
+            Ok(None) => monitor::run(&socket, shell, caller),
             Ok(Some(_)) => sys::exit_now(0),
             Err(errno) => {
-                monitor::tell(theirs, News::NoProcess(errno.raw_os_error()));
+                monitor::tell(&socket, News::NoProcess(errno.raw_os_error()));
                 sys::exit_now(1)
             }
         }
     };
-    Ok((ours, between))
+    Ok(between)
 }
 
 /// Takes over init's namespaces; false if it is gone.
@@ -349,27 +361,40 @@ fn enter(init: &Init) -> Result<bool> {
 }
 
 /// Waits for the shell's end, and stops whenever it stops.
-fn wait(socket: &OwnedFd, signals: &OwnedFd, program: &str) -> Result<End> {
+fn wait(
+    socket: &OwnedFd,
+    signals: &OwnedFd,
+    program: &str,
+    shared: Option<&Shared>,
+) -> Result<End> {
     let order = |order: Order| rustix::net::send(socket, &order.bytes(), SendFlags::NOSIGNAL).ok();
+    // Until when there is still an end to wait for after a hang-up.
+    let mut deadline: Option<Instant> = None;
     loop {
         let mut fds = [
             PollFd::new(socket, PollFlags::IN),
             PollFd::new(signals, PollFlags::IN),
         ];
-        poll(&mut fds, None).ok();
+        let rest = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        poll(&mut fds, rest.map(super::timespec).as_ref()).ok();
         while let Some(signal) = sys::read_signal(signals.as_fd()) {
-            if signal.number != Signal::HUP.as_raw() {
+            if signal.number == Signal::HUP.as_raw() {
+                order(Order::HangUp);
+                deadline.get_or_insert_with(|| Instant::now() + HANG_UP);
+            } else {
                 order(Order::Signal(signal.number));
-                continue;
             }
-            order(Order::HangUp);
-            // Its end is what there is to wait for, not its news; and not for ever.
-            super::wait_readable(socket.as_fd(), HANG_UP);
-            return Ok(End::Signal(signal.number));
         }
         let mut bytes = [0; News::SIZE];
         let news = match rustix::net::recv(socket, &mut bytes, RecvFlags::DONTWAIT) {
-            Err(Errno::AGAIN | Errno::INTR) => continue,
+            // A monitor that went without having read an order: what it told before that is still there.
+            Err(Errno::CONNRESET) => continue,
+            Err(Errno::AGAIN | Errno::INTR) => {
+                if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                    return Ok(End::Signal(Signal::HUP.as_raw()));
+                }
+                continue;
+            }
             Ok((News::SIZE, _)) => News::parse(bytes),
             _ => None,
         };
@@ -384,28 +409,17 @@ fn wait(socket: &OwnedFd, signals: &OwnedFd, program: &str) -> Result<End> {
                 return Err(Errno::from_raw_os_error(errno)).what(|| "fork");
             }
             Some(News::Stopped(number)) => {
-                stop(number);
-                order(Order::Continue);
+                let stopped = deadline.is_some() || terminal::stop(number);
+                if shared.is_some_and(Shared::is_ours) {
+                    order(Order::Foreground);
+                } else if stopped || !terminal::is_of_terminal(number) {
+                    order(Order::Continue);
+                } else {
+                    // It may not read or write, and nobody could ever change that.
+                    order(Order::HangUp);
+                    deadline = Some(Instant::now() + HANG_UP);
+                }
             }
-        }
-    }
-}
-
-/// Stops ourselves as the shell was stopped, so that the caller's shell sees one stop of the same kind; returns when
-/// continued. A stop signal that the terminal sent to both of us, and that was blocked here, is used up by it.
-pub fn stop(number: i32) {
-    let me = rustix::process::getpid();
-    match Signal::from_named_raw(number) {
-        Some(signal @ (Signal::TSTP | Signal::TTIN | Signal::TTOU)) => {
-            let old = sys::set_disposition(signal, Action::Default);
-            sys::kill_number(me, number).ok();
-            let mask = sys::block_signals(&SignalSet::empty());
-            sys::set_signal_mask(&mask.without(signal));
-            sys::set_signal_mask(&mask);
-            sys::restore_disposition(signal, &old);
-        }
-        _ => {
-            sys::kill_number(me, Signal::STOP.as_raw()).ok();
         }
     }
 }

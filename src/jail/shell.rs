@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::process::{Rlimit, Signal};
 use rustix::termios::isatty;
 
+use super::terminal;
 use crate::error::{Error, Result};
 use crate::passwd;
 use crate::record::Record;
@@ -25,6 +26,18 @@ pub enum Program {
     },
     /// A command, found by PATH in the jail.
     Command(Vec<OsString>),
+}
+
+impl Program {
+    /// Whether a terminal that nobody shares is handed over to it. A shell would take it anyway, but the group that it
+    /// comes from reads as 0 in the jail, and most shells try to give the terminal back to that at their end or when they
+    /// are stopped. With a command Ctrl-C is for whoever else is in the caller's group, too, if there is anybody.
+    fn takes_terminal(&self) -> bool {
+        match self {
+            Self::Shell { args, .. } => terminal::is_interactive(args),
+            Self::Command(_) => terminal::has_own_group(),
+        }
+    }
 }
 
 /// How a shell was called, as its argv[0] tells: the real one is called the same way.
@@ -79,6 +92,8 @@ pub struct Shell {
     pub dirs: Vec<PathBuf>,
     /// Whether to say that the first of them is not there.
     pub misses_home: bool,
+    /// Whether a terminal that nobody shares is handed over to it.
+    pub takes_terminal: bool,
 }
 
 /// What nssh has changed of itself and the shell gets back.
@@ -91,6 +106,8 @@ pub struct Caller {
     pub core: Option<Rlimit>,
     /// Whether standard input is a terminal for the shell alone.
     pub own_terminal: bool,
+    /// Whether the shell begins with a process group of its own that has the terminal.
+    pub takes_terminal: bool,
 }
 
 impl Shell {
@@ -146,6 +163,7 @@ impl Shell {
             env: env.into_c_strings()?,
             dirs,
             // To a person only: what scp or git gets to read is the shell's alone.
+            takes_terminal: program.takes_terminal(),
             misses_home: login && isatty(rustix::stdio::stderr()),
         })
     }

@@ -1,43 +1,96 @@
-//! The caller's terminal. A session shares it: no relay, no new session, so that job control and window size are the
-//! kernel's business. What is left to do is not to start in the background, and to leave the modes as they were. For a
-//! session with a terminal of its own ([`super::pty`]) it is made raw, and where it can it is asked for its size.
+//! The caller's terminal. A session shares it ([`shared`]): no relay, no new session, so that job control and window size
+//! are the kernel's business. What is left to do is not to start in the background. For a session with a terminal of its
+//! own ([`super::pty`]) it is made raw, and where it can it is asked for its size.
+
+pub mod shared;
 
 use std::ffi::OsString;
+use std::os::fd::{AsFd as _, BorrowedFd};
 
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
+use rustix::stdio::{stderr, stdin, stdout};
 use rustix::termios::{
-    OptionalActions, Termios, Winsize, isatty, tcgetattr, tcgetpgrp, tcgetwinsize, tcsetattr,
+    OptionalActions, Termios, Winsize, isatty, tcgetattr, tcgetwinsize, tcsetattr,
 };
+
+use crate::error::{Error, Result};
+use crate::sys::{self, Action, SignalSet};
 
 /// Waits, stopped, until the caller's job is in the foreground. An interactive shell that starts in the background
 /// would believe itself in front, since in the jail both its own group and the terminal's read as 0.
-pub fn wait_for_foreground() {
-    let stdin = rustix::stdio::stdin();
-    while let Ok(front) = tcgetpgrp(stdin) {
-        // SIGTTIN does nothing to an orphaned group, which nobody would ever continue.
-        if front == rustix::process::getpgrp()
-            || rustix::process::kill_current_process_group(Signal::TTIN).is_err()
-            || is_orphaned()
-        {
-            return;
+pub fn wait_for_foreground() -> Result<()> {
+    // A shell takes the terminal that it belongs to, wherever its input comes from.
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let own = rustix::fs::open("/dev/tty", flags, Mode::empty()).ok();
+    let terminal = match &own {
+        Some(own) => own.as_fd(),
+        None => match controlling() {
+            Some(terminal) => terminal,
+            None => return Ok(()),
+        },
+    };
+    if is_behind(terminal) {
+        let old = sys::set_disposition(Signal::TTIN, Action::Default);
+        let mask = sys::unblock_signals(&SignalSet::of(&[Signal::TTIN]));
+        while is_behind(terminal) {
+            let stopped = is_continued_after(|| {
+                rustix::process::kill_current_process_group(Signal::TTIN).ok();
+            });
+            if !stopped {
+                return Err(Error::text(
+                    "fg",
+                    "another job has the terminal, and there is no shell that could give it to this one",
+                ));
+            }
         }
+        sys::restore_disposition(Signal::TTIN, &old);
+        sys::set_signal_mask(&mask);
     }
+    Ok(())
 }
 
 /// Whether we may read from the terminal on standard input: we are in the foreground, or it is not what our jobs are
 /// controlled by.
 pub fn is_in_front() -> bool {
-    match tcgetpgrp(rustix::stdio::stdin()) {
-        Ok(front) => front == rustix::process::getpgrp(),
+    match sys::front(stdin()) {
+        Ok(front) => front == sys::group(),
         Err(errno) => errno == Errno::NOTTY,
     }
 }
 
-/// Whether nobody could continue us: the group's leader's parent is not in our session.
-pub fn is_orphaned() -> bool {
-    let session = rustix::process::getsid(None);
-    rustix::process::getppid().is_none_or(|parent| rustix::process::getsid(Some(parent)) != session)
+/// Whether another group than ours has the terminal. Both read as 0 where they are of another PID namespace.
+fn is_behind(terminal: BorrowedFd<'_>) -> bool {
+    sys::front(terminal).is_ok_and(|front| front != sys::group())
+}
+
+/// The first of the standard descriptors that is the terminal we belong to.
+fn controlling() -> Option<BorrowedFd<'static>> {
+    [stdin(), stdout(), stderr()]
+        .into_iter()
+        .find(|fd| sys::front(*fd).is_ok())
+}
+
+/// Whether all standard descriptors are that terminal, so that nobody reads what a session writes, or the other way round.
+pub fn is_whole() -> bool {
+    [stdin(), stdout(), stderr()]
+        .into_iter()
+        .all(|fd| sys::front(fd).is_ok())
+}
+
+/// Whether nobody here could continue us, were we stopped: our parent is not of our session.
+fn is_orphaned() -> bool {
+    let parent = rustix::process::getppid().map_or(0, |parent| parent.as_raw_nonzero().get());
+    parent == 0 || sys::session_of(parent) != sys::session_of(0)
+}
+
+/// Whether the process group is ours, or that of the setup that runs a first session in our place, so that whatever is
+/// started with us has another.
+pub fn has_own_group() -> bool {
+    let group = Pid::from_raw(sys::group());
+    group.is_some()
+        && (group == Some(rustix::process::getpid()) || group == rustix::process::getppid())
 }
 
 /// Whether a shell with these arguments would talk to a person: it is told so, or it has neither a command nor a script
@@ -67,32 +120,48 @@ pub fn is_interactive(args: &[OsString]) -> bool {
             }
         }
     }
-    told || reads && isatty(rustix::stdio::stdin()) && isatty(rustix::stdio::stderr())
+    told || reads && isatty(stdin()) && isatty(stderr())
 }
 
-/// The modes of the terminal on standard input, to be put back.
-pub struct Modes(Option<Termios>);
+/// Stops this process by a signal that stopped another one, so that the caller's shell sees one stop of the same kind;
+/// returns when continued. A stop signal that the terminal sent to both, and that is blocked here, is used up by it.
+/// Whether it stopped at all: the kernel stops nobody whom no shell could continue, but by SIGSTOP.
+pub fn stop(number: i32) -> bool {
+    let signal = match Signal::from_named_raw(number) {
+        Some(signal @ (Signal::TSTP | Signal::TTIN | Signal::TTOU)) => signal,
+        _ if is_orphaned() => Signal::TSTP,
+        _ => Signal::STOP,
+    };
+    let old = sys::set_disposition(signal, Action::Default);
+    let stopped = is_continued_after(|| {
+        rustix::process::kill_process(rustix::process::getpid(), signal).ok();
+        let mask = sys::unblock_signals(&SignalSet::of(&[signal]));
+        sys::set_signal_mask(&mask);
+    });
+    sys::restore_disposition(signal, &old);
+    stopped
+}
 
-impl Modes {
-    /// As they are now.
-    pub fn save() -> Self {
-        Self(tcgetattr(rustix::stdio::stdin()).ok())
-    }
+/// Whether it is a signal that a terminal stops those with who may not use it.
+pub fn is_of_terminal(number: i32) -> bool {
+    [Signal::TTIN, Signal::TTOU]
+        .iter()
+        .any(|signal| signal.as_raw() == number)
+}
 
-    /// Puts them back, if we are in the foreground: else they are somebody else's.
-    pub fn restore(&self) {
-        let stdin = rustix::stdio::stdin();
-        if let Some(modes) = &self.0
-            && tcgetpgrp(stdin) == Ok(rustix::process::getpgrp())
-        {
-            tcsetattr(stdin, OptionalActions::Drain, modes).ok();
-        }
-    }
+/// Whether something that may stop us did: blocked, the signal that ended the stop has stayed to be seen.
+fn is_continued_after(what: impl FnOnce()) -> bool {
+    let going_on = SignalSet::of(&[Signal::CONT]);
+    let mask = sys::block_signals(&going_on);
+    let seen = sys::signalfd(&going_on);
+    what();
+    let continued = seen.is_ok_and(|seen| sys::read_signal(seen.as_fd()).is_some());
+    sys::set_signal_mask(&mask);
+    continued
 }
 
 /// The size of the terminal that standard input, output or error is.
 pub fn size() -> Option<Winsize> {
-    use rustix::stdio::{stderr, stdin, stdout};
     [stdin(), stdout(), stderr()]
         .into_iter()
         .find_map(|fd| tcgetwinsize(fd).ok())
@@ -110,7 +179,7 @@ impl Raw {
     /// As it is now.
     pub fn new() -> Self {
         Self {
-            before: tcgetattr(rustix::stdio::stdin()).ok(),
+            before: tcgetattr(stdin()).ok(),
             entered: false,
         }
     }
@@ -122,7 +191,7 @@ impl Raw {
 
     /// Makes it raw, also where somebody has changed that meanwhile.
     pub fn enter(&mut self) {
-        let stdin = rustix::stdio::stdin();
+        let stdin = stdin();
         if !self.entered
             && self.is_there()
             && let Ok(before) = tcgetattr(stdin)
@@ -143,7 +212,7 @@ impl Raw {
             .as_ref()
             .filter(|_| self.entered && is_in_front())
         {
-            tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, before).ok();
+            tcsetattr(stdin(), OptionalActions::Now, before).ok();
         }
         self.entered = false;
     }

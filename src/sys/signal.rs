@@ -31,21 +31,27 @@ impl SignalSet {
         set
     }
 
-    /// The same without one.
-    pub fn without(mut self, signal: Signal) -> Self {
-        // SAFETY: the set is initialised.
-        unsafe { libc::sigdelset(&raw mut self.0, signal.as_raw()) };
+    /// Every signal.
+    fn all() -> Self {
+        let mut set = std::mem::MaybeUninit::uninit();
+        // SAFETY: sigfillset writes the whole set.
+        unsafe { libc::sigfillset(set.as_mut_ptr()) };
+        // SAFETY: written just above.
+        Self(unsafe { set.assume_init() })
+    }
+
+    /// This set without these signals.
+    fn without(mut self, numbers: &[libc::c_int]) -> Self {
+        for number in numbers {
+            // SAFETY: the set is initialised.
+            unsafe { libc::sigdelset(&raw mut self.0, *number) };
+        }
         self
     }
 
     /// Every signal but those that a fault of our own raises (signal(7)).
     pub fn all_but_faults() -> Self {
-        let mut set = std::mem::MaybeUninit::uninit();
-        // SAFETY: sigfillset writes the whole set.
-        unsafe { libc::sigfillset(set.as_mut_ptr()) };
-        // SAFETY: written just above.
-        let mut set = unsafe { set.assume_init() };
-        for fault in [
+        Self::all().without(&[
             libc::SIGSEGV,
             libc::SIGBUS,
             libc::SIGILL,
@@ -53,11 +59,13 @@ impl SignalSet {
             libc::SIGTRAP,
             libc::SIGSYS,
             libc::SIGABRT,
-        ] {
-            // SAFETY: the set is initialised.
-            unsafe { libc::sigdelset(&raw mut set, fault) };
-        }
-        Self(set)
+        ])
+    }
+
+    /// Whether a signal is in it.
+    pub fn has(&self, signal: Signal) -> bool {
+        // SAFETY: the set is initialised.
+        unsafe { libc::sigismember(&raw const self.0, signal.as_raw()) == 1 }
     }
 }
 
@@ -74,6 +82,14 @@ pub fn block_signals(set: &SignalSet) -> SignalSet {
     let mut old = SignalSet::empty();
     // SAFETY: both sets are initialised; the call cannot fail with SIG_BLOCK.
     unsafe { libc::sigprocmask(libc::SIG_BLOCK, &raw const set.0, &raw mut old.0) };
+    old
+}
+
+/// `sigprocmask(SIG_UNBLOCK, ...)`: the mask that was in force before.
+pub fn unblock_signals(set: &SignalSet) -> SignalSet {
+    let mut old = SignalSet::empty();
+    // SAFETY: both sets are initialised; the call cannot fail with SIG_UNBLOCK.
+    unsafe { libc::sigprocmask(libc::SIG_UNBLOCK, &raw const set.0, &raw mut old.0) };
     old
 }
 
@@ -101,6 +117,15 @@ pub fn set_disposition(signal: Signal, action: Action) -> Disposition {
     // SAFETY: both point to whole structures.
     unsafe { libc::sigaction(signal.as_raw(), &raw const new, &raw mut old) };
     Disposition(old)
+}
+
+/// Whether this process ignores a signal.
+pub fn is_ignored(signal: Signal) -> bool {
+    // SAFETY: sigaction is plain data, for which zeroes are valid.
+    let mut old: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: nothing is changed, and `old` is a whole structure.
+    unsafe { libc::sigaction(signal.as_raw(), std::ptr::null(), &raw mut old) };
+    old.sa_sigaction == libc::SIG_IGN
 }
 
 /// Puts back what [`set_disposition`] returned.
@@ -181,26 +206,19 @@ pub fn kill_all(signal: Signal) {
     unsafe { libc::kill(-1, signal.as_raw()) };
 }
 
-/// Whether a process leads its process group: `getpgid(pid) == pid`. A group that is of another PID namespace reads as 0.
-pub fn leads_group(pid: Pid) -> bool {
-    let pid = pid.as_raw_nonzero().get();
-    // SAFETY: getpgid touches no memory.
-    unsafe { libc::getpgid(pid) == pid }
-}
-
 /// `kill(pid, number)` for a signal that came as a number.
 pub fn kill_number(pid: Pid, number: i32) -> Result<()> {
     // SAFETY: kill touches no memory.
     check(unsafe { libc::kill(pid.as_raw_nonzero().get(), number) }).map(drop)
 }
 
-/// Dies of signal `number` as a child did: default disposition, nothing blocked, no core of ours. Returns only where
-/// that signal does not kill.
+/// Dies of signal `number` as a child did: default disposition, no core of ours, and nothing else that waits gets in
+/// between. Returns only where that signal does not kill.
 pub fn die_of(number: i32) {
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable).ok();
     if let Some(signal) = Signal::from_named_raw(number) {
         set_disposition(signal, Action::Default);
     }
-    set_signal_mask(&SignalSet::empty());
     kill_number(rustix::process::getpid(), number).ok();
+    set_signal_mask(&SignalSet::all().without(&[number]));
 }

@@ -19,6 +19,8 @@ mod machine;
 pub mod resolver;
 /// The root file system.
 mod root;
+/// A terminal and a person before it.
+pub mod terminal;
 /// Who asks whom, and who looks on.
 pub mod traffic;
 /// The rest of the world.

@@ -19,7 +19,7 @@ use super::flow::{Again, Flow, ROOM};
 use super::{Ends, failure};
 use crate::error::{Result, What as _};
 use crate::jail::monitor::{News, Order};
-use crate::jail::session::{End, HANG_UP, stop};
+use crate::jail::session::{End, HANG_UP};
 use crate::jail::{terminal, timespec, wait_readable};
 use crate::sys::{self, SignalSet};
 
@@ -241,7 +241,8 @@ impl Relay {
             let mut text = [0; 4096];
             let length = match rustix::net::recv(&self.ends.socket, &mut text, RecvFlags::DONTWAIT)
             {
-                Err(Errno::AGAIN | Errno::INTR) => return Ok(()),
+                // The last is a monitor that went without having read an order; what it told before is still there.
+                Err(Errno::AGAIN | Errno::INTR | Errno::CONNRESET) => return Ok(()),
                 Ok((length, _)) => length,
                 Err(_) => 0,
             };
@@ -388,7 +389,7 @@ impl Relay {
     /// Stops ourselves, with the caller's terminal as it was; returns when continued, or where nothing stops us.
     fn stop(&mut self, number: i32) {
         self.caller.restore();
-        stop(number);
+        terminal::stop(number);
         self.away = true;
     }
 
@@ -400,10 +401,10 @@ impl Relay {
         if !self.caller.is_there() || terminal::is_in_front() {
             self.caller.enter();
             self.resize();
-        } else if !terminal::is_orphaned() {
+        } else {
             self.caller.restore();
-            // What continues us is a signal too, and leads back here.
-            stop(Signal::TTIN.as_raw());
+            // Continued, we look again. Where nothing stops us, nobody could bring us to the front either.
+            self.away = terminal::stop(Signal::TTIN.as_raw());
         }
     }
 

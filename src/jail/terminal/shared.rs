@@ -1,0 +1,120 @@
+//! The caller's terminal while a session shares it: handed over to a shell that would take it anyway, and taken back.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags};
+use rustix::process::{PidfdFlags, Signal, pidfd_open};
+use rustix::stdio::stdout;
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
+
+use super::{controlling, is_behind};
+use crate::jail::guest::Guest;
+use crate::jail::monitor::{News, Order};
+use crate::jail::{timespec, wait_readable};
+use crate::sys::{self, SignalSet};
+
+/// How long the last process of a jail that went away may take to be gone.
+const LAST: Duration = Duration::from_secs(1);
+
+/// How long a guard waits for the end of a session.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The terminal on the standard descriptors of a session that began in the foreground.
+pub struct Shared {
+    /// One of them.
+    fd: BorrowedFd<'static>,
+    /// Its modes as they were.
+    modes: Termios,
+}
+
+impl Shared {
+    /// As it is now; none if there is none, or if it is somebody else's at the moment.
+    pub fn ours() -> Option<Self> {
+        let fd = controlling().filter(|fd| !is_behind(*fd))?;
+        let modes = tcgetattr(fd).ok()?;
+        Some(Self { fd, modes })
+    }
+
+    /// Whether we are in the foreground again.
+    pub fn is_ours(&self) -> bool {
+        !is_behind(self.fd)
+    }
+
+    /// Takes it back from a session that has ended, and puts the modes back if the jail went away under it. What somebody
+    /// else has meanwhile taken is left to him.
+    pub fn take_back(&self, jail_is_gone: bool) {
+        let group = sys::group();
+        let is_left =
+            || sys::front(self.fd).is_ok_and(|front| front == group || !sys::has_members(front));
+        // The kernel kills all processes of a jail one after the other, and tells nobody of the last.
+        let deadline = Instant::now() + LAST;
+        while jail_is_gone && !is_left() && Instant::now() < deadline {
+            poll(&mut [], Some(&timespec(Duration::from_millis(1)))).ok();
+        }
+        if is_left() {
+            // From the background both would stop us, were SIGTTOU not blocked.
+            sys::set_front(self.fd, group).ok();
+            if jail_is_gone {
+                tcsetattr(self.fd, OptionalActions::Drain, &self.modes).ok();
+            }
+        }
+    }
+}
+
+/// A process that stays outside while a session has the terminal, and comes in when nssh is killed. What then happens in
+/// the jail is nobody's but the shell's that is told to hang up, and which may take the terminal once more while it ends,
+/// from the shell outside that has it by then and would read no line any more. From inside the jail nobody could give it
+/// back: there is no number for a group of outside.
+pub struct Guard(OwnedFd);
+
+impl Guard {
+    /// Leaves one; `socket` leads to where the session's monitor will be. Without one it is as well, mostly.
+    pub fn leave(shared: &Shared, socket: &OwnedFd, guest: Option<&Guest>) -> Option<Self> {
+        // Who would have the terminal without us, or else without whoever started us.
+        let parent = rustix::process::getppid()?.as_raw_nonzero().get();
+        let heirs = [sys::group_of(parent), sys::session_of(0)];
+        let us = pidfd_open(rustix::process::getpid(), PidfdFlags::empty()).ok()?;
+        if let Some(pid) = sys::fork().ok()? {
+            return pidfd_open(pid, PidfdFlags::empty()).ok().map(Self);
+        }
+        if guest.is_some_and(|guest| guest.drop_rights().is_err()) {
+            sys::exit_now(1)
+        }
+        sys::set_signal_mask(&SignalSet::all_but_faults());
+        rustix::thread::set_name(c"kak-guard").ok();
+        // Nothing else stays open, so that the socket tells when the monitor is gone.
+        let Ok(nssh) = rustix::stdio::dup2_stdout(socket).and_then(|()| sys::keep_only(us)) else {
+            sys::exit_now(1)
+        };
+        let socket = stdout();
+        poll(&mut [PollFd::new(&nssh, PollFlags::IN)], None).ok();
+        // Had it ended by itself, it would have ended us first.
+        rustix::net::send(socket, &Order::HangUp.bytes(), SendFlags::NOSIGNAL).ok();
+        let mut news = [0; News::SIZE];
+        while wait_readable(socket, PATIENCE)
+            && matches!(
+                rustix::net::recv(socket, &mut news, RecvFlags::empty()),
+                Ok((1.., _)) | Err(Errno::CONNRESET)
+            )
+        {}
+        let heir = heirs
+            .into_iter()
+            .flatten()
+            .find(|heir| sys::has_members(*heir));
+        if let Some(heir) = heir
+            && sys::front(shared.fd).is_ok_and(|front| !sys::has_members(front))
+        {
+            sys::set_front(shared.fd, heir).ok();
+        }
+        sys::exit_now(0)
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        rustix::process::pidfd_send_signal(&self.0, Signal::KILL).ok();
+    }
+}
