@@ -343,6 +343,12 @@ pub fn descendants(ancestor: Pid) -> Vec<OwnedFd> {
         .collect()
 }
 
+/// What /proc says of a process.
+fn stat(pid: i32) -> Option<procfs::Stat> {
+    let text = file::read(Path::new(&format!("/proc/{pid}/stat"))).ok()?;
+    procfs::stat(&text)
+}
+
 /// All processes that /proc shows.
 fn processes() -> Vec<(i32, procfs::Stat)> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -351,8 +357,7 @@ fn processes() -> Vec<(i32, procfs::Stat)> {
     let Ok(names) = names else { return Vec::new() };
     let process = |entry: rustix::io::Result<rustix::fs::DirEntry>| {
         let pid: i32 = entry.ok()?.file_name().to_str().ok()?.parse().ok()?;
-        let stat = file::read(Path::new(&format!("/proc/{pid}/stat"))).ok()?;
-        Some((pid, procfs::stat(&stat)?))
+        Some((pid, stat(pid)?))
     };
     names.filter_map(process).collect()
 }

@@ -144,6 +144,8 @@ pub fn uppermost_below<'a>(points: impl Iterator<Item = &'a Path>, dir: &Path) -
 pub struct Stat {
     /// What it calls itself.
     pub name: Vec<u8>,
+    /// Whether it waits for something.
+    pub waits: bool,
     /// Its parent.
     pub parent: i32,
     /// Its process group, 0 for one of another PID namespace.
@@ -166,6 +168,7 @@ pub fn stat(text: &[u8]) -> Option<Stat> {
     let field = |n: usize| fields.get(n);
     Some(Stat {
         name,
+        waits: *field(0)? == "S",
         parent: field(1)?.parse().ok()?,
         group: field(2)?.parse().ok()?,
         session: field(3)?.parse().ok()?,
@@ -240,6 +243,7 @@ mod tests {
             stat(text),
             Some(Stat {
                 name,
+                waits: false,
                 parent: 42,
                 group: 7,
                 session: 7,

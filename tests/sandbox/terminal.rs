@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
@@ -38,6 +38,8 @@ impl Terminal {
         let master =
             openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         unlockpt(&master).unwrap();
+        // Before anybody is there who would notice a change.
+        resize(&master, 24, 200);
         let name = ptsname(&master, Vec::new()).unwrap();
         let slave = open(&name);
         let copy = || slave.try_clone().unwrap();
@@ -50,14 +52,12 @@ impl Terminal {
             .stderr(copy())
             .spawn()
             .unwrap();
-        let mut terminal = Self {
+        Self {
             master: master.into(),
             name,
             child,
             unread: String::new(),
-        };
-        terminal.resize(24, 200);
-        terminal
+        }
     }
 
     /// Starts an interactive shell, up to its prompt, which shows the last status.
@@ -135,16 +135,7 @@ impl Terminal {
 
     /// Gives the window another size.
     pub fn resize(&mut self, rows: u16, columns: u16) {
-        tcsetwinsize(
-            &self.master,
-            Winsize {
-                ws_row: rows,
-                ws_col: columns,
-                ws_xpixel: 0,
-                ws_ypixel: 0,
-            },
-        )
-        .unwrap();
+        resize(&self.master, rows, columns);
     }
 
     /// The terminal's modes, to be compared.
@@ -170,6 +161,17 @@ impl Terminal {
     pub fn close(self) {
         drop(self.master);
     }
+}
+
+/// Gives a terminal's window a size.
+fn resize(master: impl AsFd, rows: u16, columns: u16) {
+    let size = Winsize {
+        ws_row: rows,
+        ws_col: columns,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    tcsetwinsize(master, size).unwrap();
 }
 
 /// Opens a terminal without making it anybody's own.

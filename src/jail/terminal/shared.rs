@@ -13,14 +13,22 @@ use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use super::{controlling, is_behind};
 use crate::jail::guest::Guest;
 use crate::jail::monitor::{News, Order};
-use crate::jail::{timespec, wait_readable};
+use crate::jail::{self, timespec, wait_readable};
 use crate::sys::{self, SignalSet};
 
 /// How long the last process of a jail that went away may take to be gone.
 const LAST: Duration = Duration::from_secs(1);
 
+/// How long a guard lets the shell outside have to take the terminal.
+const SETTLING: Duration = Duration::from_millis(500);
+
 /// How long a guard waits for the end of a session.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Lets others do what there is no message of.
+fn nap() {
+    poll(&mut [], Some(&timespec(Duration::from_millis(1)))).ok();
+}
 
 /// The terminal on the standard descriptors of a session that began in the foreground.
 pub struct Shared {
@@ -52,7 +60,7 @@ impl Shared {
         // The kernel kills all processes of a jail one after the other, and tells nobody of the last.
         let deadline = Instant::now() + LAST;
         while jail_is_gone && !is_left() && Instant::now() < deadline {
-            poll(&mut [], Some(&timespec(Duration::from_millis(1)))).ok();
+            nap();
         }
         if is_left() {
             // From the background both would stop us, were SIGTTOU not blocked.
@@ -91,7 +99,15 @@ impl Guard {
         };
         let socket = stdout();
         poll(&mut [PollFd::new(&nssh, PollFlags::IN)], None).ok();
-        // Had it ended by itself, it would have ended us first.
+        // Had it ended by itself, it would have ended us first. A shell outside has the terminal now, and has begun to wait
+        // for a line; one that only wanted to begin would be refused while the shell in the jail has it once more.
+        let deadline = Instant::now() + SETTLING;
+        let waits = || {
+            sys::front(shared.fd) == heirs[0] && jail::stat(parent).is_some_and(|stat| stat.waits)
+        };
+        while !waits() && Instant::now() < deadline {
+            nap();
+        }
         rustix::net::send(socket, &Order::HangUp.bytes(), SendFlags::NOSIGNAL).ok();
         let mut news = [0; News::SIZE];
         while wait_readable(socket, PATIENCE)
