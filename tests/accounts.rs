@@ -115,6 +115,59 @@ fn survive(undo: bool) {
     }
 }
 
+/// Refuses a setup or a teardown every system call of its edit: it is done all the same, or a further run does it.
+fn endure(undo: bool) {
+    uplink::plug();
+    sh("echo 1 >/proc/sys/net/ipv4/ip_forward");
+    let before = dump();
+    let (prepare, command) = if undo {
+        ("kak setup --login-shell root", "kak teardown")
+    } else {
+        ("true", "kak setup --login-shell root")
+    };
+    sh(prepare);
+    let mut points = points(&format!("-D {command} >/dev/null 2>&1; kak teardown"));
+    // What cannot fail, or what the C library and Rust's do for us.
+    points.retain(|(name, _)| {
+        !["rt_", "getpid", "mmap", "munmap", "fcntl", "close"]
+            .iter()
+            .any(|safe| name.starts_with(safe))
+    });
+    let mut refused = 0;
+    for (name, nth) in &points {
+        sh(prepare);
+        let said = run(&format!(
+            "exec timeout 20 strace -D -f -qq -o /tmp/trace -e trace={name} -e inject={name}:error=ENOMEM:when={nth} \
+             {command} >/dev/null 2>/tmp/said"
+        ));
+        let point = format!("{name} {nth}, {}", sh("cat /tmp/said; rm /tmp/said"));
+        match said.status.code() {
+            Some(0) if !undo => drop(run("kak status").code(0)),
+            Some(0) => {}
+            Some(1) => {
+                refused += 1;
+                assert!(point.contains("allocate memory"), "{point}");
+                if !undo {
+                    // Not even the next run is needed.
+                    run("rmdir /run/kak");
+                    until("the tracer is gone", || processes().is_empty());
+                    assert_same(&point, &before, &dump());
+                }
+            }
+            _ => panic!("{point}: {said}"),
+        }
+        run("kak teardown").code(0);
+        until("the tracer is gone", || processes().is_empty());
+        assert!(
+            sh("cat /tmp/trace; rm /tmp/trace").contains("(INJECTED)"),
+            "{point}"
+        );
+        assert_same(&point, &before, &dump());
+        assert_clean();
+    }
+    assert!(refused > 10, "only {refused} of {points:?}");
+}
+
 /// /etc/passwd as a file that is a mount, with a shell whose name is shorter than nssh's.
 fn mount_passwd() {
     sh(
@@ -420,6 +473,19 @@ sandboxed! {
 
     fn teardown_killed_at_any_call_of_its_edit() {
         survive(true);
+    }
+
+    fn setup_refused_any_call_of_its_edit() {
+        endure(false);
+    }
+
+    fn teardown_refused_any_call_of_its_edit() {
+        endure(true);
+    }
+
+    fn setup_refused_any_call_of_its_edit_in_place() {
+        mount_passwd();
+        endure(false);
     }
 
     fn setup_killed_at_any_call_of_its_edit_in_place() {

@@ -94,7 +94,8 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        release().ok();
+        // Whatever the first attempt lacked, it is worth a second one: nobody hears of it here.
+        release().or_else(|_| release()).ok();
         // In this order: what was sent while it was blocked is ignored now.
         sys::set_signal_mask(&self.mask);
         sys::restore_disposition(Signal::XFSZ, &self.limit);
