@@ -62,10 +62,13 @@ impl Action for Own {
     }
 
     fn undo(&self, machine: &mut Machine) -> Result<()> {
-        if self.is_ours(&self.read()?) {
-            return file::remove(&self.file.path);
+        let ours = self.is_ours(&self.read()?);
+        // Takes away what was written beside it, too.
+        self.file.undo(machine)?;
+        if ours {
+            file::remove(&self.file.path)?;
         }
-        self.file.undo(machine)
+        Ok(())
     }
 }
 
