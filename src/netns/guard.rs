@@ -33,14 +33,14 @@ pub fn leave(bound: &[Bound], home: Option<OwnedFd>) -> rustix::io::Result<()> {
     let me = pidfd_open(getpid(), PidfdFlags::empty())?;
     let Some(between) = sys::fork()? else {
         sys::set_signal_mask(&SignalSet::all_but_faults());
+        // Who may not go back is counted among the namespace's processes.
+        if let Some(home) = home {
+            move_into_link_name_space(home.as_fd(), Some(LinkNameSpaceType::Network)).ok();
+        }
         if let Ok(None) = sys::fork() {
             rustix::process::setsid().ok();
             rustix::thread::set_name(c"kak-netns").ok();
             rustix::process::chdir("/").ok();
-            // Who may not go back is counted among the namespace's processes.
-            if let Some(home) = home {
-                move_into_link_name_space(home.as_fd(), Some(LinkNameSpaceType::Network)).ok();
-            }
             if let Ok(ward) = sys::keep_only(me) {
                 // Only now: where the caller had closed them, the ward was one of them.
                 sys::close_standard();
