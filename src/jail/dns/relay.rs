@@ -56,31 +56,34 @@ fn data(topic: u8, door: usize, place: usize) -> EventData {
     EventData::new_u64(u64::from_be_bytes([topic, 0, 0, door, a, b, c, d]))
 }
 
-/// A question by UDP that is not answered yet.
+/// A socket for one question at a time. For the next one the kernel chooses another port: what still comes for the last
+/// one arrives nowhere.
 struct Question {
-    /// Outside, connected to the resolver: the kernel chose its port, and nobody else's answer arrives here.
+    /// Outside, connected to the resolver: nobody else's answer arrives here.
     outside: OwnedFd,
-    /// Who asks.
+    /// Who asks,
     asker: SocketAddr,
-    /// When it is given up.
-    until: Instant,
+    /// and by which number he knows his question (RFC 1035, section 4.1.1).
+    id: [u8; 2],
+    /// When it is given up; none once it is answered.
+    until: Option<Instant>,
 }
 
 /// What takes a place for a time.
 trait Open {
-    /// When it is given up.
-    fn until(&self) -> Instant;
+    /// When it is given up; none where its place is free.
+    fn until(&self) -> Option<Instant>;
 }
 
 impl Open for Question {
-    fn until(&self) -> Instant {
+    fn until(&self) -> Option<Instant> {
         self.until
     }
 }
 
 impl Open for Connection {
-    fn until(&self) -> Instant {
-        self.until
+    fn until(&self) -> Option<Instant> {
+        Some(self.until)
     }
 }
 
@@ -101,31 +104,25 @@ impl<T: Open> Places<T> {
         }
     }
 
-    /// A free place; where there is none, that of the one which would be given up first.
-    fn free(&mut self) -> usize {
-        let free = self.all.iter().position(Option::is_none);
-        if free.is_none() && self.all.len() == self.limit {
-            return self.give_up_first();
-        }
-        free.unwrap_or_else(|| {
-            self.all.push(None);
-            self.all.len() - 1
-        })
-    }
-
-    /// Gives up what would be given up first; its place.
-    fn give_up_first(&mut self) -> usize {
-        let until = |place: &Option<T>| place.as_ref().map(T::until);
-        let taken = self
-            .all
-            .iter()
-            .enumerate()
-            .filter(|(_, place)| place.is_some());
-        let first = taken
-            .min_by_key(|(_, place)| until(place))
-            .map_or(0, |(n, _)| n);
-        self.set(first, None);
-        first
+    /// A place for something new, with what is left there: of something that is over, or, where all places are taken, of
+    /// what would be given up first.
+    fn free(&mut self) -> (usize, Option<T>) {
+        let over = |place: &Option<T>| place.as_ref().is_some_and(|open| open.until().is_none());
+        let free = self.all.iter().position(over);
+        let free = free.or_else(|| self.all.iter().position(Option::is_none));
+        let place = match free {
+            Some(free) => free,
+            None if self.all.len() < self.limit => {
+                self.all.push(None);
+                self.all.len() - 1
+            }
+            None => {
+                let until = |(_, place): &(usize, &Option<T>)| place.as_ref().and_then(T::until);
+                let first = self.all.iter().enumerate().min_by_key(until);
+                first.map_or(0, |(place, _)| place)
+            }
+        };
+        (place, self.all.get_mut(place).and_then(Option::take))
     }
 
     /// What is at a place.
@@ -140,10 +137,11 @@ impl<T: Open> Places<T> {
         }
     }
 
-    /// Gives up what has taken too long; whether anything is left.
+    /// Gives up what has taken too long, and lets go of what is over; whether anything is left.
     fn sweep(&mut self, now: Instant) -> bool {
         for place in &mut self.all {
-            if place.as_ref().is_some_and(|open| open.until() <= now) {
+            let over = |open: &T| open.until().is_none_or(|until| until <= now);
+            if place.as_ref().is_some_and(over) {
                 *place = None;
             }
         }
@@ -308,45 +306,27 @@ impl Relay {
 }
 
 impl Service {
-    /// Takes questions from the door and passes them on, each by a socket of its own.
+    /// Takes questions from the door and passes them on.
     fn ask(&mut self, epoll: &OwnedFd, number: usize, buffer: &mut [u8]) {
         for _ in 0..TURN {
             let came = rustix::net::recvfrom(&self.door.udp, &mut *buffer, RecvFlags::DONTWAIT);
             let Ok((length, _, Some(asker))) = came else {
                 return;
             };
-            let Ok(asker) = SocketAddr::try_from(asker) else {
+            let question = buffer.get(..length).unwrap_or_default();
+            let (Ok(asker), Some(id)) = (SocketAddr::try_from(asker), question.first_chunk())
+            else {
                 continue;
             };
-            let question = buffer.get(..length).unwrap_or_default();
-            let place = self.questions.free();
-            let resolver = self.door.resolver;
-            let ask = || {
-                let outside = socket(resolver, SocketType::DGRAM)?;
-                rustix::net::connect(&outside, &resolver)?;
-                rustix::net::send(&outside, question, SendFlags::NOSIGNAL)?;
-                epoll::add(
-                    epoll,
-                    &outside,
-                    data(topic::ANSWER, number, place),
-                    EventFlags::IN,
-                )?;
-                Ok(outside)
-            };
-            let asked = ask().or_else(|errno| {
-                if matches!(errno, Errno::MFILE | Errno::NFILE) {
-                    self.questions.give_up_first();
-                    return ask();
-                }
-                Err(errno)
-            });
-            match asked {
+            let (place, before) = self.questions.free();
+            let data = data(topic::ANSWER, number, place);
+            match self.pass_on(epoll, data, before.map(|before| before.outside), question) {
                 Ok(outside) => {
-                    let until = Instant::now() + PATIENCE;
                     let question = Question {
                         outside,
                         asker,
-                        until,
+                        id: *id,
+                        until: Some(Instant::now() + PATIENCE),
                     };
                     self.questions.set(place, Some(question));
                 }
@@ -357,20 +337,52 @@ impl Service {
         }
     }
 
+    /// Asks the resolver by a socket that has a port of its own for it: a new one, or one whose question is over.
+    fn pass_on(
+        &self,
+        epoll: &OwnedFd,
+        data: EventData,
+        before: Option<OwnedFd>,
+        question: &[u8],
+    ) -> Result<OwnedFd> {
+        let resolver = self.door.resolver;
+        let outside = if let Some(before) = before {
+            rustix::net::connect_unspec(&before)?;
+            // What came by its last port.
+            while rustix::net::recv(&before, &mut [0], RecvFlags::DONTWAIT) != Err(Errno::AGAIN) {}
+            before
+        } else {
+            let new = socket(resolver, SocketType::DGRAM)?;
+            epoll::add(epoll, &new, data, EventFlags::IN)?;
+            new
+        };
+        rustix::net::connect(&outside, &resolver)?;
+        rustix::net::send(&outside, question, SendFlags::NOSIGNAL)?;
+        Ok(outside)
+    }
+
     /// Passes an answer on.
     fn answer(&mut self, place: usize, buffer: &mut [u8]) {
-        let Some(Question { outside, asker, .. }) = self.questions.get(place) else {
+        let Some(question) = self.questions.get(place) else {
             return;
         };
-        match rustix::net::recv(&*outside, &mut *buffer, RecvFlags::DONTWAIT) {
-            Err(Errno::AGAIN | Errno::INTR) => return,
+        match rustix::net::recv(&question.outside, &mut *buffer, RecvFlags::DONTWAIT) {
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            // Something that comes after the answer.
+            _ if question.until.is_none() => {}
             Ok((length, _)) => {
                 let answer = buffer.get(..length).unwrap_or_default();
-                rustix::net::sendto(&self.door.udp, answer, SendFlags::NOSIGNAL, asker).ok();
+                if answer.starts_with(&question.id) {
+                    question.until = None;
+                    let asker = question.asker;
+                    rustix::net::sendto(&self.door.udp, answer, SendFlags::NOSIGNAL, &asker).ok();
+                }
             }
-            Err(_) => self.door.refuse(*asker),
+            Err(_) => {
+                question.until = None;
+                self.door.refuse(question.asker);
+            }
         }
-        self.questions.set(place, None);
     }
 
     /// Takes connections from the door and opens others to the resolver.
@@ -379,7 +391,7 @@ impl Service {
         for _ in 0..TURN {
             match rustix::net::accept_with(&self.door.tcp, flags) {
                 Ok(asker) => {
-                    let place = self.connections.free();
+                    let (place, _) = self.connections.free();
                     let connection = Connection::new(asker, self.door.resolver);
                     self.connections.set(place, connection.ok());
                     self.pump(epoll, number, place, buffer);
