@@ -2,6 +2,7 @@
 //! down ([`crate::record`]). It decides nothing but what has to be free: the subnet.
 
 mod accounts;
+mod before;
 mod firewall;
 mod namespaces;
 mod network;
@@ -14,7 +15,7 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{Access, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::config::{Accounts, Bind, Config, OWN, Subnet};
+use crate::config::{Accounts, Allow, Bind, Config, OWN, Subnet};
 use crate::error::{Error, Result, What as _};
 use crate::procfs;
 use crate::record::Record;
@@ -23,6 +24,7 @@ use crate::step::{Machine, account, file, quote};
 use network::{Network, check_free};
 
 pub use accounts::{have_others, take_in_chosen};
+pub use before::Before;
 pub use firewall::Firewall;
 pub use namespaces::Afresh;
 pub use network::link_name;
@@ -106,8 +108,14 @@ pub struct Uplink {
 pub const ETHERNET_MTU: u32 = 1500;
 
 impl Facts {
-    /// Looks at the machine; `others` are the records of the other jails on it.
-    pub fn gather(config: &Config, others: &[Record], machine: &mut Machine) -> Result<Self> {
+    /// Looks at the machine, as it would be without what an earlier life of the jail has left; `others` are the records of
+    /// the other jails on it.
+    pub fn gather(
+        config: &Config,
+        others: &[Record],
+        before: Option<&Before<'_>>,
+        machine: &mut Machine,
+    ) -> Result<Self> {
         config
             .publish
             .iter()
@@ -116,7 +124,7 @@ impl Facts {
             return Self::of_network(config, machine);
         }
         namespaces::check(config)?;
-        check_known(config)?;
+        check_known(config, before)?;
         file::check_ours(&config.root)
             .map_err(|error| error.context(format!("--root {}", quote(&config.root))))?;
         let mounts = procfs::mounts(&file::read(Path::new("/proc/self/mountinfo"))?);
@@ -138,8 +146,10 @@ impl Facts {
             .find(|mount| mount.point == Path::new("/sys"));
         let etc_writable = rustix::fs::access("/etc", Access::WRITE_OK).is_ok();
         let shells = file::read(Path::new("/etc/shells"))?;
-        let network = Network::gather(config.subnet)?;
-        let entries = entries(config)?;
+        let unterminated = before.and_then(|before| before.shells_unterminated(&shells));
+        let network = Network::gather(config, before)?;
+        let mut entries = entries(config)?;
+        entries.retain(|entry| before.is_none_or(|before| !before.made_for(&config.root, entry)));
         let sockets = resolvers::sockets(config, &entries);
         let bound_dirs = config
             .binds
@@ -153,26 +163,33 @@ impl Facts {
             afresh: namespaces::afresh(config, &mounts),
             sys_read_only: sys.is_some_and(|mount| mount.read_only),
             etc_writable,
-            has_resolv: file::lstat(Path::new(resolvers::OUTER))?.is_some(),
+            has_resolv: resolvers::is_there(before)?,
             resolv_in_etc: resolvers::in_etc(config, etc_writable)?,
             resolvers: resolvers::text(config)?,
-            resolvers_before: Vec::new(),
+            resolvers_before: before.map_or_else(Vec::new, |before| {
+                before.record.facts.resolvers_before.clone()
+            }),
             sockets,
-            shells_unterminated: shells.last().is_some_and(|last| *last != b'\n'),
+            shells_unterminated: unterminated
+                .unwrap_or_else(|| shells.last().is_some_and(|last| *last != b'\n')),
             shell: shell(config.shell.as_deref())?,
             passwd_writable: account::is_writable(),
-            login_shells: accounts::login_shells(config, others)?,
+            login_shells: accounts::login_shells(config, others, before)?,
             subnet: network.subnet,
             ping: Groups::here(),
             uplink: network.uplink,
-            firewall: firewall(config, machine)?,
+            firewall: firewall(
+                config,
+                before.map(|before| &before.record.facts.firewall),
+                machine,
+            )?,
             cookie: cookie()?,
         })
     }
 
     /// Looks only at what a network needs.
     fn of_network(config: &Config, machine: &mut Machine) -> Result<Self> {
-        let network = Network::gather(config.subnet)?;
+        let network = Network::gather(config, None)?;
         let etc_writable = rustix::fs::access("/etc", Access::WRITE_OK).is_ok();
         Ok(Self {
             entries: Vec::new(),
@@ -193,22 +210,30 @@ impl Facts {
             subnet: network.subnet,
             ping: Groups::here(),
             uplink: network.uplink,
-            firewall: firewall(config, machine)?,
+            firewall: firewall(config, None, machine)?,
             cookie: cookie()?,
         })
     }
 }
 
-/// What drops a jail's packets, where any are to pass through.
-pub fn firewall(config: &Config, machine: &mut Machine) -> Result<Firewall> {
+/// What drops a jail's packets, where any are to pass through. A chain that is `known` and not there now may come back.
+pub fn firewall(
+    config: &Config,
+    known: Option<&Firewall>,
+    machine: &mut Machine,
+) -> Result<Firewall> {
     if !config.nat {
         return Ok(Firewall::default());
     }
-    Firewall::gather(machine.netfilter()?, &link_name(&config.jail))
+    let mut firewall = Firewall::gather(machine.netfilter()?, &link_name(&config.jail))?;
+    if let Some(known) = known {
+        firewall.add_to(&known.chains);
+    }
+    Ok(firewall)
 }
 
 /// That whoever may join is somebody. What he may is decided when he does, by the accounts that there are then.
-fn check_known(config: &Config) -> Result<()> {
+fn check_known(config: &Config, before: Option<&Before<'_>>) -> Result<()> {
     if config.allow.is_empty() {
         return Ok(());
     }
@@ -218,7 +243,10 @@ fn check_known(config: &Config) -> Result<()> {
         users: &users,
         groups: &groups,
     };
-    match config.allow.iter().find(|who| !who.is_known(accounts)) {
+    let is_new =
+        |who: &&Allow| before.is_none_or(|before| !before.record.config.allow.contains(who));
+    let mut new = config.allow.iter().filter(is_new);
+    match new.find(|who| !who.is_known(accounts)) {
         None => Ok(()),
         Some(who) => Err(Error::text(
             format!("--allow {who}"),

@@ -139,12 +139,8 @@ fn outer(record: &Record) -> (Vec<Step>, Vec<String>) {
     network(record, &mut steps, &mut notes);
 
     if facts.etc_writable && !config.bare {
-        let shells = Line {
-            path: "/etc/shells".into(),
-            line: NSSH.into(),
-            unterminated: facts.shells_unterminated,
-        };
-        steps.add("nssh may be a login shell", shells);
+        let line = Line::login_shell(facts.shells_unterminated);
+        steps.add("nssh may be a login shell", line);
     }
     login_shells(record, &mut steps, &mut notes);
     (steps.0, notes)

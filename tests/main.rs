@@ -20,6 +20,8 @@ mod sandbox;
 
 /// nssh as a login shell: /etc/passwd changed, and restored.
 mod accounts;
+/// Up again, on a machine that has become another.
+mod again;
 /// Wrong usage and machines that lack something: the message, the exit status, and nothing left behind.
 mod bad;
 /// Names, links, help: how the binary is called.

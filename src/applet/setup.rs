@@ -10,7 +10,7 @@ use crate::config::{self, Config, Takes};
 use crate::engine;
 use crate::error::{Error, Result, complain};
 use crate::jail::Life;
-use crate::jail::build::{self, Basis, Teller, Wanted};
+use crate::jail::build::{self, Teller, Wanted};
 use crate::jail::entrypoint;
 use crate::jail::keeper::{self, Stay};
 use crate::jail::process;
@@ -231,16 +231,16 @@ fn planned(wanted: &Wanted) -> Result<Record> {
     let jail = &wanted.config.jail;
     match (Life::of(jail)?, Record::read(jail)?) {
         (Life::Up(_), Some(record)) => Ok(record),
-        (_, old) => match wanted.basis(old)? {
-            Basis::Again(record) => Ok(*record),
-            // Nothing comes of it, so whoever may not look at everything can see it too.
-            Basis::Nothing(config) | Basis::Other(_, config) => {
-                build::draw_up(config, |error| match error.errno() {
-                    Some(Errno::PERM | Errno::ACCESS) => Ok(()),
-                    _ => Err(error),
-                })
-            }
-        },
+        (_, Some(old)) => {
+            let new = build::sketch_anew(wanted, &old)?;
+            let same = (&new.config, &new.facts) == (&old.config, &old.facts);
+            Ok(if same { old } else { new })
+        }
+        // Nothing comes of it, so whoever may not look at everything can see it too.
+        (_, None) => build::draw_up(wanted.config.clone(), |error| match error.errno() {
+            Some(Errno::PERM | Errno::ACCESS) => Ok(()),
+            _ => Err(error),
+        }),
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rustix::fs::FileType;
 
-use super::{Facts, is_program, shell as usual};
+use super::{Before, Facts, is_program, shell as usual};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::passwd;
@@ -16,7 +16,11 @@ use crate::step::account::{NSSH, PASSWD};
 use crate::step::{file, quote};
 
 /// The users' login shells as they are; an error where one cannot be changed to nssh.
-pub fn login_shells(config: &Config, others: &[Record]) -> Result<Vec<OsString>> {
+pub fn login_shells(
+    config: &Config,
+    others: &[Record],
+    before: Option<&Before<'_>>,
+) -> Result<Vec<OsString>> {
     if config.login_shells.is_empty() {
         return Ok(Vec::new());
     }
@@ -30,6 +34,11 @@ pub fn login_shells(config: &Config, others: &[Record]) -> Result<Vec<OsString>>
     let before = |user: &String| {
         let what = || format!("--login-shell {}", quote(user));
         let Some(shell) = passwd::shell(&text, user) else {
+            // Who has gone since then keeps nobody out.
+            let gone = before.and_then(|before| known(user, [before.record].into_iter()));
+            if let Some(gone) = gone {
+                return Ok(gone);
+            }
             let why = format!("there is no such user in {PASSWD}");
             return Err(Error::text(what(), why));
         };
@@ -41,7 +50,9 @@ pub fn login_shells(config: &Config, others: &[Record]) -> Result<Vec<OsString>>
             ));
         }
         Ok(if shell == NSSH.as_bytes() {
-            known(user, others).map_or_else(|| usual(None).map(Into::into), Ok)?
+            let records = before.map(|before| before.record);
+            let known = known(user, records.into_iter().chain(others));
+            known.map_or_else(|| usual(None).map(Into::into), Ok)?
         } else {
             OsString::from_vec(shell.to_vec())
         })
@@ -70,9 +81,9 @@ pub fn take_in_chosen(config: &Config, facts: &mut Facts) -> Result<()> {
     Ok(())
 }
 
-/// What another jail knows of a user's login shell, which that one changed.
-fn known(user: &str, others: &[Record]) -> Option<OsString> {
-    others.iter().find_map(|other| {
+/// What a record knows of a user's login shell, which that jail changed.
+fn known<'a>(user: &str, mut records: impl Iterator<Item = &'a Record>) -> Option<OsString> {
+    records.find_map(|other| {
         let users = other.config.login_shells.iter();
         let (_, before) = users
             .zip(&other.facts.login_shells)

@@ -25,6 +25,14 @@ pub struct Firewall {
 }
 
 impl Firewall {
+    /// Puts the chains that are new behind those that are known.
+    pub fn add_to(&mut self, known: &[Dropping]) {
+        let mut chains = known.to_vec();
+        let is_new = |new: &Dropping| known.iter().all(|old| old.place != new.place);
+        chains.extend(self.chains.drain(..).filter(is_new));
+        self.chains = chains;
+    }
+
     /// Looks, for a jail whose outer link has this name.
     pub fn gather(socket: &mut nl::Socket, link: &str) -> Result<Self> {
         let chains = match foreign::dropping(socket) {

@@ -2,8 +2,8 @@
 
 use rustix::io::Errno;
 
-use super::Uplink;
-use crate::config::{Publish, Subnet};
+use super::{Before, Uplink};
+use crate::config::{Config, Publish, Subnet};
 use crate::error::{Error, Result, What as _};
 use crate::nl::{self, link, route};
 
@@ -16,11 +16,19 @@ pub struct Network {
 }
 
 impl Network {
-    /// Asks for links, addresses and routes.
-    pub fn gather(wanted: Option<Subnet>) -> Result<Self> {
+    /// Asks for links, addresses and routes. What an earlier life of the jail has left is free for it, and what it had is
+    /// had again if it can be.
+    pub fn gather(config: &Config, before: Option<&Before<'_>>) -> Result<Self> {
         let mut socket = nl::Socket::route().what(|| "socket AF_NETLINK NETLINK_ROUTE")?;
-        let addresses = route::addresses(&mut socket).what(|| "ip addr show")?;
-        let routes = route::routes(&mut socket).what(|| "ip route show table all")?;
+        let mut addresses = route::addresses(&mut socket).what(|| "ip addr show")?;
+        let mut routes = route::routes(&mut socket).what(|| "ip route show table all")?;
+        if before.is_some() {
+            let name = link_name(&config.jail);
+            let own = link::link(&mut socket, &name).what(|| format!("ip link show {name}"))?;
+            let own = own.map(|link| link.index);
+            addresses.retain(|address| Some(address.index) != own);
+            routes.retain(|route| own.is_none() || route.oif != own);
+        }
         let mut taken: Vec<(Subnet, String)> = Vec::new();
         for address in &addresses {
             let subnet = Subnet::around(address.address, address.prefix);
@@ -56,14 +64,23 @@ impl Network {
             }
         };
         Ok(Self {
-            subnet: choose(wanted, &taken)?,
+            subnet: choose(
+                config.subnet,
+                before.map(|before| before.record.facts.subnet),
+                &taken,
+            )?,
             uplink,
         })
     }
 }
 
-/// The wanted subnet if it is free; else the first /24 of 10.0.0.0/8 that is.
-fn choose(wanted: Option<Subnet>, taken: &[(Subnet, String)]) -> Result<Subnet> {
+/// The wanted subnet if it is free; where none is wanted, the one that was had before if it is, else the first /24 of
+/// 10.0.0.0/8 that is.
+fn choose(
+    wanted: Option<Subnet>,
+    before: Option<Subnet>,
+    taken: &[(Subnet, String)],
+) -> Result<Subnet> {
     let collision = |subnet: Subnet| {
         taken
             .iter()
@@ -80,13 +97,15 @@ fn choose(wanted: Option<Subnet>, taken: &[(Subnet, String)]) -> Result<Subnet> 
             )),
         };
     }
-    (0..=u16::MAX)
-        .map(|n| {
-            Subnet::around(
-                std::net::Ipv4Addr::from_bits(0x0A00_0000 | u32::from(n) << 8),
-                24,
-            )
-        })
+    let all = (0..=u16::MAX).map(|n| {
+        Subnet::around(
+            std::net::Ipv4Addr::from_bits(0x0A00_0000 | u32::from(n) << 8),
+            24,
+        )
+    });
+    before
+        .into_iter()
+        .chain(all)
         .find(|subnet| collision(*subnet).is_none())
         .ok_or_else(|| {
             Error::cure(
@@ -156,14 +175,20 @@ mod tests {
 
     #[test]
     fn the_first_free_network() {
-        assert_eq!(choose(None, &[]).unwrap(), net("10.0.0.0/24"));
+        assert_eq!(choose(None, None, &[]).unwrap(), net("10.0.0.0/24"));
         let taken = [
             (net("10.0.0.0/23"), "x".into()),
             (net("10.0.2.128/25"), "y".into()),
         ];
-        assert_eq!(choose(None, &taken).unwrap(), net("10.0.3.0/24"));
-        assert!(choose(None, &[(net("10.0.0.0/8"), "x".into())]).is_err());
-        let error = choose(Some(net("10.0.1.0/24")), &taken).unwrap_err();
+        assert_eq!(choose(None, None, &taken).unwrap(), net("10.0.3.0/24"));
+        for (before, now) in [
+            ("10.0.9.0/24", "10.0.9.0/24"),
+            ("10.0.1.0/24", "10.0.3.0/24"),
+        ] {
+            assert_eq!(choose(None, Some(net(before)), &taken).unwrap(), net(now));
+        }
+        assert!(choose(None, None, &[(net("10.0.0.0/8"), "x".into())]).is_err());
+        let error = choose(Some(net("10.0.1.0/24")), None, &taken).unwrap_err();
         assert_eq!(error.to_string(), "--subnet 10.0.1.0/24: is taken by x");
     }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::FileType;
 
+use super::Before;
 use super::{Entry, is_own};
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -27,6 +28,14 @@ pub fn in_etc(config: &Config, etc_writable: bool) -> Result<bool> {
         ));
     }
     Ok(there)
+}
+
+/// Whether the machine has one of its own, be it a link that leads nowhere.
+pub fn is_there(before: Option<&Before<'_>>) -> Result<bool> {
+    if before.map_or(Ok(false), Before::made_resolv)? {
+        return Ok(false);
+    }
+    Ok(file::lstat(Path::new(OUTER))?.is_some())
 }
 
 /// What it shall say.

@@ -13,7 +13,7 @@ use super::{Init, Life, Lock, Waits, init, namespaces};
 use crate::config::{Config, Namespace};
 use crate::engine::{self, Tell};
 use crate::error::{Error, Result, What as _};
-use crate::facts::{self, Facts};
+use crate::facts::{self, Before, Facts};
 use crate::netns;
 use crate::plan::{self, Plan};
 use crate::record::{self, Record};
@@ -28,36 +28,6 @@ pub struct Wanted {
     pub config: Config,
     /// Whether its options were given. If not, a jail that is there already is good as it is.
     pub given: bool,
-}
-
-/// What a jail is made from that is not up.
-pub enum Basis {
-    /// The record of an earlier attempt or life, with which it goes on.
-    Again(Box<Record>),
-    /// Nothing but its options.
-    Nothing(Config),
-    /// Its options, after what another record tells of is taken back.
-    Other(Box<Record>, Config),
-}
-
-impl Wanted {
-    /// Decides from the record that is there. It goes on where the options and the machine are the same: then every
-    /// step that is done is as good as one that would be made now. A container that was stopped is another machine when
-    /// it is started again, as its network is new.
-    pub fn basis(&self, old: Option<Record>) -> Result<Basis> {
-        let Some(old) = old else {
-            return Ok(Basis::Nothing(self.config.clone()));
-        };
-        let config = if self.given {
-            self.config.clone()
-        } else {
-            old.config.clone()
-        };
-        if config == old.config && old.facts.cookie == facts::cookie()? {
-            return Ok(Basis::Again(old.into()));
-        }
-        Ok(Basis::Other(old.into(), config))
-    }
 }
 
 /// What a jail that comes up tells, and to whom.
@@ -89,23 +59,14 @@ pub fn bring_up(wanted: &Wanted, teller: &mut Teller<'_>, waits: Waits<'_>) -> R
     }
     super::end(jail)?;
     let mut machine = Machine::new(jail);
-    let record = match wanted.basis(old)? {
-        Basis::Again(mut record) => {
-            look_again(&mut record, &mut machine)?;
-            *record
-        }
-        Basis::Nothing(config) => {
-            hold_accounts(&config, &mut machine)?;
-            draw_up(config, Err)?
-        }
-        Basis::Other(old, config) => {
-            let own = clear(*old, &mut quietly)?;
-            hold_accounts(&config, &mut machine)?;
-            let mut record = draw_up(config, Err)?;
-            // What could not be taken back, since there is something in it, is still ours.
-            record.found.retain(|text| !own.contains(text));
-            record
-        }
+    let config = match &old {
+        Some(old) if !wanted.given => &old.config,
+        _ => &wanted.config,
+    };
+    hold_accounts(config, &mut machine)?;
+    let record = match old {
+        None => draw_up(wanted.config.clone(), Err)?,
+        Some(old) => renewed(wanted, old, &mut machine)?,
     };
     let plan = Plan::new(&record);
     plan.notes.iter().for_each(|note| (teller.note)(note));
@@ -134,6 +95,42 @@ fn hold_accounts(config: &Config, machine: &mut Machine) -> Result<()> {
 /// A new record: the options, the machine as it is, and what is there already. What cannot be looked at would count as
 /// ours, and be taken away in the end; `unseen` says whether that matters.
 pub fn draw_up(config: Config, unseen: impl Fn(Error) -> Result<()>) -> Result<Record> {
+    let mut record = sketch(config, None)?;
+    find(&mut record, &BTreeSet::new(), unseen)?;
+    Ok(record)
+}
+
+/// The record that a jail which is not up would have now, where it has one from an earlier life: the same one, unless
+/// the options or the machine are others. It does not say yet what is there already.
+pub fn sketch_anew(wanted: &Wanted, old: &Record) -> Result<Record> {
+    let config = if wanted.given {
+        wanted.config.clone()
+    } else {
+        old.config.clone()
+    };
+    sketch(config, Some(old))
+}
+
+/// The record for a jail's next life. What the last one made stays where the new one would make it too: in a network
+/// namespace there may be things that nobody else knows of.
+fn renewed(wanted: &Wanted, old: Record, machine: &mut Machine) -> Result<Record> {
+    let mut new = sketch_anew(wanted, &old)?;
+    if (&new.config, &new.facts) == (&old.config, &old.facts) {
+        return Ok(old);
+    }
+    let own = own(&old)?;
+    let steps: BTreeSet<String> = texts(&new).collect();
+    let last = Plan::new(&old);
+    let (_, rest) = last.outer.split_at(plan::STATE);
+    let shared = shared(&old);
+    let keep = |text: &str| !own.contains(text) || shared.contains(text) || steps.contains(text);
+    engine::teardown(rest, machine, keep, &mut quietly)?;
+    find(&mut new, &own, Err)?;
+    Ok(new)
+}
+
+/// Options and facts, beside what an earlier record of this jail tells of.
+fn sketch(config: Config, before: Option<&Record>) -> Result<Record> {
     let others = record::others(&config.jail);
     for other in &others {
         for (ours, theirs) in config.publish.iter().flat_map(|ours| {
@@ -150,13 +147,28 @@ pub fn draw_up(config: Config, unseen: impl Fn(Error) -> Result<()>) -> Result<R
         }
     }
     let mut machine = Machine::new(&config.jail);
-    let facts = Facts::gather(&config, &others, &mut machine)?;
-    let mut record = Record {
-        config,
-        facts,
-        found: BTreeSet::new(),
+    let before = match before {
+        None => None,
+        Some(record) => Some(Before {
+            own: own(record)?,
+            record,
+        }),
     };
-    for step in Plan::new(&record).outer {
+    Ok(Record {
+        facts: Facts::gather(&config, &others, before.as_ref(), &mut machine)?,
+        config,
+        found: BTreeSet::new(),
+    })
+}
+
+/// Writes into a record what is there already and is not ours: not `own`, by an earlier record, nor by a mark of ours.
+fn find(
+    record: &mut Record,
+    own: &BTreeSet<String>,
+    unseen: impl Fn(Error) -> Result<()>,
+) -> Result<()> {
+    let mut machine = Machine::new(&record.config.jail);
+    for step in Plan::new(record).outer {
         match step.act.observe(&mut machine) {
             Ok(Seen::Done) if !step.act.is_marked() => {
                 record.found.insert(step.act.to_string());
@@ -165,35 +177,39 @@ pub fn draw_up(config: Config, unseen: impl Fn(Error) -> Result<()>) -> Result<R
             Err(error) => unseen(error)?,
         }
     }
-    check_resolvers(&record)?;
+    check_resolvers(record)?;
     // What another jail made is as much this one's as that one's: the last of them takes it back.
-    for other in &others {
-        let theirs = Plan::new(other)
-            .outer
-            .into_iter()
-            .map(|step| step.act.to_string());
-        for text in theirs.filter(|text| !other.found.contains(text)) {
+    for other in record::others(&record.config.jail) {
+        for text in texts(&other).filter(|text| !other.found.contains(text)) {
             record.found.remove(&text);
         }
     }
-    Ok(record)
+    record.found.retain(|text| !own.contains(text));
+    Ok(())
+}
+
+/// The steps of a record that last, as text.
+fn texts(record: &Record) -> impl Iterator<Item = String> {
+    let steps = Plan::new(record).outer.into_iter();
+    steps.map(|step| step.act.to_string())
+}
+
+/// Those of them that are the jail's own: that were not there before.
+fn own(record: &Record) -> Result<BTreeSet<String>> {
+    let mut own: BTreeSet<String> = texts(record).collect();
+    own.retain(|text| !record.found.contains(text));
+    if record.facts.cookie != facts::cookie()? {
+        // The kernel's switches were those of another life of the machine; this one's are not the jail's.
+        own.remove(Forwarding::TEXT);
+    }
+    Ok(own)
 }
 
 /// Takes into a record what has come after the jail: chains that drop what passes through, since a firewall may have been
 /// started, and login shells that users have chosen, whose accounts then are held.
 fn look_again(record: &mut Record, machine: &mut Machine) -> Result<()> {
-    let now = facts::firewall(&record.config, machine)?;
     let known = record.facts.clone();
-    let mut chains = known.firewall.chains.clone();
-    chains.extend(now.chains.into_iter().filter(|new| {
-        known
-            .firewall
-            .chains
-            .iter()
-            .all(|old| old.place != new.place)
-    }));
-    record.facts.firewall.chains = chains;
-    record.facts.firewall.legacy = now.legacy;
+    record.facts.firewall = facts::firewall(&record.config, Some(&known.firewall), machine)?;
     if known.passwd_writable && facts::have_others(&record.config)? {
         hold_accounts(&record.config, machine)?;
         facts::take_in_chosen(&record.config, &mut record.facts)?;
@@ -233,8 +249,7 @@ fn check_resolvers(record: &Record) -> Result<()> {
 fn shared(record: &Record) -> BTreeSet<String> {
     record::others(&record.config.jail)
         .iter()
-        .flat_map(|other| Plan::new(other).outer)
-        .map(|step| step.act.to_string())
+        .flat_map(texts)
         .collect()
 }
 
@@ -327,22 +342,16 @@ fn start(record: &Record, plan: &Plan) -> Result<Init> {
     })
 }
 
-/// Takes back what a record tells of; the steps that were its own, as text.
-pub fn clear(mut record: Record, tell: Tell<'_>) -> Result<BTreeSet<String>> {
-    if record.facts.cookie != facts::cookie()? {
-        // The kernel's switches were those of another life of the machine; this one's are not the jail's.
-        record.found.insert(Forwarding::TEXT.to_owned());
-    }
-    let plan = Plan::new(&record);
-    let shared = shared(&record);
+/// Takes back what a record tells of.
+pub fn clear(record: &Record, tell: Tell<'_>) -> Result<()> {
+    let (own, shared) = (own(record)?, shared(record));
+    let plan = Plan::new(record);
     let mut machine = Machine::new(&record.config.jail);
-    let keep = |text: &str| record.found.contains(text) || shared.contains(text);
+    let keep = |text: &str| !own.contains(text) || shared.contains(text);
     let (state, rest) = plan.outer.split_at(plan::STATE);
     // The record goes last, and only if nothing is left that it is needed for.
     engine::teardown(rest, &mut machine, keep, tell)?;
-    engine::teardown(state, &mut machine, |_| false, tell)?;
-    let texts = plan.outer.iter().map(|step| step.act.to_string());
-    Ok(texts.filter(|text| !record.found.contains(text)).collect())
+    engine::teardown(state, &mut machine, |_| false, tell)
 }
 
 /// Ends a jail and takes back all that it stood on. That there is none is no error.
@@ -375,7 +384,7 @@ fn take_down_locked(jail: &str, tell: Tell<'_>) -> Result<()> {
     super::end(jail)?;
     let swept = account::sweep();
     let gone = if let Some(record) = Record::read(jail)? {
-        clear(record, tell).map(drop)
+        clear(&record, tell)
     } else {
         // Whoever made the directory was killed before he could write down what for.
         let state = Plan::state(jail, Vec::new());

@@ -37,7 +37,7 @@ pub fn make(config: Config, note: &mut dyn FnMut(&str)) -> Result<()> {
             super::end(&name)?;
             if let Some(old) = old {
                 // Its namespace went without it: with a restart, or by somebody else's hand.
-                build::clear(old, &mut build::quietly)?;
+                build::clear(&old, &mut build::quietly)?;
             }
         }
     }

@@ -209,6 +209,11 @@ pub fn set_up(socket: &mut Socket, index: u32) -> Result<(), Why> {
     socket.request(up(index))
 }
 
+/// `ip link set dev X down`.
+pub fn set_down(socket: &mut Socket, index: u32) -> Result<(), Why> {
+    socket.request(Message::new(rtm::NEWLINK, 0, &ifinfo(index, 0, UP)))
+}
+
 /// What IPv4 does with the packets of a link: linux/ip.h's `IPV4_DEVCONF_*`, /proc/sys/net/ipv4/conf.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Switch {

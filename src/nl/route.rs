@@ -11,10 +11,14 @@ use crate::error::Why;
 mod rtm {
     /// `RTM_NEWADDR`.
     pub(super) const NEWADDR: u16 = 20;
+    /// `RTM_DELADDR`.
+    pub(super) const DELADDR: u16 = 21;
     /// `RTM_GETADDR`.
     pub(super) const GETADDR: u16 = 22;
     /// `RTM_NEWROUTE`.
     pub(super) const NEWROUTE: u16 = 24;
+    /// `RTM_DELROUTE`.
+    pub(super) const DELROUTE: u16 = 25;
     /// `RTM_GETROUTE`.
     pub(super) const GETROUTE: u16 = 26;
 }
@@ -53,6 +57,8 @@ const INET: u8 = 2;
 pub const RT_TABLE_MAIN: u32 = 254;
 /// `RTN_UNICAST`.
 pub const RTN_UNICAST: u8 = 1;
+/// `RT_SCOPE_NOWHERE`: in a request to delete, any.
+const RT_SCOPE_NOWHERE: u8 = 255;
 /// `RTPROT_BOOT`: what `ip route add` writes down.
 const RTPROT_BOOT: u8 = 3;
 /// An IPv4 address of a link.
@@ -105,6 +111,17 @@ pub fn add_address(
     prefix: u8,
 ) -> Result<(), Why> {
     socket.request(new_address(index, address, prefix))
+}
+
+/// `ip addr del A/P dev X`.
+pub fn delete_address(
+    socket: &mut Socket,
+    index: u32,
+    address: Ipv4Addr,
+    prefix: u8,
+) -> Result<(), Why> {
+    let message = Message::new(rtm::DELADDR, 0, &ifaddr(prefix, index));
+    socket.request(message.put(ifa::LOCAL, &address))
 }
 
 /// An IPv4 route.
@@ -167,6 +184,18 @@ fn new_default_route(via: Ipv4Addr, index: u32) -> Message {
 /// `ip route add default via A dev X`.
 pub fn add_default_route(socket: &mut Socket, via: Ipv4Addr, index: u32) -> Result<(), Why> {
     socket.request(new_default_route(via, index))
+}
+
+/// `ip route del default via A dev X`.
+pub fn delete_default_route(socket: &mut Socket, via: Ipv4Addr, index: u32) -> Result<(), Why> {
+    let table = u8::try_from(RT_TABLE_MAIN).unwrap_or_default();
+    // Whoever made it, and of whatever scope.
+    let mut fixed = rtmsg(table, 0, RTN_UNICAST);
+    if let Some(scope) = fixed.get_mut(6) {
+        *scope = RT_SCOPE_NOWHERE;
+    }
+    let message = Message::new(rtm::DELROUTE, 0, &fixed);
+    socket.request(message.put(rta::GATEWAY, &via).put(rta::OIF, &index))
 }
 
 #[cfg(test)]

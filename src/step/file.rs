@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{self, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::account::NSSH;
 use super::{Action, Machine, Seen, quote};
 use crate::error::{Error, Result, What as _};
 use crate::text::shown;
@@ -185,6 +186,21 @@ pub struct Line {
 }
 
 impl Line {
+    /// nssh among the login shells (shells(5)).
+    pub fn login_shell(unterminated: bool) -> Self {
+        Self {
+            path: "/etc/shells".into(),
+            line: NSSH.into(),
+            unterminated,
+        }
+    }
+
+    /// Whether a text has the line.
+    pub fn is_in(&self, text: &[u8]) -> bool {
+        text.split(|byte| *byte == b'\n')
+            .any(|line| line == self.line.as_bytes())
+    }
+
     /// What apply adds at the end of the file.
     fn added(&self) -> Vec<u8> {
         format!(
@@ -222,11 +238,7 @@ impl fmt::Display for Line {
 
 impl Action for Line {
     fn observe(&self, _: &mut Machine) -> Result<Seen> {
-        let text = read(&self.path)?;
-        Ok(Seen::done(
-            text.split(|byte| *byte == b'\n')
-                .any(|line| line == self.line.as_bytes()),
-        ))
+        Ok(Seen::done(self.is_in(&read(&self.path)?)))
     }
 
     fn apply(&self, _: &mut Machine) -> Result<()> {

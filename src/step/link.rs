@@ -75,6 +75,11 @@ impl Action for Up {
     fn apply(&self, machine: &mut Machine) -> Result<()> {
         self.0.change(machine, &self.to_string(), link::set_up)
     }
+
+    fn undo(&self, machine: &mut Machine) -> Result<()> {
+        let what = format!("{} link set {} down", self.0.ip(), self.0.link);
+        self.0.change(machine, &what, link::set_down)
+    }
 }
 
 /// A pair of links: one stays outside, the other begins its life in the jail.
@@ -225,6 +230,13 @@ impl Action for Address {
                 route::add_address(socket, index, self.address, self.prefix)
             })
     }
+
+    fn undo(&self, machine: &mut Machine) -> Result<()> {
+        let what = self.to_string().replacen("addr add", "addr del", 1);
+        self.place.change(machine, &what, |socket, index| {
+            route::delete_address(socket, index, self.address, self.prefix)
+        })
+    }
 }
 
 /// The jail's way out.
@@ -264,5 +276,12 @@ impl Action for DefaultRoute {
             .change(machine, &self.to_string(), |socket, index| {
                 route::add_default_route(socket, self.via, index)
             })
+    }
+
+    fn undo(&self, machine: &mut Machine) -> Result<()> {
+        let what = self.to_string().replacen("route add", "route del", 1);
+        self.place.change(machine, &what, |socket, index| {
+            route::delete_default_route(socket, self.via, index)
+        })
     }
 }

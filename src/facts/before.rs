@@ -1,0 +1,46 @@
+//! What an earlier life of a jail has left on the machine, and what the machine would look like without it: a jail that
+//! comes up again is made from what is there now, but not from what it has made itself.
+
+use std::collections::BTreeSet;
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+
+use super::{Entry, resolvers};
+use crate::error::Result;
+use crate::record::Record;
+use crate::step::file::{self, Dir, File, Line};
+
+/// An earlier life whose traces may still be there.
+pub struct Before<'a> {
+    /// What is written down of it.
+    pub record: &'a Record,
+    /// The steps that are the jail's own, as text.
+    pub own: BTreeSet<String>,
+}
+
+impl Before<'_> {
+    /// Whether a step is the jail's own.
+    fn made(&self, step: &impl Display) -> bool {
+        self.own.contains(&step.to_string())
+    }
+
+    /// Whether a name at the top level is only there for a root below it.
+    pub fn made_for(&self, root: &Path, entry: &Entry) -> bool {
+        let path = Path::new("/").join(&entry.name);
+        root.starts_with(&path) && self.made(&Dir { path, mode: 0o755 })
+    }
+
+    /// Whether /etc/resolv.conf is there only since a mount needs a place.
+    pub fn made_resolv(&self) -> Result<bool> {
+        let path = PathBuf::from(resolvers::OUTER);
+        let is_empty = file::read(&path)?.is_empty();
+        Ok(is_empty && self.made(&File::mount_point(path)))
+    }
+
+    /// Whether the last line of /etc/shells lacked its newline, if the line behind it is the jail's.
+    pub fn shells_unterminated(&self, shells: &[u8]) -> Option<bool> {
+        let before = self.record.facts.shells_unterminated;
+        let line = Line::login_shell(before);
+        (self.made(&line) && line.is_in(shells)).then_some(before)
+    }
+}
