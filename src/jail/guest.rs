@@ -3,7 +3,8 @@
 //!
 //! Theory of operation. Whoever starts a set-user-ID program chooses its words, environment, descriptors, limits and
 //! signals, and may stop or kill it at any instruction. So nothing is decided by any of that, and nothing is ever held or
-//! made that somebody else could miss: no lock, no file, no mount, no process.
+//! made that somebody else could miss: no lock, no file, no mount. What the variables say is for the shell, and is looked
+//! at for what the shell is to be: its name, its directory.
 //!
 //! 1. Before anything else it is seen that there are rights which the caller has not ([`Guest::of_process`]), and only
 //!    nssh, under that name, goes on. What was inherited is put away: descriptors, timers, core dumps, the environment,
@@ -12,7 +13,8 @@
 //! 3. Outside, the state of the jail is looked at, if it is root's alone to write. The guest must be one of those whom
 //!    `--allow` names; the record that says so is read after init is pinned, so it is that init's and no other's.
 //! 4. One setns joins, and right after it, before there is a process that anybody in the jail could see, the rights are
-//!    given up for good ([`Guest::drop_rights`]). Everything else is done by the user himself.
+//!    given up for good ([`Guest::drop_rights`]). Everything else is done by the user himself; what is left outside to
+//!    look after his terminal gives them up as the first thing that it does.
 //!
 //! What keeps others of the same user out is that this process is not dumpable, at first since the kernel says so, and
 //! to its end: no ptrace, no look at its descriptors, memory or directories.
