@@ -3,6 +3,7 @@
 //! An applet is a name under which the binary can be called. Each is declared beside its code as one `const APPLET`;
 //! nothing here knows what an applet does.
 
+mod doctor;
 mod init;
 mod install;
 mod ip;
@@ -55,6 +56,7 @@ const TABLE: &[&Applet] = &[
     &nssh::APPLET,
     &kill::APPLET,
     &netns::APPLET,
+    &doctor::APPLET,
     &ip::APPLET,
     &init::APPLET,
 ];

@@ -21,13 +21,13 @@ use crate::procfs;
 use crate::record::Record;
 use crate::step::ping::Groups;
 use crate::step::{Machine, account, file, quote};
-use network::{Network, check_free};
+use network::check_free;
 
 pub use accounts::{have_others, take_in_chosen};
 pub use before::Before;
 pub use firewall::Firewall;
 pub use namespaces::Afresh;
-pub use network::link_name;
+pub use network::{Network, link_name};
 
 /// What was found.
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]

@@ -4,6 +4,7 @@
 
 mod applet;
 mod config;
+mod doctor;
 mod engine;
 mod error;
 mod facts;

@@ -98,6 +98,12 @@ pub fn has_namespace(name: &OsStr) -> Result<bool> {
     }
 }
 
+/// Whether a name is one that lost its namespace, and not one that `ip netns add` is about to give it to.
+pub fn is_ghost(name: &OsStr) -> bool {
+    let ghost = || matches!(state(name), Ok(State::Ghost));
+    ghost() && path(name).is_ok_and(|path| is_old(&path)) && ghost()
+}
+
 /// Opens what a name stands for. Whether that is a network namespace the kernel says when it is asked to do something
 /// with it.
 pub fn open(name: &OsStr) -> Result<OwnedFd> {
@@ -228,7 +234,7 @@ pub fn attach(_ready: &RunDir, name: &OsStr, pid: i32) -> Result<()> {
 }
 
 /// Whether a file has been there for a while; one that has not is given the time.
-fn is_old(path: &Path) -> bool {
+pub fn is_old(path: &Path) -> bool {
     let Ok(stat) = rustix::fs::lstat(path) else {
         return false;
     };

@@ -267,6 +267,13 @@ pub fn close_from(first: libc::c_int) {
     }
 }
 
+/// Whether there is a close_range: asked to close none.
+pub fn has_close_range() -> Result<()> {
+    let none = libc::c_uint::MAX;
+    // SAFETY: no descriptor has this number.
+    check(unsafe { libc::syscall(libc::SYS_close_range, none, none, 0) } as libc::c_int).map(drop)
+}
+
 /// The descriptors that are open, if a /proc is there that knows us.
 fn descriptors() -> Option<Vec<libc::c_int>> {
     use rustix::fs::{Dir, Mode, OFlags, open};

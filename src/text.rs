@@ -38,6 +38,21 @@ pub fn bytes(text: &str) -> Vec<u8> {
     bytes
 }
 
+/// A JSON string (RFC 8259, section 7).
+pub fn quoted(text: &str) -> String {
+    use std::fmt::Write as _;
+    let mut json = String::from('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => json.extend(['\\', c]),
+            c if c.is_control() => write!(json, "\\u{:04x}", u32::from(c)).unwrap_or_default(),
+            c => json.push(c),
+        }
+    }
+    json.push('"');
+    json
+}
+
 /// The character that stands for a byte.
 fn character(byte: u8) -> Option<char> {
     char::from_u32(FIRST + u32::from(byte))

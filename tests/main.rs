@@ -28,6 +28,8 @@ mod bad;
 mod cli;
 /// Resolvers that only this machine reaches, from inside.
 mod dns;
+/// What would stop kak, each provoked, and each cured by what is said.
+mod doctor;
 /// Killed half-way, at any system call.
 mod faults;
 /// Machines on which somebody else drops packets.

@@ -10,6 +10,7 @@ use crate::jail::{Life, Session, sessions};
 use crate::plan::Plan;
 use crate::record::{self, Record};
 use crate::step::{Machine, Seen, file};
+use crate::text::quoted;
 
 /// `kak status`.
 pub const APPLET: Applet = Applet {
@@ -246,19 +247,4 @@ impl Session {
             .map(|c| if c.is_control() { '?' } else { c })
             .collect()
     }
-}
-
-/// A JSON string (RFC 8259, section 7).
-fn quoted(text: &str) -> String {
-    use std::fmt::Write as _;
-    let mut json = String::from('"');
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => json.extend(['\\', c]),
-            c if c.is_control() => write!(json, "\\u{:04x}", u32::from(c)).unwrap_or_default(),
-            c => json.push(c),
-        }
-    }
-    json.push('"');
-    json
 }

@@ -47,6 +47,15 @@ impl Firewall {
     }
 }
 
+impl Firewall {
+    /// What lets a link's packets through iptables without nf_tables.
+    pub fn legacy_cure(link: &str) -> String {
+        ["-i", "-o"]
+            .map(|way| format!("iptables-legacy -I FORWARD {way} {link} -j ACCEPT"))
+            .join(" && ")
+    }
+}
+
 /// Whether the FORWARD chain of iptables without nf_tables drops a jail's packets; none where that cannot be seen. Asked
 /// only where the table is in use, since to ask for it would make it.
 fn legacy_drops(link: &str) -> Option<bool> {

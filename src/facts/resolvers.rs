@@ -64,6 +64,13 @@ pub fn sockets(config: &Config, entries: &[Entry]) -> Vec<PathBuf> {
 
 /// The resolvers of a resolv.conf (resolv.conf(5)) that no other network namespace reaches.
 pub fn loopbacks(text: &[u8]) -> Vec<IpAddr> {
+    let mut all = nameservers(text);
+    all.retain(IpAddr::is_loopback);
+    all
+}
+
+/// All of them, each once.
+pub fn nameservers(text: &[u8]) -> Vec<IpAddr> {
     let mut found: Vec<IpAddr> = Vec::new();
     for line in text.split(|byte| *byte == b'\n') {
         let Some(rest) = line.strip_prefix(b"nameserver") else {
@@ -72,7 +79,7 @@ pub fn loopbacks(text: &[u8]) -> Vec<IpAddr> {
         let Some(address) = address(rest) else {
             continue;
         };
-        if address.is_loopback() && !found.contains(&address) {
+        if !found.contains(&address) {
             found.push(address);
         }
     }

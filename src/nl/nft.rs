@@ -140,17 +140,20 @@ fn comment(text: &str) -> Vec<u8> {
 const COMMENT: u8 = 0;
 
 /// Whether user data has this comment in it.
-fn has_comment(mut userdata: &[u8], text: &str) -> bool {
+fn has_comment(userdata: &[u8], text: &str) -> bool {
+    comment_of(userdata) == Some(text.as_bytes())
+}
+
+/// The comment that user data has in it.
+fn comment_of(mut userdata: &[u8]) -> Option<&[u8]> {
     while let [kind, length, rest @ ..] = userdata {
-        let Some((value, rest)) = rest.split_at_checked(usize::from(*length)) else {
-            return false;
-        };
+        let (value, rest) = rest.split_at_checked(usize::from(*length))?;
         if *kind == COMMENT {
-            return value.strip_suffix(&[0]).unwrap_or(value) == text.as_bytes();
+            return Some(value.strip_suffix(&[0]).unwrap_or(value));
         }
         userdata = rest;
     }
-    false
+    None
 }
 
 /// Opens a batch: its resource is the subsystem, in network order.

@@ -1,7 +1,7 @@
 //! The steps of the network, a jail's and that of a namespace without a jail alike.
 
 use super::Steps;
-use crate::facts::{ETHERNET_MTU, link_name};
+use crate::facts::{ETHERNET_MTU, Firewall, link_name};
 use crate::nl::nft::foreign::Dropping;
 use crate::record::Record;
 use crate::step::Side;
@@ -120,9 +120,7 @@ fn accept(record: &Record, link: &str, mark: &str, steps: &mut Steps, notes: &mu
     if firewall.legacy {
         notes.push(format!(
             "the FORWARD chain of iptables-legacy drops what passes through this machine; run: {}",
-            ["-i", "-o"]
-                .map(|way| format!("iptables-legacy -I FORWARD {way} {link} -j ACCEPT"))
-                .join(" && ")
+            Firewall::legacy_cure(link)
         ));
     }
 }

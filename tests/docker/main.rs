@@ -14,6 +14,8 @@
 mod accounts;
 /// What the image needs, which is nothing.
 mod alone;
+/// What `kak doctor` says of a container.
+mod examined;
 /// Users of a container who are not root.
 mod guests;
 /// What `docker exec C /bin/nssh` sees, and what `docker exec C /bin/bash` sees.

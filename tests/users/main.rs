@@ -25,6 +25,8 @@ mod sandbox;
 mod accounts;
 /// The programs that call shells, with nssh as the shell.
 mod callers;
+/// What a doctor says where there are several users.
+mod examined;
 /// Who joins by a set-user-ID nssh, and what he is inside.
 mod guests;
 /// What the caller of a set-user-ID nssh can hand down.

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use super::expr::{self, CMP_DATA, CMP_OP, CODE, Expr, GOAL, IMMEDIATE_DATA, META_KEY, Meta};
 use super::expr::{VALUE, VERDICT, Verdict, verdict_number};
 use super::{DELRULE, Family, Found, GETCHAIN, GETTABLE, HEAD, NEWRULE};
-use super::{chain, comment, has_comment, nfgen, rule, rule_of, rules, table};
+use super::{chain, comment, comment_of, has_comment, nfgen, rule, rule_of, rules, table};
 use crate::error::Why;
 use crate::nl::message::{Attr, Attrs, Be32, Message, attr};
 use crate::nl::{Row, Socket, flags};
@@ -92,6 +92,18 @@ pub fn dropping(socket: &mut Socket) -> Result<Vec<Dropping>, Why> {
         found.push(Dropping { place, closed });
     }
     Ok(found)
+}
+
+/// All tables that bear a comment: family, name, and what it says.
+pub fn commented(socket: &mut Socket) -> Result<Vec<(Family, String, String)>, Why> {
+    let tables = socket.dump(Message::new(GETTABLE, 0, &nfgen(0, 0)))?;
+    let read = |row: &Row| {
+        let attrs = rule_of(row)?;
+        let comment = attrs.get(table::USERDATA).and_then(comment_of)?;
+        let comment = String::from_utf8_lossy(comment).into_owned();
+        Some((family(row)?, attrs.get(table::NAME)?, comment))
+    };
+    Ok(tables.iter().filter_map(read).collect())
 }
 
 /// The family of what a message tells of.

@@ -1,0 +1,80 @@
+//! Names: what /etc/resolv.conf is, and whom it says to ask.
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use rustix::fs::FileType;
+use rustix::io::Errno;
+
+use super::{Place, Report, say};
+use crate::error::Error;
+use crate::facts::resolvers::{OUTER, nameservers};
+use crate::step::{file, quote};
+use crate::text::shown;
+
+/// Looks.
+pub fn look(_: &Place, report: &mut Report) {
+    let name = "resolv-conf";
+    let cure = || say("name a jail's resolvers: kak setup --dns ADDR");
+    let Ok(Some(stat)) = file::lstat(Path::new(OUTER)) else {
+        report.warn(name, OUTER, "there is none: jails look no names up", cure());
+        return;
+    };
+    let mut kind = "a file".to_owned();
+    if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
+        let target = rustix::fs::readlink(OUTER, Vec::new()).unwrap_or_default();
+        kind = format!(
+            "a link to {}",
+            quote(shown(std::ffi::OsStr::new(&*target.to_string_lossy())))
+        );
+        match rustix::fs::stat(OUTER) {
+            Ok(_) => {}
+            Err(Errno::NOENT | Errno::NOTDIR) => {
+                let why = format!("{kind}, where there is nothing: jails look no names up");
+                report.warn(name, OUTER, &why, cure());
+                return;
+            }
+            Err(errno) => {
+                let why = format!("{kind}: {}", Error::reason(errno));
+                report.warn(name, OUTER, &why, cure());
+                return;
+            }
+        }
+    }
+    let text = match file::read(Path::new(OUTER)) {
+        Ok(text) => text,
+        Err(error) => {
+            report.warn(name, OUTER, &error.to_string(), say("run as root"));
+            return;
+        }
+    };
+    report.ok(name, OUTER, &kind);
+    let all = nameservers(&text);
+    if all.is_empty() {
+        let why = format!("none in {OUTER}: jails look no names up");
+        report.warn("resolver", "resolvers", &why, cure());
+    }
+    for address in all {
+        let why = if address.is_loopback() {
+            "only this machine reaches it: it is relayed into jails"
+        } else if is_unscoped(address) {
+            "a link's own address, which no jail reaches"
+        } else {
+            ""
+        };
+        let what = format!("resolver {address}");
+        if is_unscoped(address) {
+            report.warn("resolver", &what, why, cure());
+        } else {
+            report.ok("resolver", &what, why);
+        }
+    }
+}
+
+/// Whether an address means something on one link only.
+fn is_unscoped(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    }
+}

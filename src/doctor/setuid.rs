@@ -1,0 +1,112 @@
+//! Set-user-ID: that kak itself is not, and that the copies of nssh which are have an effect.
+
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FileType, Stat, StatVfsMountFlags};
+
+use super::{Cure, Place, Report};
+use crate::error::{Result, What as _};
+use crate::record::{self, Record};
+use crate::step::{file, quote};
+
+/// Where a copy of nssh is looked for: in the usual search path, and where `kak --install` is told to put it.
+const DIRS: [&str; 6] = [
+    "/bin",
+    "/usr/bin",
+    "/usr/local/bin",
+    "/sbin",
+    "/usr/sbin",
+    "/usr/local/sbin",
+];
+
+/// The bits that give a process another user and another group.
+const BITS: u32 = 0o6000;
+/// The first of them.
+const USER: u32 = 0o4000;
+
+/// Looks.
+pub fn look(place: &Place, report: &mut Report) {
+    let (name, what) = ("setuid-kak", "kak itself");
+    match itself() {
+        Err(error) => report.ok(name, what, &error.to_string()),
+        Ok((path, stat)) if stat.st_mode & BITS != 0 => {
+            let path = quote(path);
+            let why = format!("{path} is set-user-ID or set-group-ID, with which it does nothing");
+            report.fail(name, what, &why, Cure::Run(format!("chmod ug-s {path}")));
+        }
+        Ok(_) => report.ok(name, what, "not set-user-ID"),
+    }
+    if place.inside {
+        return;
+    }
+    let copies = copies();
+    for (path, stat) in &copies {
+        copy(report, path, stat);
+    }
+    if copies.is_empty() && place.is_admin() {
+        lacking(report);
+    }
+}
+
+/// This binary.
+fn itself() -> Result<(PathBuf, Stat)> {
+    let exe = "/proc/self/exe";
+    let path = rustix::fs::readlink(exe, Vec::new()).what(|| "readlink /proc/self/exe")?;
+    let stat = rustix::fs::stat(exe).what(|| "stat /proc/self/exe")?;
+    let path = std::os::unix::ffi::OsStringExt::from_vec(path.into_bytes());
+    Ok((std::ffi::OsString::into(path), stat))
+}
+
+/// The set-user-ID files of the name nssh, each once.
+fn copies() -> Vec<(PathBuf, Stat)> {
+    let mut found: Vec<(PathBuf, Stat)> = Vec::new();
+    for dir in DIRS {
+        let path = Path::new(dir).join("nssh");
+        let Ok(Some(stat)) = file::lstat(&path) else {
+            continue;
+        };
+        let is_one = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+            && stat.st_mode & USER != 0;
+        let known = |other: &(PathBuf, Stat)| {
+            (other.1.st_dev, other.1.st_ino) == (stat.st_dev, stat.st_ino)
+        };
+        if is_one && !found.iter().any(known) {
+            found.push((path, stat));
+        }
+    }
+    found
+}
+
+/// A copy.
+fn copy(report: &mut Report, path: &Path, stat: &Stat) {
+    let name = "setuid-nssh";
+    let path_text = quote(path);
+    let flags = rustix::fs::statvfs(path).map(|about| about.f_flag);
+    if flags.is_ok_and(|flags| flags.contains(StatVfsMountFlags::NOSUID)) {
+        let why =
+            "is set-user-ID on a file system that is mounted nosuid: it has no rights to lend";
+        let dir = quote(path.parent().unwrap_or(path));
+        let cure = format!("mount -o remount,bind,suid \"$(findmnt -nT {dir} -o TARGET)\"");
+        report.warn(name, &path_text, why, Cure::Run(cure));
+    } else if stat.st_uid != 0 || !crate::facts::is_kak(path) {
+        let why = "is set-user-ID, and not a copy of this kak";
+        let cure = Cure::Run(format!("kak --install --setuid-nssh {path_text}"));
+        report.warn(name, &path_text, why, cure);
+    } else {
+        report.ok(name, &path_text, "set-user-ID, for whom --allow names");
+    }
+}
+
+/// That a jail lets users in, who then have no way to come.
+fn lacking(report: &mut Report) {
+    let jails = record::jails().unwrap_or_default();
+    let lets = |jail: &&String| {
+        let record = Record::read(jail).ok().flatten();
+        record.is_some_and(|record| !record.config.allow.is_empty())
+    };
+    if let Some(jail) = jails.iter().find(lets) {
+        let why = format!("there is none, and the jail {jail} lets users in by it");
+        let cure = Cure::Run("kak --install --setuid-nssh /bin/nssh".into());
+        report.warn("setuid-nssh", "a set-user-ID nssh", &why, cure);
+    }
+}
