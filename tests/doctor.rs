@@ -255,6 +255,9 @@ sandboxed! {
             sh(&format!("touch {path}"));
             cured("unfinished", "warn", &[&format!("run: rm {path}")]);
         }
+        // A lock is two names of one file.
+        sh("echo 1 >/etc/passwd.lock.kak-new; ln /etc/passwd.lock.kak-new /etc/passwd.lock");
+        cured("unfinished", "warn", &["run: rm /etc/passwd.lock /etc/passwd.lock.kak-new"]);
         // Links and tables.
         sh("ip link add kak-X type veth peer name other; ip link set kak-X alias kak:X");
         cured("link", "warn", &["link kak-X: is of the jail X, of which there is no record", "run: ip link delete kak-X"]);
@@ -470,7 +473,7 @@ sandboxed! {
             assert_eq!(sh("cat /etc/shells"), "/bin/sh\n/bin/nssh");
         }
         sh("mount --bind /etc/passwd /etc/passwd");
-        doctor().has("passwd", "warn", &["/etc/passwd: is a mount: chsh"]);
+        doctor().has("passwd", "warn", &["/etc/passwd: is a mount: chsh", "kak setup --login-shell USER"]);
     }
 
     fn a_run_directory_that_only_follows() {

@@ -139,7 +139,9 @@ fn shells(place: &Place, report: &mut Report) {
     let passwd = "/etc/passwd";
     if place.mount(passwd).is_some() {
         let why = "is a mount: chsh and usermod cannot put another in its place";
-        let cure = say("change a user's shell where the file comes from");
+        let cure = say(
+            "kak setup --login-shell USER writes it in place, as does an editor that is told to",
+        );
         report.warn("passwd", passwd, why, cure);
     }
     let users = file::read(Path::new(passwd)).unwrap_or_default();
