@@ -9,7 +9,7 @@ use rustix::thread::UnshareFlags;
 
 use super::kernel::configured;
 use super::{Cure, Place, Report, say};
-use crate::config::{self, Publish, Subnet};
+use crate::config::{self, Config, Publish, Subnet};
 use crate::error::{Error, Result, What as _};
 use crate::facts::{Firewall, Network, link_name};
 use crate::nl::{self, link, route};
@@ -38,7 +38,7 @@ pub fn look(place: &Place, report: &mut Report) {
             }
         }
     }
-    match Network::gather(None) {
+    match Network::gather(&Config::new(config::DEFAULT_JAIL), None) {
         Ok(network) => {
             let why = format!("{} is the first that is free", network.subnet);
             report.ok("subnet", "subnets", &why);
