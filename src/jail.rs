@@ -23,6 +23,7 @@ pub mod network;
 pub mod process;
 pub mod pty;
 pub mod session;
+pub mod sessions;
 pub mod shell;
 pub mod terminal;
 
@@ -35,6 +36,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
+use self::sessions::Processes;
 use crate::error::{Error, Result, What as _, complain};
 use crate::procfs;
 use crate::record;
@@ -142,7 +144,7 @@ impl Init {
 
     /// Tells how many sessions are open beside the one that has just ended, if there are any; their number.
     pub fn tell_open(&self) -> usize {
-        let open = sessions(self.pid).len();
+        let open = Processes::now().sessions(self.pid).len();
         match open {
             0 => {}
             1 => complain("kak: setup: 1 other session is still open\n"),
@@ -271,93 +273,4 @@ impl Drop for Lock {
         rustix::fs::rmdir(record::DIR).ok();
         rustix::fs::flock(&self.0, FlockOperation::Unlock).ok();
     }
-}
-
-/// One nssh and what it started.
-pub struct Session {
-    /// Its shell.
-    pub pid: i32,
-    /// The user it runs as.
-    pub uid: u32,
-    /// Its terminal, as a device number; 0 for none.
-    pub terminal: i32,
-    /// When its shell started, in ticks since boot.
-    pub started: u64,
-    /// The words it was started with.
-    pub command: Vec<u8>,
-}
-
-/// The name that a monitor gives itself, by which sessions are counted and shown. Nothing of weight hangs on it: who
-/// imitates it shows up as a session.
-pub const MONITOR: &str = "kak-session";
-
-/// The sessions of a jail: the first child of each child of init that is a monitor. Its others are what the first one has
-/// left behind, later ones all.
-pub fn sessions(init: Pid) -> Vec<Session> {
-    let init = init.as_raw_nonzero().get();
-    let processes = processes();
-    let shell = |(monitor, stat): &(i32, procfs::Stat)| {
-        if stat.parent != init || stat.name != MONITOR.as_bytes() {
-            return None;
-        }
-        let children = processes.iter().filter(|(_, stat)| stat.parent == *monitor);
-        children.min_by_key(|(pid, stat)| (stat.started, *pid))
-    };
-    let session = |(pid, stat): &(i32, procfs::Stat)| Session {
-        pid: *pid,
-        uid: rustix::fs::stat(format!("/proc/{pid}")).map_or(0, |stat| stat.st_uid),
-        terminal: stat.terminal,
-        started: stat.started,
-        command: file::read(Path::new(&format!("/proc/{pid}/cmdline"))).unwrap_or_default(),
-    };
-    processes.iter().filter_map(shell).map(session).collect()
-}
-
-/// What a process has started, and that has started: those of its session, but not of the group that it leads. It is what
-/// belongs to a shell that a signal to the shell, or to its group, does not reach.
-pub fn descendants(ancestor: Pid) -> Vec<OwnedFd> {
-    let ancestor = ancestor.as_raw_nonzero().get();
-    let processes = processes();
-    let mut family = vec![ancestor];
-    let mut grown = 0;
-    // A parent may have a higher number than its child.
-    while grown != family.len() {
-        grown = family.len();
-        for (pid, stat) in &processes {
-            if family.contains(&stat.parent) && !family.contains(pid) {
-                family.push(*pid);
-            }
-        }
-    }
-    let first = processes.iter().find(|(pid, _)| *pid == ancestor);
-    let session = first.map(|(_, stat)| stat.session);
-    processes
-        .iter()
-        .filter(|(pid, stat)| {
-            *pid != ancestor
-                && family.contains(pid)
-                && Some(stat.session) == session
-                && stat.group != ancestor
-        })
-        .filter_map(|(pid, _)| pidfd_open(Pid::from_raw(*pid)?, PidfdFlags::empty()).ok())
-        .collect()
-}
-
-/// What /proc says of a process.
-fn stat(pid: i32) -> Option<procfs::Stat> {
-    let text = file::read(Path::new(&format!("/proc/{pid}/stat"))).ok()?;
-    procfs::stat(&text)
-}
-
-/// All processes that /proc shows.
-fn processes() -> Vec<(i32, procfs::Stat)> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let names = rustix::fs::open("/proc", flags, Mode::empty())
-        .and_then(|fd| rustix::fs::Dir::read_from(&fd));
-    let Ok(names) = names else { return Vec::new() };
-    let process = |entry: rustix::io::Result<rustix::fs::DirEntry>| {
-        let pid: i32 = entry.ok()?.file_name().to_str().ok()?.parse().ok()?;
-        Some((pid, stat(pid)?))
-    };
-    names.filter_map(process).collect()
 }

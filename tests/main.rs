@@ -58,6 +58,8 @@ mod pty;
 mod publish;
 /// Resolvers of one's own stay one's own.
 mod resolvers;
+/// Who is in a jail, and how that is ended.
+mod sessions;
 /// Several jails side by side, and which of them is meant.
 mod several;
 /// Terminals: job control, signals, hang-ups, statuses.

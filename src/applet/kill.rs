@@ -9,6 +9,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use super::{Applet, Call, unexpected};
 use crate::config;
 use crate::error::{Error, Result, What as _};
+use crate::jail::sessions::Processes;
 use crate::jail::{self, Life};
 
 /// `kak kill`.
@@ -68,7 +69,7 @@ fn run(call: Call) -> Result<u8> {
     }
     let name = config::jail(name)?;
     let mut sessions = match Life::of(&name)? {
-        Life::Up(init) | Life::Ending(init) => jail::sessions(init.pid),
+        Life::Up(init) | Life::Ending(init) => Processes::now().sessions(init.pid),
         Life::Down | Life::Starting(_) => Vec::new(),
     };
     let mut errors = Vec::new();
@@ -87,13 +88,14 @@ fn run(call: Call) -> Result<u8> {
         if let Some(pid) = Pid::from_raw(session.pid)
             && let Ok(fd) = pidfd_open(pid, PidfdFlags::empty())
         {
-            pids.push((pid, fd));
+            pids.push((pid, fd, session));
         }
     }
     for (signals, patience) in STAGES {
         let deadline = Instant::now() + patience;
-        for (pid, fd) in &pids {
-            let started = jail::descendants(*pid);
+        let processes = Processes::now();
+        for (pid, fd, session) in &pids {
+            let started = processes.started_by(session.monitor, session.session, session.pid);
             for signal in signals {
                 // What runs in the shell's own group is the session too.
                 if crate::sys::leads_group(*pid) {
@@ -106,7 +108,7 @@ fn run(call: Call) -> Result<u8> {
             }
         }
         // All of them have this time together.
-        pids.retain(|(_, fd)| {
+        pids.retain(|(_, fd, _)| {
             let rest = deadline.saturating_duration_since(Instant::now());
             !jail::wait_readable(fd.as_fd(), rest)
         });
@@ -114,7 +116,7 @@ fn run(call: Call) -> Result<u8> {
             break;
         }
     }
-    for (pid, _) in pids {
+    for (pid, ..) in pids {
         errors.extend(
             Err::<(), _>(rustix::io::Errno::BUSY)
                 .what(|| format!("kill -KILL {}", pid.as_raw_nonzero()))

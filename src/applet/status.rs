@@ -1,12 +1,16 @@
 //! `kak status`: what is there of a jail.
 
+use std::path::Path;
+
 use lexopt::Arg::{Long, Short};
 
 use super::{Applet, Call, print, unexpected};
 use crate::config;
 use crate::engine;
 use crate::error::{Error, Result};
-use crate::jail::{Life, Session, sessions};
+use crate::jail::Life;
+use crate::jail::sessions::{Processes, Session};
+use crate::passwd;
 use crate::plan::Plan;
 use crate::record::{self, Record};
 use crate::step::{Machine, Seen, file};
@@ -45,6 +49,8 @@ struct Status {
     steps: Vec<(String, Seen)>,
     /// Who is in it.
     sessions: Vec<Session>,
+    /// The outer users.
+    passwd: Vec<u8>,
     /// It is a network without a jail, which has no init.
     bare: bool,
 }
@@ -104,6 +110,7 @@ impl Status {
             init: None,
             steps: Vec::new(),
             sessions: Vec::new(),
+            passwd: Vec::new(),
             bare: false,
             jail,
         };
@@ -111,7 +118,8 @@ impl Status {
         if let Life::Up(init) = Life::of(&status.jail)? {
             machine.view = init.view()?;
             status.init = Some(init.pid.as_raw_nonzero().get());
-            status.sessions = sessions(init.pid);
+            status.sessions = Processes::now().sessions(init.pid);
+            status.passwd = file::read(Path::new("/etc/passwd")).unwrap_or_default();
         }
         if let Some(record) = Record::read(&status.jail)? {
             status.bare = record.config.bare;
@@ -167,11 +175,11 @@ impl Status {
             .ok();
         }
         for session in &self.sessions {
-            let Session { pid, uid, .. } = session;
+            let (pid, user) = (session.pid, session.user(&self.passwd));
             let (terminal, age, command) = (session.terminal(), session.age(), session.command());
             writeln!(
                 text,
-                "session {pid}  uid {uid}  {terminal}  {age} s  {command}"
+                "session {pid}  {user}  {terminal}  {age} s  {command}"
             )
             .ok();
         }
@@ -193,9 +201,10 @@ impl Status {
             .collect();
         let session = |session: &Session| {
             format!(
-                "{{\"pid\":{},\"uid\":{},\"terminal\":{},\"seconds\":{},\"command\":{}}}",
+                "{{\"pid\":{},\"uid\":{},\"user\":{},\"terminal\":{},\"seconds\":{},\"command\":{}}}",
                 session.pid,
                 session.uid,
+                quoted(&session.user(&self.passwd)),
                 quoted(&session.terminal()),
                 session.age(),
                 quoted(&session.command())
@@ -214,6 +223,14 @@ impl Status {
 }
 
 impl Session {
+    /// Its user's name, or his number where he has none.
+    fn user(&self, passwd: &[u8]) -> String {
+        passwd::user(passwd, self.uid, None).map_or_else(
+            || self.uid.to_string(),
+            |user| harmless(&user.name.to_string_lossy()),
+        )
+    }
+
     /// Its terminal, as ps(1) names it.
     fn terminal(&self) -> String {
         let number = u64::from(self.terminal.unsigned_abs());
@@ -230,7 +247,7 @@ impl Session {
     fn age(&self) -> u64 {
         /// Ticks of /proc in a second: `USER_HZ`, which is 100 everywhere.
         const TICKS: u64 = 100;
-        let uptime = file::read(std::path::Path::new("/proc/uptime")).unwrap_or_default();
+        let uptime = file::read(Path::new("/proc/uptime")).unwrap_or_default();
         let now: u64 = std::str::from_utf8(&uptime)
             .ok()
             .and_then(|text| text.split('.').next()?.parse().ok())
@@ -238,13 +255,18 @@ impl Session {
         now.saturating_sub(self.started / TICKS)
     }
 
-    /// The words it was started with. Its user chose them: nothing in them reaches a terminal as anything but text.
+    /// The words it was started with.
     fn command(&self) -> String {
-        let words = String::from_utf8_lossy(&self.command).replace('\0', " ");
-        words
-            .trim_end()
-            .chars()
-            .map(|c| if c.is_control() { '?' } else { c })
-            .collect()
+        harmless(
+            String::from_utf8_lossy(&self.command)
+                .replace('\0', " ")
+                .trim_end(),
+        )
     }
+}
+
+/// A text that somebody else chose, so that nothing in it reaches a terminal as anything but text.
+fn harmless(text: &str) -> String {
+    let harmless = |c: char| if c.is_control() { '?' } else { c };
+    text.chars().map(harmless).collect()
 }

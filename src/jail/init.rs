@@ -12,6 +12,7 @@ use rustix::net::SendFlags;
 use rustix::process::{Signal, WaitOptions, wait};
 use rustix::thread::LinkNameSpaceType;
 
+use super::sessions::Processes;
 use super::{ENDING, GRACE, STARTING, UP, timespec};
 use crate::error::{Error, Result, What as _};
 use crate::facts::resolvers::{OUTER, SOCKETS};
@@ -189,7 +190,10 @@ fn serve(lock: &OwnedFd, signals: &OwnedFd) -> ! {
         }
         let empty = !reap();
         if when_idle && deadline.is_none() {
-            now |= empty || super::sessions(rustix::process::Pid::INIT).is_empty();
+            now |= empty
+                || Processes::now()
+                    .sessions(rustix::process::Pid::INIT)
+                    .is_empty();
         }
         if now && deadline.is_none() {
             deadline = Some(Instant::now() + GRACE);

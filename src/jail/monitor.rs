@@ -12,6 +12,7 @@ use rustix::process::{Pid, Resource, Signal, WaitOptions, wait};
 use rustix::stdio::stdin;
 
 use super::pty;
+use super::sessions::{MONITOR, Processes};
 use super::shell::{Caller, Shell};
 use crate::error::{What as _, complain};
 use crate::step::quote;
@@ -106,7 +107,7 @@ const OUTSIDE: u32 = 0;
 
 /// The life of a monitor.
 pub fn run(socket: &OwnedFd, shell: &Shell, caller: &Caller) -> ! {
-    rustix::thread::set_name(c"kak-session").ok();
+    rustix::thread::set_name(MONITOR).ok();
     // Before there is a shell, so that its end is not missed however soon that is; and what it leaves behind is ours, so
     // that it can be told what the shell could not tell any more.
     sys::set_disposition(Signal::CHILD, Action::Default);
@@ -154,7 +155,7 @@ pub fn run(socket: &OwnedFd, shell: &Shell, caller: &Caller) -> ! {
         }
         if let Some(end) = look(socket, child) {
             if hung_up || terminal.as_ref().is_some_and(is_gone) {
-                hang_up_the_rest();
+                hang_up_the_rest(child, caller);
             }
             tell(socket, end);
             sys::exit_now(0);
@@ -232,8 +233,15 @@ fn hang_up(child: Pid) {
 
 /// Tells what the shell has left behind, unless that has a session of its own. Not while the shell lives: seeing its job
 /// end, it would take back a terminal that may have become somebody else's.
-fn hang_up_the_rest() {
-    for fd in super::descendants(rustix::process::getpid()) {
+fn hang_up_the_rest(child: Pid, caller: &Caller) {
+    let [me, child] = [rustix::process::getpid(), child].map(|pid| pid.as_raw_nonzero().get());
+    let session = if caller.own_terminal {
+        Ok(child)
+    } else {
+        sys::session_of(0)
+    };
+    let Ok(session) = session else { return };
+    for fd in Processes::now().started_by(me, session, child) {
         for signal in GONE {
             rustix::process::pidfd_send_signal(&fd, signal).ok();
         }

@@ -72,6 +72,11 @@ impl Terminal {
         terminal
     }
 
+    /// The program's PID.
+    pub fn pid(&self) -> i64 {
+        self.child.id().into()
+    }
+
     /// Types.
     pub fn keys(&mut self, keys: &str) {
         self.master.write_all(keys.as_bytes()).unwrap();

@@ -126,7 +126,6 @@ sandboxed! {
                 &["nssh"][..],
                 &["script", "-qec", "nssh", "/dev/null"],
                 &["sh", "-c", "nssh; exit $?"],
-                &["setsid", "--ctty", "--wait", "nssh"],
             ] {
                 println!("{argv:?} with {inner} in the jail");
                 let mut terminal = Terminal::start(argv);

@@ -33,6 +33,8 @@ mod guests;
 mod inherited;
 /// Where the set-user-ID copy is put, and in whose place.
 mod installed;
+/// Whose a session is.
+mod listed;
 /// What a machine has on which people log in.
 mod logins;
 /// By which names and with which bits kak does anything for a user.

@@ -13,7 +13,8 @@ use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use super::{controlling, is_behind};
 use crate::jail::guest::Guest;
 use crate::jail::monitor::{News, Order};
-use crate::jail::{self, timespec, wait_readable};
+use crate::jail::sessions::stat;
+use crate::jail::{timespec, wait_readable};
 use crate::sys::{self, SignalSet};
 
 /// How long the last process of a jail that went away may take to be gone.
@@ -102,9 +103,8 @@ impl Guard {
         // Had it ended by itself, it would have ended us first. A shell outside has the terminal now, and has begun to wait
         // for a line; one that only wanted to begin would be refused while the shell in the jail has it once more.
         let deadline = Instant::now() + SETTLING;
-        let waits = || {
-            sys::front(shared.fd) == heirs[0] && jail::stat(parent).is_some_and(|stat| stat.waits)
-        };
+        let waits =
+            || sys::front(shared.fd) == heirs[0] && stat(parent).is_some_and(|stat| stat.waits);
         while !waits() && Instant::now() < deadline {
             nap();
         }

@@ -1,0 +1,103 @@
+//! Who is in a jail: its sessions, and what belongs to each, as /proc shows them. Nothing of weight hangs on it: who
+//! imitates a monitor shows up as a session.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use crate::procfs::{self, Stat};
+use crate::step::file;
+
+/// The name that a monitor gives itself.
+pub const MONITOR: &std::ffi::CStr = c"kak-session";
+
+/// One nssh and what it started.
+pub struct Session {
+    /// Its shell.
+    pub pid: i32,
+    /// Its monitor.
+    pub monitor: i32,
+    /// The session that it is in, as the kernel has it.
+    pub session: i32,
+    /// The user it runs as.
+    pub uid: u32,
+    /// Its terminal, as a device number; 0 for none.
+    pub terminal: i32,
+    /// When its shell started, in ticks since boot.
+    pub started: u64,
+    /// The words it was started with.
+    pub command: Vec<u8>,
+}
+
+/// All processes, as they are at one moment.
+pub struct Processes(Vec<(i32, Stat)>);
+
+impl Processes {
+    /// Now.
+    pub fn now() -> Self {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let names = rustix::fs::open("/proc", flags, Mode::empty())
+            .and_then(|fd| rustix::fs::Dir::read_from(&fd));
+        let process = |entry: rustix::io::Result<rustix::fs::DirEntry>| {
+            let pid: i32 = entry.ok()?.file_name().to_str().ok()?.parse().ok()?;
+            Some((pid, stat(pid)?))
+        };
+        Self(names.map_or_else(|_| Vec::new(), |names| names.filter_map(process).collect()))
+    }
+
+    /// The sessions of a jail: the first child of each child of init that is a monitor. Its others are what the first one
+    /// has left behind, later ones all.
+    pub fn sessions(&self, init: Pid) -> Vec<Session> {
+        let init = init.as_raw_nonzero().get();
+        let shell = |(monitor, stat): &(i32, Stat)| {
+            if stat.parent != init || stat.name != MONITOR.to_bytes() {
+                return None;
+            }
+            let children = self.0.iter().filter(|(_, stat)| stat.parent == *monitor);
+            children.min_by_key(|(pid, stat)| (stat.started, *pid))
+        };
+        let session = |(pid, stat): &(i32, Stat)| Session {
+            pid: *pid,
+            monitor: stat.parent,
+            session: stat.session,
+            uid: rustix::fs::stat(format!("/proc/{pid}")).map_or(0, |stat| stat.st_uid),
+            terminal: stat.terminal,
+            started: stat.started,
+            command: file::read(Path::new(&format!("/proc/{pid}/cmdline"))).unwrap_or_default(),
+        };
+        self.0.iter().filter_map(shell).map(session).collect()
+    }
+
+    /// What a monitor's shell has started, and that has started, also what has lost its parent meanwhile; but not what has
+    /// left the session. Nor who is in the group of this number: it is the shell's own, where that leads one.
+    pub fn started_by(&self, monitor: i32, session: i32, group: i32) -> Vec<OwnedFd> {
+        let mut family = vec![monitor];
+        let mut grown = 0;
+        // A parent may have a higher number than its child.
+        while grown != family.len() {
+            grown = family.len();
+            for (pid, stat) in &self.0 {
+                if family.contains(&stat.parent) && !family.contains(pid) {
+                    family.push(*pid);
+                }
+            }
+        }
+        let belongs = |(pid, stat): &&(i32, Stat)| {
+            family.contains(pid)
+                && stat.session == session
+                && stat.group != group
+                && ![monitor, group].contains(pid)
+        };
+        let pin =
+            |(pid, _): &(i32, Stat)| pidfd_open(Pid::from_raw(*pid)?, PidfdFlags::empty()).ok();
+        self.0.iter().filter(belongs).filter_map(pin).collect()
+    }
+}
+
+/// What /proc says of a process.
+pub fn stat(pid: i32) -> Option<Stat> {
+    let text = file::read(Path::new(&format!("/proc/{pid}/stat"))).ok()?;
+    procfs::stat(&text)
+}

@@ -1,0 +1,132 @@
+//! Who is in a jail: sessions are listed, and ended where nobody can end them any more.
+
+use std::io::Write as _;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+
+use crate::sandbox::terminal::Terminal;
+use crate::sandbox::*;
+
+/// What `kak status` lists.
+fn listed() -> Vec<Value> {
+    json("kak status --json || test $? = 3")["sessions"]
+        .as_array()
+        .unwrap()
+        .clone()
+}
+
+/// Starts a session, of which nothing is read.
+fn start(script: &str) -> Child {
+    Command::new("nssh")
+        .args(["-c", script])
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+/// The processes of this name.
+fn named(name: &str) -> usize {
+    processes().values().filter(|other| *other == name).count()
+}
+
+sandboxed! {
+    fn a_session_is_listed_with_all_that_tells_it_from_others() {
+        sh("kak setup");
+        assert!(listed().is_empty());
+        let mut session = start("exec sleep 1000");
+        until("it is listed", || listed().len() == 1 && listed()[0]["command"] == "sleep 1000");
+        let one = listed()[0].clone();
+        assert_eq!((one["uid"].as_u64(), one["user"].as_str()), (Some(0), Some("root")));
+        assert_eq!(one["terminal"], "no terminal");
+        let pid = one["pid"].as_i64().unwrap();
+        assert_eq!(process_field(pid, "Name").as_deref(), Some("sleep"));
+        let seconds = one["seconds"].as_u64().unwrap();
+        until("it grows old", || listed()[0]["seconds"].as_u64().unwrap() > seconds);
+        let text = sh("kak status");
+        let line = text.lines().last().unwrap();
+        assert!(line.starts_with(&format!("session {pid}  root  no terminal  ")) && line.ends_with(" s  sleep 1000"), "{line}");
+        sh(&format!("kak kill {pid}"));
+        assert!(!session.wait().unwrap().success());
+
+        let mut terminal = Terminal::shell("/bin/bash");
+        terminal.line("tty");
+        let name = sh(&format!("readlink /proc/{}/fd/0", terminal.pid()));
+        terminal.wait_for(&name);
+        terminal.prompt(0);
+        terminal.line("nssh");
+        terminal.prompt(0);
+        assert_eq!(listed()[0]["terminal"], name.trim_start_matches("/dev/"));
+        // Its user chose the words: they are text, and no more.
+        terminal.line("exec bash -c 'read line' $'\\e[2J' $'\\n' end");
+        until("it is another command", || listed()[0]["command"] == "bash -c read line ?[2J ? end");
+        sh("kak kill --all");
+        terminal.prompt(129);
+        assert!(listed().is_empty());
+    }
+
+    fn what_a_shell_has_left_behind_is_no_session() {
+        sh("kak setup");
+        let mut session = start("(sleep 1000 &); (setsid sleep 1001 &); exec sleep 1002");
+        until("all run", || named("sleep") == 3);
+        assert_eq!(listed().len(), 1);
+        assert_eq!(listed()[0]["command"], "sleep 1002");
+        sh("kak kill --all");
+        assert!(!session.wait().unwrap().success());
+        until("what has no session of its own is gone", || named("sleep") == 1);
+        assert!(listed().is_empty());
+    }
+
+    fn a_session_is_ended_with_what_it_has_started() {
+        sh("kak setup");
+        // Neither in a process group of their own.
+        let mut one = start("sleep 1000; true");
+        let mut two = start("sh -c 'sleep 1000; true'; true");
+        until("both run", || named("sleep") == 2 && listed().len() == 2);
+        sh(&format!("kak kill {}", listed()[0]["pid"]));
+        until("one is gone", || named("sleep") == 1);
+        sh(&format!("kak kill {}", listed()[0]["pid"]));
+        until("both are gone", || named("sleep") == 0);
+        assert!(!one.wait().unwrap().success() && !two.wait().unwrap().success());
+    }
+
+    fn a_stopped_session_is_ended() {
+        sh("kak setup");
+        let mut session = start("kill -STOP $$");
+        let stopped = |pid: i64| process_field(pid, "State").is_some_and(|state| state.starts_with('T'));
+        until("it is stopped", || listed().first().is_some_and(|one| stopped(one["pid"].as_i64().unwrap())));
+        sh("kak kill --all");
+        until("it is not listed", || listed().is_empty());
+        sh(&format!("kill -CONT {}", session.id()));
+        assert!(!session.wait().unwrap().success());
+    }
+
+    fn two_hundred_sessions_at_once_leave_nothing() {
+        sh("kak setup; mkfifo /mnt/user/tmp/go");
+        let before = processes();
+        let session = |n: usize| {
+            // Half of them end by themselves, the other half is ended.
+            let script = if n < 100 { "echo ready; read line </tmp/go; exit $0" } else { "exec sleep 1000" };
+            Command::new("nssh").args(["-c", script, &n.to_string()]).stdout(Stdio::piped()).spawn().unwrap()
+        };
+        let all: Vec<Child> = (0..200).map(session).collect();
+        until("all are listed", || listed().len() == 200 && named("bash") == 100 && named("sleep") == 100);
+        // An empty line for each, whoever reads it.
+        let mut go = std::fs::OpenOptions::new().write(true).open("/mnt/user/tmp/go").unwrap();
+        go.write_all(&[b'\n'; 100]).unwrap();
+        let mut all = all.into_iter().enumerate();
+        for (n, child) in all.by_ref().take(100) {
+            let ended = child.wait_with_output().unwrap();
+            assert_eq!((ended.status.code(), ended.stdout.as_slice()), (i32::try_from(n).ok(), &b"ready\n"[..]));
+        }
+        assert_eq!(listed().len(), 100);
+        sh("kak kill --all");
+        for (_, mut child) in all {
+            assert!(!child.wait().unwrap().success());
+        }
+        until("nothing is left", || processes() == before);
+        assert!(listed().is_empty());
+        assert_eq!(sh("nssh -c 'echo on'"), "on");
+    }
+}
