@@ -22,6 +22,8 @@ mod sandbox;
 mod accounts;
 /// Up again, on a machine that has become another.
 mod again;
+/// A jail for one command, which ends as that does.
+mod attached;
 /// Wrong usage and machines that lack something: the message, the exit status, and nothing left behind.
 mod bad;
 /// Names, links, help: how the binary is called.

@@ -14,7 +14,7 @@ use crate::jail::build::{self, Teller, Wanted};
 use crate::jail::entrypoint;
 use crate::jail::keeper::{self, Stay};
 use crate::jail::process;
-use crate::jail::session::{self, IfDown, Terminal};
+use crate::jail::session::{self, End, IfDown, Terminal};
 use crate::jail::shell::{Called, Program};
 use crate::plan::Plan;
 use crate::record::Record;
@@ -221,7 +221,8 @@ fn attend(jail: &str, program: &Program, keeper: keeper::Keeper) -> Result<u8> {
         init.tell_open();
     }
     match keeper.release()? {
-        0 => Ok(session),
+        // It has told what went wrong.
+        0 => Ok(End::of(session).follow("kak: setup")),
         failed => Err(Error::told(failed)),
     }
 }

@@ -1,6 +1,9 @@
 //! kak as PID 1 of a container: brings the jail up, runs a first session on the container's terminal, reaps what the
-//! container leaves behind, and ends the jail in time when the engine asks. Unlike any other keeper it outlives its
-//! jail: `docker exec` goes on working, and the next nssh brings a new one up.
+//! container leaves behind, and ends the jail in time when the engine asks.
+//!
+//! The container ends with its first session, or with the last of the others that are open then; a jail whose init was
+//! killed has none any more. Where nobody is there for a first session, PID 1 outlives its jail, unlike any other keeper:
+//! `docker exec` goes on working, and the next nssh brings a new one up.
 
 use std::os::fd::AsFd as _;
 

@@ -4,6 +4,7 @@
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
@@ -143,35 +144,59 @@ pub fn apart(what: &str, work: impl FnOnce(Waits<'_>) -> u8) -> Result<u8> {
     wait_status(pid, what)
 }
 
-/// Runs a session in a child that is otherwise all that we are: stopped when it stops, continued with it; its exit
-/// status, or 128 and the signal it died of.
-pub fn in_place_of(session: impl FnOnce() -> u8) -> Result<u8> {
+/// Runs a session in a child that is otherwise all that we are: stopped when it stops, continued with it, and what
+/// somebody sends us to end it is sent on; how it ended.
+pub fn in_place_of(session: impl FnOnce() -> u8) -> Result<WaitStatus> {
     let parent = Parent::become_one();
-    let before = sys::block_signals(&SignalSet::of(&[Signal::TSTP, Signal::TTIN, Signal::TTOU]));
+    let before = sys::block_signals(&SignalSet::of(&[
+        Signal::CHILD,
+        Signal::HUP,
+        Signal::TERM,
+        Signal::TSTP,
+        Signal::TTIN,
+        Signal::TTOU,
+    ]));
+    // What the caller has ignored or blocked is not for us, as it is not for the session.
+    let mut heard = vec![Signal::HUP, Signal::TERM];
+    heard.retain(|signal| !before.has(*signal) && !sys::is_ignored(*signal));
+    heard.push(Signal::CHILD);
+    // Typed at a terminal, these reach the session without us.
     let (int, quit) = (
         sys::set_disposition(Signal::INT, Action::Ignore),
         sys::set_disposition(Signal::QUIT, Action::Ignore),
     );
-    let Some(pid) = sys::fork().what(|| "fork")? else {
+    let as_before = || {
         sys::restore_disposition(Signal::INT, &int);
         sys::restore_disposition(Signal::QUIT, &quit);
         sys::set_signal_mask(&before);
+    };
+    let Some(pid) = sys::fork().what(|| "fork")? else {
+        as_before();
         drop(parent);
         sys::exit_now(session())
     };
-    loop {
-        match rustix::process::waitpid(Some(pid), WaitOptions::UNTRACED) {
+    let signals = sys::signalfd(&SignalSet::of(&heard)).what(|| "signalfd")?;
+    let ended = loop {
+        poll(&mut [PollFd::new(&signals, PollFlags::IN)], None).ok();
+        while let Some(signal) = sys::read_signal(signals.as_fd()) {
+            if signal.number != Signal::CHILD.as_raw() {
+                sys::kill_number(pid, signal.number).ok();
+            }
+        }
+        match rustix::process::waitpid(Some(pid), WaitOptions::UNTRACED | WaitOptions::NOHANG) {
             Ok(Some((_, status))) => match status.stopping_signal() {
                 Some(number) => {
                     super::terminal::stop(number);
                     rustix::process::kill_process(pid, Signal::CONT).ok();
                 }
-                None => return Ok(status_number(status)),
+                None => break status,
             },
-            Err(Errno::INTR) => {}
-            _ => return Ok(1),
+            Ok(None) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno).what(|| "waitpid"),
         }
-    }
+    };
+    as_before();
+    Ok(ended)
 }
 
 /// Two ends that keep the borders of messages and say when the other one is gone.

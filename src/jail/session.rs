@@ -16,7 +16,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, Signal, WaitStatus};
 use rustix::thread::ThreadNameSpaceType;
 
 use super::guest::{self, Guest};
@@ -46,6 +46,13 @@ pub enum End {
 }
 
 impl End {
+    /// How a child that ran a session for us ended.
+    pub fn of(status: WaitStatus) -> Self {
+        status
+            .terminating_signal()
+            .map_or_else(|| Self::Exit(process::status_number(status)), Self::Signal)
+    }
+
     /// Ends this process as the session ended: dies of the same signal, or returns the status to exit with. What went
     /// wrong is told under `name`.
     pub fn follow(self, name: &str) -> u8 {

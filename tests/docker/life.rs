@@ -131,6 +131,32 @@ fn a_command_can_be_given() {
 }
 
 #[test]
+fn a_container_whose_jail_was_killed_ends_with_its_first_session() {
+    let killed = |container: &Container| {
+        let init = container.outside("kak status | sed -n 's/.*init is //p'");
+        container.outside(&format!("kill -KILL {init}"));
+        init
+    };
+    let container = Container::jail();
+    killed(&container);
+    assert_eq!(container.wait(), "137");
+    // Where nobody is there, the next one brings it back.
+    let container = Container::run(&["-d", "--privileged"], image(), &[]);
+    container.wait_up();
+    let first = killed(&container);
+    until("the jail is down", 10, || {
+        container.exec(&["/bin/kak", "status"]).status.code() == Some(3)
+    });
+    container.stays_up();
+    assert_eq!(container.inside("echo back"), "back");
+    let second = container.outside("kak status | sed -n 's/.*init is //p'");
+    assert_ne!(first, second);
+    container.outside("kak status");
+    container.stop();
+    assert_eq!(container.wait(), "143");
+}
+
+#[test]
 fn both_first_processes_reap() {
     let container = Container::jail();
     container.inside("(sleep 0.05 &); (true &)");

@@ -85,7 +85,7 @@ sandboxed! {
         run(&["kak", "setup"]).code(0);
         run(&["kak", "teardown"]).code(0);
         run(&["kak", "setup", "--", "sh", "-c", "exit 4"]).code(4);
-        run(&["kak", "setup", "--", "sh", "-c", "kill -TERM $$"]).code(143);
+        run(&["kak", "setup", "--", "sh", "-c", "kill -TERM $$"]).signal(15);
         until("nobody is left", || processes().is_empty());
     }
 
