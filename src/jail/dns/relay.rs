@@ -61,10 +61,8 @@ fn data(topic: u8, door: usize, place: usize) -> EventData {
 struct Question {
     /// Outside, connected to the resolver: nobody else's answer arrives here.
     outside: OwnedFd,
-    /// Who asks,
+    /// Who asks.
     asker: SocketAddr,
-    /// and by which number he knows his question (RFC 1035, section 4.1.1).
-    id: [u8; 2],
     /// When it is given up; none once it is answered.
     until: Option<Instant>,
 }
@@ -314,8 +312,7 @@ impl Service {
                 return;
             };
             let question = buffer.get(..length).unwrap_or_default();
-            let (Ok(asker), Some(id)) = (SocketAddr::try_from(asker), question.first_chunk())
-            else {
+            let Ok(asker) = SocketAddr::try_from(asker) else {
                 continue;
             };
             let (place, before) = self.questions.free();
@@ -325,7 +322,6 @@ impl Service {
                     let question = Question {
                         outside,
                         asker,
-                        id: *id,
                         until: Some(Instant::now() + PATIENCE),
                     };
                     self.questions.set(place, Some(question));
@@ -372,11 +368,9 @@ impl Service {
             _ if question.until.is_none() => {}
             Ok((length, _)) => {
                 let answer = buffer.get(..length).unwrap_or_default();
-                if answer.starts_with(&question.id) {
-                    question.until = None;
-                    let asker = question.asker;
-                    rustix::net::sendto(&self.door.udp, answer, SendFlags::NOSIGNAL, &asker).ok();
-                }
+                question.until = None;
+                let asker = question.asker;
+                rustix::net::sendto(&self.door.udp, answer, SendFlags::NOSIGNAL, &asker).ok();
             }
             Err(_) => {
                 question.until = None;
