@@ -255,29 +255,6 @@ fn the_jail_is_masked_no_less_than_its_container() {
 }
 
 #[test]
-fn the_engines_own_resolver_answers_in_the_jail() {
-    let network = Network::new();
-    let on = ["-d", "--privileged", "--network", &network.0];
-    let (one, other) = (
-        Container::run(&on, image(), &[]),
-        Container::run(&on, image(), &[]),
-    );
-    one.wait_up();
-    assert!(
-        one.inside("cat /etc/resolv.conf")
-            .contains("nameserver 127.0.0.11")
-    );
-    // Only the engine knows containers by name.
-    let address = other.inspect("range .NetworkSettings.Networks}}{{.IPAddress}}{{end");
-    let answer = one.inside(&format!("getent ahostsv4 {} | head -n 1", other.0));
-    assert_eq!(
-        answer.split_whitespace().next(),
-        Some(address.as_str()),
-        "{answer}"
-    );
-}
-
-#[test]
 fn a_container_without_rights_says_so_in_one_message() {
     let container = Container(unique("c"));
     let ended = docker(&["run", "--name", &container.0, image()]).code(1);

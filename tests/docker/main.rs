@@ -14,6 +14,8 @@
 mod accounts;
 /// What the image needs, which is nothing.
 mod alone;
+/// Names, by the engine's own resolver.
+mod dns;
 /// What `kak doctor` says of a container.
 mod examined;
 /// Users of a container who are not root.
