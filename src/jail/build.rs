@@ -82,10 +82,12 @@ pub fn bring_up(wanted: &Wanted, teller: &mut Teller<'_>, waits: Waits<'_>) -> R
     }
 }
 
-/// Keeps everybody else from changing accounts, so that what is written down of them is so when they are changed.
+/// Keeps everybody else from changing accounts, so that what is written down of them is so when they are changed; where
+/// none has to be, somebody who is at it holds up no jail.
 fn hold_accounts(config: &Config, machine: &mut Machine) -> Result<()> {
     if let Some(user) = config.login_shells.first()
         && account::is_writable()
+        && facts::have_others(config)?
     {
         machine.accounts = Some(account::Lock::take(&format!("--login-shell {user}"))?);
     }
@@ -210,7 +212,7 @@ fn own(record: &Record) -> Result<BTreeSet<String>> {
 fn look_again(record: &mut Record, machine: &mut Machine) -> Result<()> {
     let known = record.facts.clone();
     record.facts.firewall = facts::firewall(&record.config, Some(&known.firewall), machine)?;
-    if known.passwd_writable && facts::have_others(&record.config)? {
+    if known.passwd_writable {
         hold_accounts(&record.config, machine)?;
         facts::take_in_chosen(&record.config, &mut record.facts)?;
     }
