@@ -19,6 +19,7 @@ use crate::config::{Accounts, Allow, Bind, Config, OWN, Subnet};
 use crate::error::{Error, Result, What as _};
 use crate::procfs;
 use crate::record::Record;
+use crate::step::forwarding::Single;
 use crate::step::ping::Groups;
 use crate::step::{Machine, account, file, quote};
 use network::check_free;
@@ -71,6 +72,8 @@ pub struct Facts {
     pub uplink: Option<Uplink>,
     /// What drops what passes through the machine.
     pub firewall: Firewall,
+    /// The switches that turning forwarding off would change.
+    pub single: Single,
     /// The outer network namespace, as a number that no other has; 0 where the kernel does not tell.
     pub cookie: u64,
 }
@@ -121,7 +124,7 @@ impl Facts {
             .iter()
             .try_for_each(|port| check_free(*port))?;
         if config.bare {
-            return Self::of_network(config, machine);
+            return Self::of_network(config, others, machine);
         }
         namespaces::check(config)?;
         check_known(config, before)?;
@@ -147,7 +150,7 @@ impl Facts {
         let etc_writable = rustix::fs::access("/etc", Access::WRITE_OK).is_ok();
         let shells = file::read(Path::new("/etc/shells"))?;
         let unterminated = before.and_then(|before| before.shells_unterminated(&shells));
-        let network = Network::gather(config, before)?;
+        let network = Network::gather(config, others, before)?;
         let mut entries = entries(config)?;
         entries.retain(|entry| before.is_none_or(|before| !before.made_for(&config.root, entry)));
         let sockets = resolvers::sockets(config, &entries);
@@ -178,6 +181,7 @@ impl Facts {
             subnet: network.subnet,
             ping: Groups::here(),
             uplink: network.uplink,
+            single: network.single,
             firewall: firewall(
                 config,
                 before.map(|before| &before.record.facts.firewall),
@@ -188,8 +192,8 @@ impl Facts {
     }
 
     /// Looks only at what a network needs.
-    fn of_network(config: &Config, machine: &mut Machine) -> Result<Self> {
-        let network = Network::gather(config, None)?;
+    fn of_network(config: &Config, others: &[Record], machine: &mut Machine) -> Result<Self> {
+        let network = Network::gather(config, others, None)?;
         let etc_writable = rustix::fs::access("/etc", Access::WRITE_OK).is_ok();
         Ok(Self {
             entries: Vec::new(),
@@ -210,6 +214,7 @@ impl Facts {
             subnet: network.subnet,
             ping: Groups::here(),
             uplink: network.uplink,
+            single: network.single,
             firewall: firewall(config, None, machine)?,
             cookie: cookie()?,
         })

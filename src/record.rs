@@ -2,20 +2,23 @@
 //! only memory there is: teardown and status work on the plan that was made, not on the one that today's machine would
 //! give. Who is alive is not in it; that the kernel knows ([`crate::jail`]).
 
+mod words;
+
 use std::collections::BTreeSet;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::config::{self, Config, Subnet};
 use crate::error::{Error, Result, What as _};
 use crate::facts::{Afresh, Entry, Facts, Firewall, Kind, Uplink};
-use crate::nl::nft::Family;
-use crate::nl::nft::foreign::{Dropping, Place};
+use crate::nl::nft::foreign::Dropping;
 use crate::passwd;
 use crate::procfs::{escape, unescape};
 use crate::step::file;
+use crate::step::forwarding::Single;
 use crate::step::ping::Groups;
+use words::{entry, link, place, yes};
 
 /// Where all jails have their state.
 pub const DIR: &str = "/run/kak";
@@ -141,6 +144,10 @@ impl Record {
             line("drops", &[family.as_bytes(), table, chain, yes(*closed)]);
         }
         line("legacy-drops", &[yes(facts.firewall.legacy)]);
+        for name in &facts.single.forwarding {
+            line("forwards", &[name.as_bytes()]);
+        }
+        line("no-redirects", &[yes(facts.single.no_redirects)]);
         line("cookie", &[facts.cookie.to_string().as_bytes()]);
         for found in &self.found {
             line("found", &[found.as_bytes()]);
@@ -158,6 +165,7 @@ impl Record {
         let (mut resolv_in_etc, mut resolvers, mut resolvers_before) = (None, None, None);
         let (mut unterminated, mut shell, mut ping) = (None, None, None);
         let (mut subnet, mut uplink, mut cookie) = (None, None, None);
+        let mut single = Single::default();
         let (mut firewall, mut sockets) = (Firewall::default(), Vec::new());
         let (mut passwd_writable, mut login_shells) = (None, Vec::new());
         for line in text.strip_suffix(b"\n")?.split(|byte| *byte == b'\n') {
@@ -207,6 +215,8 @@ impl Record {
                     firewall.chains.push(Dropping { place, closed });
                 }
                 ("legacy-drops", None) => firewall.legacy = yes(&value)?,
+                ("forwards", None) => single.forwarding.push(link(value)?),
+                ("no-redirects", None) => single.no_redirects = yes(&value)?,
                 ("cookie", None) => cookie = value.to_str()?.parse().ok(),
                 ("found", None) => {
                     found.insert(value.into_string().ok()?);
@@ -237,6 +247,7 @@ impl Record {
             ping,
             uplink,
             firewall,
+            single,
             cookie: cookie?,
         };
         Some(Self {
@@ -283,35 +294,13 @@ pub fn jails() -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// `yes` or `no`.
-fn yes(word: &OsStr) -> Option<bool> {
-    match word.to_str()? {
-        "yes" => Some(true),
-        "no" => Some(false),
-        _ => None,
-    }
-}
-
-/// A chain of somebody's.
-fn place(family: &OsStr, table: &OsStr, chain: &OsStr) -> Option<Place> {
-    let mut families = Family::ALL.into_iter();
-    Some(Place {
-        family: families.find(|known| *family == *known.to_string())?,
-        table: table.to_str()?.into(),
-        chain: chain.to_str()?.into(),
-    })
-}
-
-/// A name at the top level; one that leads elsewhere is refused.
-fn entry(name: OsString, kind: Kind) -> Option<Entry> {
-    let single =
-        !name.is_empty() && !name.as_bytes().contains(&b'/') && name != "." && name != "..";
-    single.then_some(Entry { name, kind })
-}
-
 #[cfg(test)]
 pub mod tests {
+    use std::ffi::OsString;
+
     use super::*;
+    use crate::nl::nft::Family;
+    use crate::nl::nft::foreign::Place;
     use proptest::prelude::*;
 
     /// A record with something of everything.
@@ -383,6 +372,10 @@ pub mod tests {
                     }],
                     legacy: true,
                 },
+                single: Single {
+                    forwarding: vec!["eth1".into(), "default".into()],
+                    no_redirects: true,
+                },
                 cookie: 7,
             },
             found: BTreeSet::from(["mkdir -p -m 755 /mnt".to_owned(), "two\nlines".to_owned()]),
@@ -415,6 +408,7 @@ pub mod tests {
             ("drops inet", "drops arp"),
             ("drops inet firewalld", "drops inet"),
             ("legacy-drops yes", "legacy-drops maybe"),
+            ("forwards eth1", "forwards ../eth1"),
             ("etc-writable yes", "etc-writable perhaps"),
             ("etc-writable yes\n", ""),
             ("etc-writable yes", "news yes"),

@@ -36,6 +36,8 @@ mod doctor;
 mod faults;
 /// Machines on which somebody else drops packets.
 mod firewall;
+/// Forwarding is what it was.
+mod forwarding;
 /// Who does not reach whom.
 mod isolation;
 /// What the inside of a jail looks like, and that it is the inside.

@@ -38,7 +38,7 @@ pub fn look(place: &Place, report: &mut Report) {
             }
         }
     }
-    match Network::gather(&Config::new(config::DEFAULT_JAIL), None) {
+    match Network::gather(&Config::new(config::DEFAULT_JAIL), &[], None) {
         Ok(network) => {
             let why = format!("{} is the first that is free", network.subnet);
             report.ok("subnet", "subnets", &why);

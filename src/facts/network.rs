@@ -6,6 +6,8 @@ use super::{Before, Uplink};
 use crate::config::{Config, Publish, Subnet};
 use crate::error::{Error, Result, What as _};
 use crate::nl::{self, link, route};
+use crate::record::Record;
+use crate::step::forwarding::{Forwarding, Single};
 
 /// What the outer network decides.
 pub struct Network {
@@ -13,12 +15,14 @@ pub struct Network {
     pub subnet: Subnet,
     /// The way out.
     pub uplink: Option<Uplink>,
+    /// Which links pass packets on by themselves.
+    pub single: Single,
 }
 
 impl Network {
     /// Asks for links, addresses and routes. What an earlier life of the jail has left is free for it, and what it had is
     /// had again if it can be.
-    pub fn gather(config: &Config, before: Option<&Before<'_>>) -> Result<Self> {
+    pub fn gather(config: &Config, others: &[Record], before: Option<&Before<'_>>) -> Result<Self> {
         let mut socket = nl::Socket::route().what(|| "socket AF_NETLINK NETLINK_ROUTE")?;
         let mut addresses = route::addresses(&mut socket).what(|| "ip addr show")?;
         let mut routes = route::routes(&mut socket).what(|| "ip route show table all")?;
@@ -70,8 +74,23 @@ impl Network {
                 &taken,
             )?,
             uplink,
+            single: match forwarded(others, before)? {
+                Some(single) => single,
+                None => Single::gather(&mut socket)?,
+            },
         })
     }
+}
+
+/// What is known of single switches from a jail that has turned the one for all links.
+fn forwarded(others: &[Record], before: Option<&Before<'_>>) -> Result<Option<Single>> {
+    let now = super::cookie()?;
+    let has_turned = |record: &&Record| {
+        record.config.nat && record.facts.cookie == now && !record.found.contains(Forwarding::TEXT)
+    };
+    let records = before.map(|before| before.record);
+    let record = records.into_iter().chain(others).find(has_turned);
+    Ok(record.map(|record| record.facts.single.clone()))
 }
 
 /// The wanted subnet if it is free; where none is wanted, the one that was had before if it is, else the first /24 of

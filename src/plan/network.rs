@@ -89,7 +89,10 @@ pub fn network(record: &Record, steps: &mut Steps, notes: &mut Vec<String>) {
         let links = [name.clone()].into_iter().chain(uplink).collect();
         steps.add(
             "the machine passes the jail's packets on",
-            Forwarding { links },
+            Forwarding {
+                links,
+                before: facts.single.clone(),
+            },
         );
     }
     if facts.uplink.is_none() {

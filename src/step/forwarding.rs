@@ -1,23 +1,94 @@
 //! That the machine passes packets on: the kernel's switch for all links, or, where /proc/sys cannot be written (Docker
-//! without --privileged), those of the two links that the jail's packets go through.
+//! without --privileged), those of the two links that the jail's packets go through. The switch for all links turns every
+//! single one with it, both ways (`inet_forward_change`), so that what stood otherwise has to be put back.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::{Action, Machine, Seen, Side, file};
 use crate::error::{Result, What as _, Why};
-use crate::nl::link;
+use crate::nl::{self, link};
 
 /// The switch for all links.
 const SWITCH: &str = "/proc/sys/net/ipv4/ip_forward";
+
+/// Where the single switches are, a directory for each link, and `all` and `default`.
+const SINGLE: &str = "/proc/sys/net/ipv4/conf";
+
+/// The switches that stand otherwise than the one for all links leaves them when it is turned off.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Single {
+    /// The links that pass packets on all the same; `default` is every link to come.
+    pub forwarding: Vec<String>,
+    /// Whether redirects are refused, as a router does.
+    pub no_redirects: bool,
+}
+
+impl Single {
+    /// Looks at them, where the one for all links is off.
+    pub fn gather(socket: &mut nl::Socket) -> Result<Self> {
+        if is_on(Path::new(SWITCH))? {
+            return Ok(Self::default());
+        }
+        let links = link::links(socket).what(|| "ip link show")?;
+        let links = links.into_iter().filter(|link| link.forwarding);
+        let mut forwarding: Vec<String> = links.map(|link| link.name).collect();
+        if is_on(&of("default", FORWARDING))? {
+            forwarding.push("default".into());
+        }
+        // A machine without /proc/sys has nothing that could be turned.
+        let redirects = file::read(&of("all", REDIRECTS))?;
+        Ok(Self {
+            forwarding,
+            no_redirects: redirects.first() == Some(&b'0'),
+        })
+    }
+
+    /// Puts them back; a link that has gone has none.
+    fn put_back(&self) -> Result<(), Why> {
+        for name in &self.forwarding {
+            match write(&of(name, FORWARDING), b"1") {
+                Err(Errno::NOENT) => {}
+                other => other?,
+            }
+        }
+        if self.no_redirects {
+            write(&of("all", REDIRECTS), b"0")?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether a link passes packets on.
+const FORWARDING: &str = "forwarding";
+/// Whether it believes who tells it of a better way.
+const REDIRECTS: &str = "accept_redirects";
+
+/// A single switch.
+fn of(link: &str, switch: &str) -> PathBuf {
+    Path::new(SINGLE).join(link).join(switch)
+}
+
+/// Whether a switch is on.
+fn is_on(switch: &Path) -> Result<bool> {
+    Ok(file::read(switch)?.first() == Some(&b'1'))
+}
+
+/// Turns a switch.
+fn write(switch: &Path, value: &[u8]) -> rustix::io::Result<()> {
+    let file = rustix::fs::open(switch, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::io::write(&file, value).map(drop)
+}
 
 /// Packets are passed on.
 pub struct Forwarding {
     /// The links that count where only single ones can be switched.
     pub links: Vec<String>,
+    /// What is put back when packets are not passed on any more.
+    pub before: Single,
 }
 
 impl Forwarding {
@@ -26,11 +97,9 @@ impl Forwarding {
 
     /// Turns the switch; where that is not possible those of the links, as far as they are there.
     fn turn(&self, machine: &mut Machine, on: bool) -> Result<(), Why> {
-        let value: &[u8] = if on { b"1" } else { b"0" };
-        let written = rustix::fs::open(SWITCH, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
-            .and_then(|file| rustix::io::write(&file, value));
-        match written {
-            Ok(_) => return Ok(()),
+        match write(Path::new(SWITCH), if on { b"1" } else { b"0" }) {
+            Ok(()) if on => return Ok(()),
+            Ok(()) => return self.before.put_back(),
             Err(Errno::ROFS | Errno::ACCESS | Errno::PERM) => {}
             Err(errno) => return Err(errno.into()),
         }
@@ -38,7 +107,8 @@ impl Forwarding {
             return Err(Errno::ROFS.into());
         };
         for name in &self.links {
-            if let Some(link) = link::link(socket, name)? {
+            let stays = !on && self.before.forwarding.contains(name);
+            if let Some(link) = link::link(socket, name)?.filter(|_| !stays) {
                 link::turn(socket, link.index, link::Switch::Forwarding, on)?;
             }
         }
@@ -54,7 +124,7 @@ impl fmt::Display for Forwarding {
 
 impl Action for Forwarding {
     fn observe(&self, machine: &mut Machine) -> Result<Seen> {
-        if file::read(Path::new(SWITCH))?.first() == Some(&b'1') {
+        if is_on(Path::new(SWITCH))? {
             return Ok(Seen::Done);
         }
         let Some(socket) = machine.route(Side::Outer)? else {

@@ -1,0 +1,44 @@
+//! The words of a record that stand for more than themselves; none where one is not what it should be.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt as _;
+
+use crate::facts::{Entry, Kind};
+use crate::nl::nft::Family;
+use crate::nl::nft::foreign::Place;
+
+/// `yes` or `no`.
+pub fn yes(word: &OsStr) -> Option<bool> {
+    match word.to_str()? {
+        "yes" => Some(true),
+        "no" => Some(false),
+        _ => None,
+    }
+}
+
+/// A chain of somebody's.
+pub fn place(family: &OsStr, table: &OsStr, chain: &OsStr) -> Option<Place> {
+    let mut families = Family::ALL.into_iter();
+    Some(Place {
+        family: families.find(|known| *family == *known.to_string())?,
+        table: table.to_str()?.into(),
+        chain: chain.to_str()?.into(),
+    })
+}
+
+/// A name at the top level; one that leads elsewhere is refused.
+pub fn entry(name: OsString, kind: Kind) -> Option<Entry> {
+    is_name(&name).then_some(Entry { name, kind })
+}
+
+/// A link's name.
+pub fn link(name: OsString) -> Option<String> {
+    name.into_string()
+        .ok()
+        .filter(|name| is_name(name.as_ref()))
+}
+
+/// Whether a word is one name in a directory.
+fn is_name(word: &OsStr) -> bool {
+    !word.is_empty() && !word.as_bytes().contains(&b'/') && word != "." && word != ".."
+}
