@@ -437,6 +437,8 @@ sandboxed! {
                 at + 1
             ));
             let injected = sh("grep INJECTED /tmp/trace || :");
+            // Whatever is refused is missed by somebody.
+            assert!(injected.is_empty() || ended.checks.iter().any(|check| check.state != "ok"), "{injected}");
             if !injected.is_empty() && !ended.bad("nf-tables").is_empty() {
                 assert!(injected.contains("NETFILTER"), "{injected}");
                 told = Some(ended);
@@ -446,6 +448,40 @@ sandboxed! {
         let told = told.expect("one of them is for nf_tables");
         told.has("nf-tables", "fail", &["nf_tables NAT: nft list ruleset: Protocol not supported", "kak setup --no-nat"]);
         assert_eq!(told.status, 1);
+    }
+
+    fn whatever_fails_he_comes_to_an_end_and_changes_nothing() {
+        uplink::plug();
+        sh("kak setup");
+        let before = dump();
+        sh("strace -f -qq -e signal=none -o /tmp/trace kak doctor >/dev/null");
+        let trace = sh("cut -d ' ' -f 2- /tmp/trace | grep -o '^ *[a-z][a-z0-9_]*(' | tr -d ' (' | sort -u");
+        // These never fail, but for those before the program begins.
+        let never = ["execve", "arch_prctl", "getuid", "geteuid", "getgid", "getegid", "getpid", "uname", "exit", "exit_group"];
+        let all: Vec<&str> = trace.lines().filter(|call| !never.contains(call)).collect();
+        assert!(all.len() > 30, "{all:?}");
+        for call in all {
+            for (errno, when) in [("EPERM", ""), ("ENOSYS", ":when=1"), ("EIO", ":when=2+3")] {
+                let inject = format!("inject={call}:error={errno}{when}");
+                let ended = program(&["timeout", "20", "strace", "-f", "-qq", "-o", "/dev/null", "-e", &inject, "kak", "doctor", "--json"]);
+                let told = ended.status.code().is_some_and(|code| code <= 1) && serde_json::from_slice::<Value>(&ended.stdout).is_ok();
+                // Without memory, or when nobody hears him, he ends.
+                assert!(told || ["brk", "mmap", "write", "execve"].contains(&call), "{inject}: {ended}");
+                assert_ne!(ended.status.code(), Some(124), "{inject}: {ended}");
+            }
+        }
+        assert_same("looked at", &before, &dump());
+        sh("kak status; kak teardown");
+    }
+
+    fn a_machine_without_proc() {
+        uplink::plug();
+        sh("umount -l /proc");
+        let told = doctor();
+        let cure = told.has("place", "fail", &["/proc: there is none"]);
+        assert_eq!((cure.as_str(), told.status), ("mount -t proc proc /proc", 1));
+        sh(&cure);
+        doctor().is_content();
     }
 
     fn set_user_id() {

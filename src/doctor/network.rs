@@ -130,7 +130,7 @@ fn uplink(socket: &mut nl::Socket, report: &mut Report) -> Result<()> {
     let (name, what) = ("uplink", "the way out");
     let routes = route::routes(socket).what(|| "ip route show")?;
     let links = link::links(socket).what(|| "ip link show")?;
-    let mut ways: Vec<_> = routes
+    let ways: Vec<_> = routes
         .into_iter()
         .filter(|route| {
             route.prefix == 0
@@ -138,8 +138,8 @@ fn uplink(socket: &mut nl::Socket, report: &mut Report) -> Result<()> {
                 && route.table == route::RT_TABLE_MAIN
         })
         .collect();
-    ways.sort_by_key(|route| route.metric);
-    let best = ways.first().and_then(|way| way.oif);
+    let best = ways.iter().min_by_key(|route| route.metric);
+    let best = best.and_then(|way| way.oif);
     let Some(link) = links.iter().find(|link| Some(link.index) == best) else {
         let why = "there is no default route: jails reach this machine only";
         let cure = say("ip route add default via GATEWAY; in Docker leave out --network none");
