@@ -234,4 +234,18 @@ sandboxed! {
         assert_eq!(ask_many(JAIL, "127.0.0.2:53", 10, 1), 0);
         sh("kak teardown");
     }
+
+    fn what_its_process_may_have_is_nobody_elses() {
+        uplink::plug();
+        resolv_conf("nameserver 127.0.0.53\n");
+        sh("ulimit -Sn 256; kak setup -- sh -c 'test $(ulimit -Sn) = 256'");
+        // With few descriptors it serves fewer at a time.
+        let _resolver = Resolver::start("127.0.0.53:53");
+        sh("ulimit -n 128; kak setup");
+        assert_eq!(process_field(relay(), "Name").unwrap(), "kak-dns");
+        ask_many(JAIL, "127.0.0.53:53", 1000, 16);
+        inside(|| ask_in_a_row("127.0.0.53:53", &["a.test".into()]));
+        assert!(descriptors(relay()) < 128);
+        sh("kak teardown");
+    }
 }

@@ -107,6 +107,18 @@ sandboxed! {
         end(pid);
     }
 
+    fn the_guard_is_there_where_nothing_tells_of_names() {
+        // A user may have only so many inotify instances, and others may have taken them.
+        let script = "echo 0 >/proc/sys/user/max_inotify_instances; mount -t tmpfs run /run; cp -r /etc /run/etc; mount --bind /run/etc /etc
+            mkdir -p /etc/netns/a; echo ns >/etc/netns/a/resolv.conf; echo host >/etc/resolv.conf; kak netns add a
+            kak netns exec a sh -c 'echo $$ >/run/pid; exec sleep 1000' & while ! [ -s /run/pid ]; do sleep .01; done
+            for n in 1 2 3; do echo host >/etc/new; mv /etc/new /etc/resolv.conf
+                until [ \"$(nsenter -t $(cat /run/pid) -m cat /etc/resolv.conf)\" = ns ]; do sleep .01; done; done
+            kill $(cat /run/pid); echo fine";
+        let ended = program(&["unshare", "--user", "--map-root-user", "--mount", "sh", "-ec", script]);
+        assert_eq!(ended.code(0).text(), "fine\n");
+    }
+
     fn the_guard_is_not_in_the_namespace() {
         namespace();
         let pid = inhabitant("kak netns exec a");

@@ -19,7 +19,7 @@ use rustix::event::epoll::EventFlags;
 use rustix::net::{RecvFlags, SendFlags};
 use rustix::process::Signal;
 
-use super::{Init, process};
+use super::{Init, keeper, process};
 use crate::error::{Result, What as _, complain};
 use crate::facts::resolvers::{OUTER, loopbacks};
 use crate::netns;
@@ -71,6 +71,8 @@ pub fn start_alone(name: &str) -> Result<()> {
 
 /// A jail's resolvers at work.
 struct Resolvers {
+    /// The jail.
+    jail: String,
     /// The jail's network.
     namespace: OwnedFd,
     /// What is relayed.
@@ -100,6 +102,7 @@ impl Resolvers {
             return Ok(None);
         }
         let mut made = Self {
+            jail: jail.into(),
             namespace: netns::open(jail.as_ref())?,
             relay: Relay::new().what(|| "epoll_create")?,
             outer,
@@ -136,6 +139,10 @@ impl Resolvers {
         rustix::process::setsid().ok();
         rustix::process::chdir("/").ok();
         process::silence().ok();
+        if let Ok(log) = keeper::log(&self.jail) {
+            rustix::stdio::dup2_stderr(log).ok();
+        }
+        Relay::raise_limit();
         sys::set_signal_mask(&SignalSet::empty());
         let mut told = self.relay.tell_of(end, END, EventFlags::IN);
         for (fd, flags) in self.outer.iter().flat_map(Outer::fds) {

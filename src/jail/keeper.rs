@@ -199,7 +199,7 @@ fn is_gone(init: &Init) -> bool {
 }
 
 /// The jail's log.
-fn log(jail: &str) -> Result<OwnedFd> {
+pub fn log(jail: &str) -> Result<OwnedFd> {
     let path = crate::record::dir(jail).join("log");
     let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CLOEXEC;
     rustix::fs::open(&path, flags, Mode::empty()).what(|| format!("exec 2>>{}", path.display()))

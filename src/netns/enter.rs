@@ -26,6 +26,7 @@ use crate::procfs::{self, Mount};
 use crate::step::file;
 use crate::sys;
 use crate::text::shown;
+use crate::watch::kept::is_mounted;
 
 /// Where each namespace has files of its own.
 const FILES: &str = "/etc/netns";
@@ -146,8 +147,9 @@ fn bind_files(name: &OsStr, home: Option<OwnedFd>) -> Result<()> {
             source: dir.join(&file),
             target: Path::new("/etc").join(&file),
         };
+        let fixed = is_fixed(&mounts, &bind.target);
         match bind.make() {
-            Ok(()) if mounts.iter().any(|mount| is_fixed(mount, &bind.target)) => {}
+            Ok(()) if fixed => {}
             Ok(()) => bound.push(bind),
             Err(errno) => complain(&format!(
                 "Bind {} -> {} failed: {}\n",
@@ -163,11 +165,15 @@ fn bind_files(name: &OsStr, home: Option<OwnedFd>) -> Result<()> {
     guard::leave(&bound, home).what(|| format!("fork for {}", shown(&dir)))
 }
 
-/// Whether this mount holds its place: a mount point cannot be replaced, so what stands on it stays, as in a container.
-/// But what an `exec` or a jail has there is no mount to those outside, and goes with the file that it is on.
-fn is_fixed(mount: &Mount, target: &Path) -> bool {
-    let dir = mount.root.parent().and_then(Path::parent);
-    mount.point == target && !dir.is_some_and(|dir| dir.ends_with("netns"))
+/// Whether a mount holds a place already: a mount point cannot be replaced, so what stands on it stays, as in a container.
+/// But what an `exec` or a jail has there is no mount to those outside, and goes with the file that it is on; and one
+/// that lies below another mount is at no place at all.
+fn is_fixed(mounts: &[Mount], target: &Path) -> bool {
+    let last = mounts.iter().rev().find(|mount| mount.point == target);
+    last.is_some_and(|mount| {
+        let dir = mount.root.parent().and_then(Path::parent);
+        !dir.is_some_and(|dir| dir.ends_with("netns")) && is_mounted(target)
+    })
 }
 
 impl Bound {

@@ -56,7 +56,7 @@ impl Place {
     /// Whether it is there.
     fn stands(&self) -> bool {
         if self.source.is_none() {
-            return is_covered(&self.path);
+            return rustix::fs::lstat(&self.path).is_err() || is_mounted(&self.path);
         }
         self.ours.is_some() && identity(&self.path) == self.ours
     }
@@ -144,12 +144,12 @@ fn identity(path: &Path) -> Option<Identity> {
     Some((stat.st_dev, stat.st_ino))
 }
 
-/// Whether a path leads to a mount, or nowhere.
-fn is_covered(path: &Path) -> bool {
+/// Whether something is mounted at a path. Where the kernel does not say (before Linux 5.8) it is taken for so.
+pub fn is_mounted(path: &Path) -> bool {
     use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
     let root = StatxAttributes::MOUNT_ROOT;
-    // Where the kernel does not say (before Linux 5.8), it is as it was made.
-    statx(CWD, path, AtFlags::empty(), StatxFlags::empty()).map_or(true, |about| {
+    let about = statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::empty());
+    about.is_ok_and(|about| {
         about.stx_attributes.contains(root) || !about.stx_attributes_mask.contains(root)
     })
 }

@@ -76,12 +76,15 @@ impl Outer {
         if text.is_empty() || text == self.text {
             return Look::Same;
         }
+        let record = || Record::read(&self.jail).ok().flatten();
         let Some(lock) = Lock::take_free() else {
+            if record().is_none() {
+                return Look::Over;
+            }
             self.again = Some(Instant::now() + WAIT);
             return Look::Same;
         };
-        let record = Record::read(&self.jail).ok().flatten();
-        let Some(mut record) = record.filter(follows) else {
+        let Some(mut record) = record().filter(follows) else {
             return Look::Over;
         };
         let ours = own_resolvers(&record)

@@ -174,16 +174,11 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// One without a door.
+    /// One without a door. It needs [`Relay::raise_limit`], in a process that is nothing else.
     pub fn new() -> Result<Self> {
-        let mut limit = getrlimit(Resource::Nofile);
-        limit.current = limit.maximum;
-        let files = limit.maximum.unwrap_or(u64::MAX);
-        setrlimit(Resource::Nofile, limit).ok();
-        let room = usize::try_from(files)
-            .unwrap_or(usize::MAX)
-            .saturating_sub(REST)
-            / DOORS;
+        let files = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
+        let files = usize::try_from(files).unwrap_or(usize::MAX);
+        let room = files.saturating_sub(REST) / DOORS;
         Ok(Self {
             epoll: epoll::create(CreateFlags::CLOEXEC)?,
             services: Vec::new(),
@@ -194,6 +189,13 @@ impl Relay {
             sweep: None,
             buffer: vec![0; DATAGRAM],
         })
+    }
+
+    /// Lets this process have as many descriptors as it may.
+    pub fn raise_limit() {
+        let mut limit = getrlimit(Resource::Nofile);
+        limit.current = limit.maximum;
+        setrlimit(Resource::Nofile, limit).ok();
     }
 
     /// Has [`Relay::turn`] tell of something else, too, by number.
