@@ -20,6 +20,7 @@ use crate::error::{Error, Result, What as _};
 use crate::procfs;
 use crate::record::Record;
 use crate::step::forwarding::Single;
+use crate::step::line::{SHELLS, Was};
 use crate::step::ping::Groups;
 use crate::step::{Machine, account, file, quote};
 use network::check_free;
@@ -56,8 +57,8 @@ pub struct Facts {
     pub resolvers_before: Vec<u8>,
     /// The directories of those who would answer for the machine's network.
     pub sockets: Vec<PathBuf>,
-    /// Whether the last line of /etc/shells lacks its newline.
-    pub shells_unterminated: bool,
+    /// What /etc/shells is like.
+    pub shells: Was,
     /// The jail's shell.
     pub shell: PathBuf,
     /// Whether /etc/passwd can be written.
@@ -148,8 +149,10 @@ impl Facts {
             .rev()
             .find(|mount| mount.point == Path::new("/sys"));
         let etc_writable = rustix::fs::access("/etc", Access::WRITE_OK).is_ok();
-        let shells = file::read(Path::new("/etc/shells"))?;
-        let unterminated = before.and_then(|before| before.shells_unterminated(&shells));
+        let shells = match before.map_or(Ok(None), Before::shells)? {
+            Some(was) => was,
+            None => Was::of(Path::new(SHELLS))?,
+        };
         let network = Network::gather(config, others, before)?;
         let mut entries = entries(config)?;
         entries.retain(|entry| before.is_none_or(|before| !before.made_for(&config.root, entry)));
@@ -173,8 +176,7 @@ impl Facts {
                 before.record.facts.resolvers_before.clone()
             }),
             sockets,
-            shells_unterminated: unterminated
-                .unwrap_or_else(|| shells.last().is_some_and(|last| *last != b'\n')),
+            shells,
             shell: shell(config.shell.as_deref())?,
             passwd_writable: account::is_writable(),
             login_shells: accounts::login_shells(config, others, before)?,
@@ -207,7 +209,7 @@ impl Facts {
             resolvers: resolvers::text(config)?,
             resolvers_before: Vec::new(),
             sockets: Vec::new(),
-            shells_unterminated: false,
+            shells: Was::Absent,
             shell: "/bin/sh".into(),
             passwd_writable: false,
             login_shells: Vec::new(),

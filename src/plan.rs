@@ -28,7 +28,8 @@ use crate::netns;
 use crate::record::{self, Record};
 use crate::step::account::{LoginShell, NSSH, PASSWD};
 use crate::step::cover::Cover;
-use crate::step::file::{Dir, File, Line, Symlink};
+use crate::step::file::{Dir, File, Symlink};
+use crate::step::line::Line;
 use crate::step::mount::{Bind, Fresh, Pivot, Root, Slave, inside};
 use crate::step::netns::{NetNs, RunDir};
 use crate::step::{Action, Step};
@@ -139,7 +140,7 @@ fn outer(record: &Record) -> (Vec<Step>, Vec<String>) {
     network(record, &mut steps, &mut notes);
 
     if facts.etc_writable && !config.bare {
-        let line = Line::login_shell(facts.shells_unterminated);
+        let line = Line::login_shell(facts.shells);
         steps.add("nssh may be a login shell", line);
     }
     login_shells(record, &mut steps, &mut notes);

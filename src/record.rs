@@ -18,7 +18,7 @@ use crate::procfs::{escape, unescape};
 use crate::step::file;
 use crate::step::forwarding::Single;
 use crate::step::ping::Groups;
-use words::{entry, link, place, yes};
+use words::{entry, link, place, was, yes};
 
 /// Where all jails have their state.
 pub const DIR: &str = "/run/kak";
@@ -122,7 +122,7 @@ impl Record {
         for dir in &facts.sockets {
             line("sockets", &[dir.as_os_str().as_bytes()]);
         }
-        line("shells-unterminated", &[yes(facts.shells_unterminated)]);
+        line("shells", &[facts.shells.word().as_bytes()]);
         line("shell", &[facts.shell.as_os_str().as_bytes()]);
         line("passwd-writable", &[yes(facts.passwd_writable)]);
         for shell in &facts.login_shells {
@@ -163,7 +163,7 @@ impl Record {
         let mut afresh = Vec::new();
         let (mut sys_read_only, mut etc_writable, mut has_resolv) = (None, None, None);
         let (mut resolv_in_etc, mut resolvers, mut resolvers_before) = (None, None, None);
-        let (mut unterminated, mut shell, mut ping) = (None, None, None);
+        let (mut shells, mut shell, mut ping) = (None, None, None);
         let (mut subnet, mut uplink, mut cookie) = (None, None, None);
         let mut single = Single::default();
         let (mut firewall, mut sockets) = (Firewall::default(), Vec::new());
@@ -195,7 +195,7 @@ impl Record {
                 ("resolvers", None) => resolvers = Some(value.into_vec()),
                 ("resolvers-before", None) => resolvers_before = Some(value.into_vec()),
                 ("sockets", None) => sockets.push(path()?),
-                ("shells-unterminated", None) => unterminated = yes(&value),
+                ("shells", None) => shells = was(&value),
                 ("shell", None) => shell = path(),
                 ("passwd-writable", None) => passwd_writable = yes(&value),
                 ("old-login-shell", None) => {
@@ -239,7 +239,7 @@ impl Record {
             resolvers: resolvers?,
             resolvers_before: resolvers_before?,
             sockets,
-            shells_unterminated: unterminated?,
+            shells: shells?,
             shell: shell?,
             passwd_writable: passwd_writable?,
             login_shells,
@@ -301,6 +301,7 @@ pub mod tests {
     use super::*;
     use crate::nl::nft::Family;
     use crate::nl::nft::foreign::Place;
+    use crate::step::line::Was;
     use proptest::prelude::*;
 
     /// A record with something of everything.
@@ -351,7 +352,7 @@ pub mod tests {
                 resolvers: b"nameserver 192.0.2.53\n".to_vec(),
                 resolvers_before: Vec::new(),
                 sockets: vec!["/run/nscd".into()],
-                shells_unterminated: false,
+                shells: Was::Whole,
                 shell: "/bin/bash".into(),
                 passwd_writable: true,
                 login_shells: vec!["/bin/bash".into(), "".into()],

@@ -8,6 +8,7 @@ pub mod account;
 pub mod cover;
 pub mod file;
 pub mod forwarding;
+pub mod line;
 pub mod link;
 pub mod mount;
 pub mod namespace;

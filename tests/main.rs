@@ -66,6 +66,8 @@ mod resolvers;
 mod sessions;
 /// Several jails side by side, and which of them is meant.
 mod several;
+/// One line in /etc/shells.
+mod shells;
 /// Terminals: job control, signals, hang-ups, statuses.
 mod terminal;
 /// Every step against the shell command that it prints, both ways.

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use super::{Entry, resolvers};
 use crate::error::Result;
 use crate::record::Record;
-use crate::step::file::{self, Dir, File, Line};
+use crate::step::file::{self, Dir, File};
+use crate::step::line::{Line, Was};
 
 /// An earlier life whose traces may still be there.
 pub struct Before<'a> {
@@ -37,10 +38,11 @@ impl Before<'_> {
         Ok(is_empty && self.made(&File::mount_point(path)))
     }
 
-    /// Whether the last line of /etc/shells lacked its newline, if the line behind it is the jail's.
-    pub fn shells_unterminated(&self, shells: &[u8]) -> Option<bool> {
-        let before = self.record.facts.shells_unterminated;
-        let line = Line::login_shell(before);
-        (self.made(&line) && line.is_in(shells)).then_some(before)
+    /// What /etc/shells was like, if there is a line of the jail's in it.
+    pub fn shells(&self) -> Result<Option<Was>> {
+        let was = self.record.facts.shells;
+        let line = Line::login_shell(was);
+        let is_ours = self.made(&line) && line.is_in(&file::read(&line.path)?);
+        Ok(is_ours.then_some(was))
     }
 }

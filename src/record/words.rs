@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use crate::facts::{Entry, Kind};
 use crate::nl::nft::Family;
 use crate::nl::nft::foreign::Place;
+use crate::step::line::Was;
 
 /// `yes` or `no`.
 pub fn yes(word: &OsStr) -> Option<bool> {
@@ -14,6 +15,11 @@ pub fn yes(word: &OsStr) -> Option<bool> {
         "no" => Some(false),
         _ => None,
     }
+}
+
+/// What a file was like.
+pub fn was(word: &OsStr) -> Option<Was> {
+    Was::ALL.into_iter().find(|was| word == was.word())
 }
 
 /// A chain of somebody's.

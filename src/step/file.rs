@@ -1,4 +1,4 @@
-//! What lasts in a file system: directories, links, files of our own, and one line in a file of somebody else's.
+//! What lasts in a file system: directories, links and files of our own.
 
 pub mod rewrite;
 
@@ -11,11 +11,10 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{self, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::account::NSSH;
 use super::{Action, Machine, Seen, quote};
 use crate::error::{Error, Result, What as _};
 use crate::text::shown;
-use rewrite::{beside, write_all};
+use rewrite::beside;
 
 pub use rewrite::{overwrite, replace};
 
@@ -175,96 +174,6 @@ impl Action for File {
     }
 }
 
-/// One line in a file that is somebody else's.
-pub struct Line {
-    /// The file.
-    pub path: PathBuf,
-    /// The line, without its newline.
-    pub line: String,
-    /// Whether the file's last line lacked its newline, so that taking ours back takes that away again.
-    pub unterminated: bool,
-}
-
-impl Line {
-    /// nssh among the login shells (shells(5)).
-    pub fn login_shell(unterminated: bool) -> Self {
-        Self {
-            path: "/etc/shells".into(),
-            line: NSSH.into(),
-            unterminated,
-        }
-    }
-
-    /// Whether a text has the line.
-    pub fn is_in(&self, text: &[u8]) -> bool {
-        text.split(|byte| *byte == b'\n')
-            .any(|line| line == self.line.as_bytes())
-    }
-
-    /// What apply adds at the end of the file.
-    fn added(&self) -> Vec<u8> {
-        format!(
-            "{}{}\n",
-            if self.unterminated { "\n" } else { "" },
-            self.line
-        )
-        .into_bytes()
-    }
-
-    /// The file's text without the line.
-    fn without(&self, text: &[u8]) -> Vec<u8> {
-        if self.unterminated
-            && let Some(before) = text.strip_suffix(self.added().as_slice())
-        {
-            return before.to_vec();
-        }
-        text.split_inclusive(|byte| *byte == b'\n')
-            .filter(|line| line.strip_suffix(b"\n").unwrap_or(line) != self.line.as_bytes())
-            .collect::<Vec<_>>()
-            .concat()
-    }
-}
-
-impl fmt::Display for Line {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (start, line, path) = (
-            if self.unterminated { "\\n" } else { "" },
-            &self.line,
-            quote(&self.path),
-        );
-        write!(f, "printf '{start}{line}\\n' >>{path}")
-    }
-}
-
-impl Action for Line {
-    fn observe(&self, _: &mut Machine) -> Result<Seen> {
-        Ok(Seen::done(self.is_in(&read(&self.path)?)))
-    }
-
-    fn apply(&self, _: &mut Machine) -> Result<()> {
-        // One write in append mode: a line that somebody else adds at the same time is not lost.
-        let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC;
-        let mode = Mode::from_raw_mode(0o644);
-        let file = fs::open(&self.path, flags, mode).what(|| self.to_string())?;
-        write_all(&file, &self.added()).what(|| self.to_string())
-    }
-
-    fn undo(&self, _: &mut Machine) -> Result<()> {
-        let what = || format!("sed -i '\\,^{},d' {}", self.line, quote(&self.path));
-        let rest = self.without(&read(&self.path)?);
-        if rest.is_empty() {
-            return remove(&self.path);
-        }
-        let stat = fs::stat(&self.path).what(what)?;
-        replace(
-            &self.path,
-            &rest,
-            Mode::from_raw_mode(stat.st_mode & 0o7777),
-        )
-        .what(what)
-    }
-}
-
 /// lstat(2), where a missing file or parent is no error.
 pub fn lstat(path: &Path) -> Result<Option<fs::Stat>> {
     match fs::lstat(path) {
@@ -323,29 +232,4 @@ pub fn check_ours(path: &Path) -> Result<()> {
         ));
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_line_goes_as_it_came() {
-        let line = |unterminated| Line {
-            path: "/etc/shells".into(),
-            line: "/bin/nssh".into(),
-            unterminated,
-        };
-        for (unterminated, before) in [(false, "/bin/sh\n"), (true, "/bin/sh"), (false, "")] {
-            let mut text = before.as_bytes().to_vec();
-            text.extend(line(unterminated).added());
-            assert_eq!(line(unterminated).without(&text), before.as_bytes());
-        }
-        let later = b"/bin/sh\n/bin/nssh\n/bin/zsh\n";
-        assert_eq!(line(true).without(later), b"/bin/sh\n/bin/zsh\n");
-        assert_eq!(
-            line(false).without(b"/bin/nssh2\n# /bin/nssh\n"),
-            b"/bin/nssh2\n# /bin/nssh\n"
-        );
-    }
 }

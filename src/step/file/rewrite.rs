@@ -104,11 +104,15 @@ fn put(path: &Path, text: &[u8], finish: impl FnOnce(&OwnedFd) -> Result<()>) ->
 
 /// Writes the new content over the old one, by a single write from the first byte on that differs. It is never shorter
 /// than what was there: if we are killed before the rest is cut off, there are empty lines at the end, not half of one.
+/// What is only to be cut off is, at once.
 pub fn overwrite(path: &Path, text: &[u8]) -> Result<()> {
     let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = fs::open(path, flags, Mode::empty())?;
     let before = read_all(&file)?;
     let same = before.iter().zip(text).take_while(|(a, b)| a == b).count();
+    if same == text.len() {
+        return cut(&file, same);
+    }
     let write = |text: &[u8], at_least: usize| {
         let mut rest = text.get(same..).unwrap_or_default().to_vec();
         rest.resize(rest.len().max(at_least - same), b'\n');

@@ -1,0 +1,220 @@
+//! One line in a file that is somebody else's. It is put at the end by one write, and taken back by cutting the file off
+//! where that is possible: either is one call, and leaves the file's owner, mode, attributes and names. Else the file is
+//! written anew ([`rewrite`]).
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{self, Mode, OFlags};
+
+use super::account::NSSH;
+use super::file::rewrite::{beside, overwrite, recover, rewrite, write_all};
+use super::file::{lstat, read, remove};
+use super::{Action, Machine, Seen, quote};
+use crate::error::{Result, What as _, Why};
+
+/// The login shells of the machine.
+pub const SHELLS: &str = "/etc/shells";
+
+/// What the file was like before the line was put into it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Was {
+    /// There was none.
+    Absent,
+    /// Its last line was a whole one.
+    Whole,
+    /// Its last line lacked its newline.
+    Unterminated,
+}
+
+impl Was {
+    /// All there are.
+    pub const ALL: [Self; 3] = [Self::Absent, Self::Whole, Self::Unterminated];
+
+    /// A word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Absent => "absent",
+            Self::Whole => "whole",
+            Self::Unterminated => "unterminated",
+        }
+    }
+
+    /// What a file is like.
+    pub fn of(path: &Path) -> Result<Self> {
+        let text = read(path)?;
+        let last = text.last();
+        if last.is_none() && real(path)?.is_none() {
+            return Ok(Self::Absent);
+        }
+        Ok(match last {
+            None | Some(b'\n') => Self::Whole,
+            Some(_) => Self::Unterminated,
+        })
+    }
+}
+
+/// A line.
+pub struct Line {
+    /// The file.
+    pub path: PathBuf,
+    /// The line, without its newline.
+    pub line: String,
+    /// What the file was like without it.
+    pub was: Was,
+}
+
+impl Line {
+    /// nssh among the login shells (shells(5)).
+    pub fn login_shell(was: Was) -> Self {
+        Self {
+            path: SHELLS.into(),
+            line: NSSH.into(),
+            was,
+        }
+    }
+
+    /// Whether a text has the line.
+    pub fn is_in(&self, text: &[u8]) -> bool {
+        text.split(|byte| *byte == b'\n')
+            .any(|line| line == self.line.as_bytes())
+    }
+
+    /// What apply adds at the end of the file.
+    fn added(&self) -> Vec<u8> {
+        let start = if self.was == Was::Unterminated {
+            "\n"
+        } else {
+            ""
+        };
+        format!("{start}{}\n", self.line).into_bytes()
+    }
+
+    /// A text without the line: as it was before, if nothing has come after it, else without the first line like it. One
+    /// more is somebody else's.
+    fn without(&self, text: &[u8]) -> Vec<u8> {
+        let is_line = |before: &&[u8]| {
+            self.was == Was::Unterminated || matches!(before.last(), None | Some(b'\n'))
+        };
+        if let Some(before) = text.strip_suffix(self.added().as_slice()).filter(is_line) {
+            return before.to_vec();
+        }
+        let mut ours = true;
+        text.split_inclusive(|byte| *byte == b'\n')
+            .filter(|line| {
+                let is_it =
+                    ours && line.strip_suffix(b"\n").unwrap_or(line) == self.line.as_bytes();
+                ours &= !is_it;
+                !is_it
+            })
+            .collect::<Vec<_>>()
+            .concat()
+    }
+}
+
+/// Gives a file this text, which is its own but for a line.
+fn restore(path: &Path, old: &[u8], text: &[u8]) -> Result<(), Why> {
+    let stat = fs::stat(path)?;
+    // One that has several names would have one less if it were another file.
+    if old.starts_with(text) || stat.st_nlink > 1 {
+        overwrite(path, text)?;
+    } else {
+        rewrite(path, text)?;
+    }
+    Ok(())
+}
+
+/// The file that a path leads to; none where it leads to none.
+fn real(path: &Path) -> Result<Option<PathBuf>> {
+    match path.canonicalize() {
+        Err(why) if why.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        other => other.map(Some).what(|| format!("realpath {}", quote(path))),
+    }
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let start = if self.was == Was::Unterminated {
+            "\\n"
+        } else {
+            ""
+        };
+        write!(
+            f,
+            "printf '{start}{}\\n' >>{}",
+            self.line,
+            quote(&self.path)
+        )
+    }
+}
+
+impl Action for Line {
+    fn observe(&self, _: &mut Machine) -> Result<Seen> {
+        let Some(path) = real(&self.path)? else {
+            return Ok(Seen::Absent);
+        };
+        // From somebody who was killed while he wrote it anew.
+        if lstat(&beside(&path))?.is_some() {
+            return Ok(Seen::Torn);
+        }
+        Ok(Seen::done(self.is_in(&read(&path)?)))
+    }
+
+    fn apply(&self, _: &mut Machine) -> Result<()> {
+        // One write in append mode: a line that somebody else adds at the same time is not lost.
+        let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(0o644);
+        let file = fs::open(&self.path, flags, mode).what(|| self.to_string())?;
+        write_all(&file, &self.added()).what(|| self.to_string())
+    }
+
+    fn undo(&self, _: &mut Machine) -> Result<()> {
+        let what = || format!("sed -i '\\,^{}$,d' {}", self.line, quote(&self.path));
+        let Some(path) = real(&self.path)? else {
+            return Ok(());
+        };
+        recover(&path)?;
+        let text = read(&path)?;
+        if !self.is_in(&text) {
+            return Ok(());
+        }
+        let rest = self.without(&text);
+        if rest.is_empty() && self.was == Was::Absent {
+            return remove(&path);
+        }
+        restore(&path, &text, &rest).what(what)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_goes_as_it_came() {
+        for (was, before) in [
+            (Was::Whole, "/bin/sh\n"),
+            (Was::Unterminated, "/bin/sh"),
+            (Was::Absent, ""),
+            (Was::Whole, "/bin/nssh2\n"),
+        ] {
+            let line = Line::login_shell(was);
+            let mut text = before.as_bytes().to_vec();
+            text.extend(line.added());
+            assert_eq!(line.without(&text), before.as_bytes());
+        }
+        let without = |was, text: &[u8]| Line::login_shell(was).without(text);
+        let later = b"/bin/sh\n/bin/nssh\n/bin/zsh\n";
+        assert_eq!(without(Was::Unterminated, later), b"/bin/sh\n/bin/zsh\n");
+        let other = b"/bin/nssh2\n# /bin/nssh\n";
+        assert_eq!(without(Was::Whole, other), other);
+        // Who adds one like it after ours, or before it, keeps that.
+        let twice = b"/bin/nssh\n/bin/zsh\n/bin/nssh\n";
+        assert_eq!(without(Was::Whole, twice), b"/bin/nssh\n/bin/zsh\n");
+        let twice = b"/bin/nssh\n/bin/zsh\n/bin/nssh\n/bin/fish\n";
+        assert_eq!(
+            without(Was::Whole, twice),
+            b"/bin/zsh\n/bin/nssh\n/bin/fish\n"
+        );
+    }
+}
