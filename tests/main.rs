@@ -32,6 +32,8 @@ mod cli;
 mod dns;
 /// What would stop kak, each provoked, and each cured by what is said.
 mod doctor;
+/// What falls to a first process.
+mod duties;
 /// Killed half-way, at any system call.
 mod faults;
 /// Machines on which somebody else drops packets.

@@ -12,7 +12,7 @@ use crate::error::{Error, Result, complain};
 use crate::jail::Life;
 use crate::jail::build::{self, Teller, Wanted};
 use crate::jail::entrypoint;
-use crate::jail::keeper::{self, Stay};
+use crate::jail::keeper::{self, Over, Stay};
 use crate::jail::process;
 use crate::jail::session::{self, End, IfDown, Terminal};
 use crate::jail::shell::{Called, Program};
@@ -32,9 +32,10 @@ usage: kak setup [-n JAIL] [OPTION]... [-- CMD [ARG]...]
 Make a jail and bring it up.
 
 What is there already is kept, what is missing is made, and what went wrong is
-taken back. As PID 1 (a container's entrypoint), with --attach or with a CMD, a
-first session is run in the jail; at the end, when all other sessions have
-ended too, everything is taken back and the first session's status is returned.
+taken back. As a container's entrypoint (also with 'docker run --init'), with
+--attach or with a CMD, a first session is run in the jail; at the end, when
+all other sessions have ended too, everything is taken back and the first
+session's status is returned.
 
   -n, --name JAIL      the jail's name [$KAK_JAIL, else USER]
       --root DIR       where its root is put together [/mnt/ and the name in
@@ -178,7 +179,7 @@ fn run(call: Call) -> Result<u8> {
         Mode::DryRun => return dry_run(&options),
         Mode::Do => {}
     }
-    let entrypoint = rustix::process::getpid() == rustix::process::Pid::INIT;
+    let entrypoint = entrypoint::is_it();
     let attached = options.attach || options.command.is_some();
     // Who gets a session wants that, not an account of how it came about.
     let quiet = (entrypoint || attached) && !options.verbose;
@@ -222,8 +223,9 @@ fn attend(jail: &str, program: &Program, keeper: keeper::Keeper) -> Result<u8> {
     }
     match keeper.release()? {
         // It has told what went wrong.
-        0 => Ok(End::of(session).follow("kak: setup")),
-        failed => Err(Error::told(failed)),
+        Over::Done => Ok(End::of(session).follow("kak: setup")),
+        Over::Off => Ok(0),
+        Over::Failed(status) => Err(Error::told(status)),
     }
 }
 

@@ -1,11 +1,13 @@
-//! kak as PID 1 of a container: brings the jail up, runs a first session on the container's terminal, reaps what the
-//! container leaves behind, and ends the jail in time when the engine asks.
+//! kak as what a container was made to run, be it PID 1 or the command of an init that is (`docker run --init`): brings
+//! the jail up, runs a first session on the container's terminal, reaps what the container leaves behind, and ends the
+//! jail in time when the engine asks.
 //!
 //! The container ends with its first session, or with the last of the others that are open then; a jail whose init was
-//! killed has none any more. Where nobody is there for a first session, PID 1 outlives its jail, unlike any other keeper:
-//! `docker exec` goes on working, and the next nssh brings a new one up.
+//! killed has none any more. Where nobody is there for a first session, it outlives its jail, unlike any other keeper:
+//! `docker exec` goes on working, and the next nssh brings a new one up; unless somebody in the jail has switched it off.
 
 use std::os::fd::AsFd as _;
+use std::path::Path;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::FileType;
@@ -16,9 +18,10 @@ use super::session::{self, IfDown, Terminal};
 use super::shell::{Called, Program};
 use super::{Init, Life, dns, init, keeper, process};
 use crate::error::{Result, What as _, complain};
+use crate::step::file;
 use crate::sys::{self, Action, SignalSet};
 
-/// The life of PID 1: with a first session, if there is a command or somebody to talk to. The status is the
+/// Its life: with a first session, if there is a command or somebody to talk to. The status is the
 /// container's.
 pub fn run(wanted: &Wanted, command: Option<Program>, teller: &mut Teller<'_>) -> Result<u8> {
     // An engine, or the program that executed us, may have left these otherwise.
@@ -30,7 +33,9 @@ pub fn run(wanted: &Wanted, command: Option<Program>, teller: &mut Teller<'_>) -
         // The jail is of use without it.
         complain(&error.lines("kak: setup"));
     }
-    drop(init);
+    // Somebody else may have brought it up: then it is no child of ours.
+    let child = rustix::process::waitpid(Some(init.pid), WaitOptions::NOHANG);
+    let init = matches!(child, Ok(None)).then_some(init.pid);
     let first = match command {
         None if is_nobody_there() => None,
         command => Some(start(jail, command, &mask)?),
@@ -40,8 +45,10 @@ pub fn run(wanted: &Wanted, command: Option<Program>, teller: &mut Teller<'_>) -
     let signals = sys::signalfd(&SignalSet::all_but_faults()).what(|| "signalfd")?;
     let mut container = Container {
         jail,
+        init,
         first,
         status: None,
+        is_off: false,
         others: None,
     };
     loop {
@@ -63,14 +70,18 @@ pub fn run(wanted: &Wanted, command: Option<Program>, teller: &mut Teller<'_>) -
     }
 }
 
-/// What PID 1 waits for.
+/// What it waits for.
 struct Container<'a> {
     /// The jail.
     jail: &'a str,
+    /// The jail's init, if it is our child, until it is reaped.
+    init: Option<Pid>,
     /// The first session's nssh, while it lives.
     first: Option<Pid>,
     /// What the first session ended with.
     status: Option<u8>,
+    /// Somebody in the jail has called reboot(2).
+    is_off: bool,
     /// The init whose other sessions are still open after that.
     others: Option<Init>,
 }
@@ -79,6 +90,10 @@ impl Container<'_> {
     /// Reaps every child that is dead.
     fn reap(&mut self) {
         while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG | WaitOptions::UNTRACED) {
+            if Some(pid) == self.init {
+                self.init = None;
+                self.is_off = init::is_off(status);
+            }
             if Some(pid) != self.first {
                 continue;
             }
@@ -94,6 +109,11 @@ impl Container<'_> {
 
     /// The container's status, once the first session and all others have ended.
     fn is_over(&mut self) -> Result<Option<u8>> {
+        if self.is_off {
+            // As a machine that is switched off, or started anew: nothing has gone wrong. It is told to the first session,
+            // if there is one.
+            return Ok(self.first.is_none().then_some(0));
+        }
         let Some(status) = self.status else {
             return Ok(None);
         };
@@ -101,7 +121,8 @@ impl Container<'_> {
             return Ok(others.wait(std::time::Duration::ZERO).then_some(status));
         }
         let Life::Up(init) = Life::of(self.jail)? else {
-            return Ok(Some(status));
+            // How it ended is not known before.
+            return Ok(self.init.is_none().then_some(status));
         };
         if init.tell_open() == 0 {
             return Ok(Some(status));
@@ -121,6 +142,27 @@ impl Container<'_> {
     }
 }
 
+/// Whether this process is what the container runs: PID 1, or the command that PID 1 was told to run, as an init is whose
+/// own command line ends in ours. A shell that is PID 1 would have more to do.
+pub fn is_it() -> bool {
+    let me = rustix::process::getpid();
+    if me == Pid::INIT {
+        return true;
+    }
+    let words = |pid: Pid| {
+        file::read(Path::new(&format!(
+            "/proc/{}/cmdline",
+            pid.as_raw_nonzero()
+        )))
+        .unwrap_or_default()
+    };
+    let (ours, theirs) = (words(me), words(Pid::INIT));
+    let before = theirs.strip_suffix(ours.as_slice());
+    rustix::process::getppid() == Some(Pid::INIT)
+        && !ours.is_empty()
+        && before.is_some_and(|before| before.ends_with(&[0]))
+}
+
 /// Whether standard input is nobody: closed, or /dev/null, as `docker run -d` has it.
 fn is_nobody_there() -> bool {
     let null = rustix::fs::makedev(1, 3);
@@ -138,7 +180,7 @@ fn start(jail: &str, command: Option<Program>, mask: &SignalSet) -> Result<Pid> 
     if let Some(child) = sys::fork().what(|| "fork")? {
         return Ok(child);
     }
-    // A process group of its own: what is typed at the terminal is not for PID 1.
+    // A process group of its own: what is typed at the terminal is not for us.
     rustix::process::setpgid(None, None).ok();
     rustix::termios::tcsetpgrp(rustix::stdio::stdin(), rustix::process::getpid()).ok();
     sys::set_signal_mask(mask);

@@ -9,7 +9,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::SendFlags;
-use rustix::process::{Signal, WaitOptions, wait};
+use rustix::process::{Signal, WaitOptions, WaitStatus, wait};
 use rustix::thread::LinkNameSpaceType;
 
 use super::sessions::Processes;
@@ -207,6 +207,15 @@ fn serve(lock: &OwnedFd, signals: &OwnedFd) -> ! {
             sys::exit_now(0);
         }
     }
+}
+
+/// Whether an init that ended so was ended by reboot(2) in its jail: by SIGHUP for a restart, by SIGINT for anything else
+/// (pid_namespaces(7)). No other signal of these gets through to it.
+pub fn is_off(status: WaitStatus) -> bool {
+    let off = [Signal::HUP, Signal::INT].map(Signal::as_raw);
+    status
+        .terminating_signal()
+        .is_some_and(|number| off.contains(&number))
 }
 
 /// Reaps every child that is dead: signals merge, so there may be many. Whether any is left.

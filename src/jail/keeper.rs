@@ -1,5 +1,5 @@
 //! The process outside that is init's parent: brings a jail up, takes it down, and while it lives does nothing but wait.
-//! Where kak is the entrypoint it is PID 1 of the container ([`crate::jail::entrypoint`]); else it is a process in a
+//! Where kak is a container's entrypoint that is it itself ([`crate::jail::entrypoint`]); else it is a process in a
 //! session of its own that no terminal can stop.
 
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -8,12 +8,12 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::net::SendFlags;
+use rustix::net::{RecvFlags, SendFlags, Shutdown};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open};
 
 use super::build::{Teller, Wanted, bring_up, take_down_own};
 use super::process::{Heard, Parent, be_deaf, channel, say_turn, wait_status};
-use super::{Init, dns, process};
+use super::{Init, dns, init, process};
 use crate::error::{Error, Result, What as _, complain};
 use crate::sys::{self, SignalSet};
 
@@ -34,7 +34,7 @@ pub enum Stay {
 pub struct Keeper {
     /// The process.
     pid: Pid,
-    /// Closed by us, it ends an attached jail.
+    /// Shut by us, it ends an attached jail.
     channel: OwnedFd,
 }
 
@@ -78,12 +78,29 @@ pub fn spawn(wanted: &Wanted, stay: Stay, teller: &mut Teller<'_>) -> Result<Kee
     Err(error)
 }
 
+/// How a jail that was attached ended.
+pub enum Over {
+    /// With its last session, or killed; everything is taken back.
+    Done,
+    /// Somebody in it has called reboot(2); everything is taken back.
+    Off,
+    /// Something is left, as the keeper has told; its exit status.
+    Failed(u8),
+}
+
 impl Keeper {
-    /// Lets the jail end with its last session, and waits until everything is taken back; the keeper's exit status.
-    pub fn release(self) -> Result<u8> {
-        drop(self.channel);
+    /// Lets the jail end with its last session, and waits until everything is taken back.
+    pub fn release(self) -> Result<Over> {
+        rustix::net::shutdown(&self.channel, Shutdown::Write).ok();
         let _parent = Parent::become_one();
-        wait_status(self.pid, "kak teardown")
+        let status = wait_status(self.pid, "kak teardown")?;
+        let mut byte = [0];
+        let said = rustix::net::recv(&self.channel, &mut byte, RecvFlags::DONTWAIT);
+        Ok(match (status, said) {
+            (0, Ok((1, _))) => Over::Off,
+            (0, _) => Over::Done,
+            (status, _) => Over::Failed(status),
+        })
     }
 }
 
@@ -119,6 +136,9 @@ fn keep(wanted: &Wanted, stay: Stay, channel: &OwnedFd, teller: &mut Teller<'_>)
         take_down_own(jail, &init)
     };
     // Not before: as long as it is not reaped, its number is nobody else's. The relay ends with it.
+    if process::wait_for(init.pid).is_some_and(init::is_off) {
+        rustix::net::send(channel, &[0], SendFlags::NOSIGNAL).ok();
+    }
     while process::reap_one() {}
     result.map_or_else(|error| failed(&error, "kak: teardown"), |()| 0)
 }

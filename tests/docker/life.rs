@@ -73,7 +73,7 @@ fn other_signals_that_end_are_like_term() {
         assert!(code.contains(&ended.as_str()), "{signal}: {ended}");
     }
     let container = Container::jail();
-    for signal in ["USR1", "USR2", "WINCH", "TSTP"] {
+    for signal in ["USR1", "USR2", "WINCH", "TSTP", "TTIN", "TTOU"] {
         docker(&["kill", "-s", signal, &container.0]).code(0);
     }
     container.stays_up();

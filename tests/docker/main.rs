@@ -32,3 +32,5 @@ mod publish;
 mod rig;
 /// Through a terminal.
 mod terminal;
+/// Every way in which such a container is started and stopped.
+mod ways;
