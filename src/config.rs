@@ -29,6 +29,12 @@ const VARIABLE: &str = "KAK_JAIL";
 /// The directories that a jail always has of its own, with their modes.
 pub const OWN: [(&str, u32); 3] = [("mnt", 0o755), ("opt", 0o755), ("tmp", 0o1777)];
 
+/// The directories at the top that are the machine's (hier(7)).
+const SYSTEM: [&str; 21] = [
+    "bin", "boot", "dev", "etc", "home", "lib", "lib32", "lib64", "libx32", "media", "mnt", "opt",
+    "proc", "root", "run", "sbin", "srv", "sys", "tmp", "usr", "var",
+];
+
 /// The options of a jail.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Config {
@@ -244,10 +250,17 @@ fn user(word: &OsStr) -> Result<String> {
 /// Checks `--root`.
 fn root(word: &OsStr) -> Result<PathBuf> {
     let root = absolute("--root", word)?;
-    if root.parent().is_none() {
-        return Err(Error::usage(
-            "--root /: the jail's root must be a directory of its own",
-        ));
+    let mut names = root.iter().skip(1);
+    let is_system = match (names.next(), names.next()) {
+        (None, _) => true,
+        (Some(name), None) => SYSTEM.iter().any(|system| name == *system),
+        _ => false,
+    };
+    if is_system {
+        return Err(Error::usage(format!(
+            "--root {}: the jail's root must be a directory of its own, as /srv/jail is",
+            root.display()
+        )));
     }
     Ok(root)
 }

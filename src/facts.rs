@@ -7,6 +7,7 @@ mod firewall;
 mod namespaces;
 mod network;
 pub mod resolvers;
+mod root;
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
@@ -35,6 +36,8 @@ pub use network::{Network, link_name};
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Facts {
+    /// Where the jail's root is, without links on the way.
+    pub root: PathBuf,
     /// The outer top level that the jail shall see, by name.
     pub entries: Vec<Entry>,
     /// For each of the options' binds, whether a directory is bound.
@@ -129,8 +132,7 @@ impl Facts {
         }
         namespaces::check(config)?;
         check_known(config, before)?;
-        file::check_ours(&config.root)
-            .map_err(|error| error.context(format!("--root {}", quote(&config.root))))?;
+        let root = root::root(config, others)?;
         let mounts = procfs::mounts(&file::read(Path::new("/proc/self/mountinfo"))?);
         let mut submounts: Vec<PathBuf> = Vec::new();
         for dir in ["/proc", "/sys"] {
@@ -155,7 +157,7 @@ impl Facts {
         };
         let network = Network::gather(config, others, before)?;
         let mut entries = entries(config)?;
-        entries.retain(|entry| before.is_none_or(|before| !before.made_for(&config.root, entry)));
+        entries.retain(|entry| before.is_none_or(|before| !before.made_for(&root, entry)));
         let sockets = resolvers::sockets(config, &entries);
         let bound_dirs = config
             .binds
@@ -163,6 +165,7 @@ impl Facts {
             .map(|bind| bound_dir(config, &entries, bind))
             .collect::<Result<_>>()?;
         Ok(Self {
+            root,
             entries,
             bound_dirs,
             submounts,
@@ -198,6 +201,7 @@ impl Facts {
         let network = Network::gather(config, others, None)?;
         let etc_writable = rustix::fs::access("/etc", Access::WRITE_OK).is_ok();
         Ok(Self {
+            root: config.root.clone(),
             entries: Vec::new(),
             bound_dirs: Vec::new(),
             submounts: Vec::new(),

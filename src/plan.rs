@@ -182,7 +182,7 @@ fn login_shells(record: &Record, steps: &mut Steps, notes: &mut Vec<String>) {
 /// The jail's root, its own directories and its mount points.
 fn root_dir(record: &Record, steps: &mut Steps) {
     let Record { config, facts, .. } = record;
-    let root = &config.root;
+    let root = &facts.root;
     for ancestor in root
         .ancestors()
         .skip(1)
@@ -263,7 +263,7 @@ fn inner(record: &Record) -> (Vec<Step>, usize) {
     if config.bare {
         return (Vec::new(), 0);
     }
-    let root = &config.root;
+    let root = &facts.root;
     let bind = |source: PathBuf| Bind {
         target: source.clone(),
         source,
@@ -334,7 +334,7 @@ fn inner(record: &Record) -> (Vec<Step>, usize) {
 /// What the jail does not see.
 fn covers(record: &Record, steps: &mut Steps) {
     let Record { config, facts, .. } = record;
-    let root = &config.root;
+    let root = &facts.root;
     let cover = |target: PathBuf, detach| Cover {
         root: root.clone(),
         target,

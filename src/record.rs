@@ -94,6 +94,7 @@ impl Record {
         for is_dir in &facts.bound_dirs {
             line("bound-dir", &[yes(*is_dir)]);
         }
+        line("real-root", &[facts.root.as_os_str().as_bytes()]);
         for Entry { name, kind } in &facts.entries {
             match kind {
                 Kind::Dir => line("dir", &[name.as_bytes()]),
@@ -163,7 +164,7 @@ impl Record {
         let mut afresh = Vec::new();
         let (mut sys_read_only, mut etc_writable, mut has_resolv) = (None, None, None);
         let (mut resolv_in_etc, mut resolvers, mut resolvers_before) = (None, None, None);
-        let (mut shells, mut shell, mut ping) = (None, None, None);
+        let (mut root, mut shells, mut shell, mut ping) = (None, None, None, None);
         let (mut subnet, mut uplink, mut cookie) = (None, None, None);
         let mut single = Single::default();
         let (mut firewall, mut sockets) = (Firewall::default(), Vec::new());
@@ -179,6 +180,7 @@ impl Record {
                 ("bare", None) => config.as_mut()?.bare = yes(&value)?,
                 ("option", Some(more)) => config.as_mut()?.set(value.to_str()?, more).ok()?,
                 ("bound-dir", None) => bound_dirs.push(yes(&value)?),
+                ("real-root", None) => root = path(),
                 ("dir", None) => entries.push(entry(value, Kind::Dir)?),
                 ("file", None) => entries.push(entry(value, Kind::File)?),
                 ("link", Some(target)) => entries.push(entry(value, Kind::Link(target.clone()))?),
@@ -228,6 +230,7 @@ impl Record {
         (config.binds.len() == bound_dirs.len()).then_some(())?;
         (config.login_shells.len() == login_shells.len()).then_some(())?;
         let facts = Facts {
+            root: root?,
             entries,
             bound_dirs,
             submounts,
@@ -330,6 +333,7 @@ pub mod tests {
         Record {
             config,
             facts: Facts {
+                root: "/var/mnt/user".into(),
                 entries: vec![
                     entry(".dockerenv", Kind::File),
                     entry("bin", Kind::Link(word("usr/bin"))),

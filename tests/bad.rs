@@ -55,10 +55,50 @@ sandboxed! {
         refused(&["kak", "setup", "--root", "/"], 2, &["--root"]);
         refused(&["kak", "setup", "--root", "relative"], 2, &["--root"]);
         refused(&["kak", "setup", "--root", ""], 2, &["--root"]);
+        for system in ["/etc", "/opt", "/usr/", "/./home", "/mnt"] {
+            refused(&["kak", "setup", "--root", system], 2, &["--root", "/srv/jail"]);
+        }
         refused(&["kak", "setup", "--root", "/var/file"], 1, &["/var/file"]);
         refused(&["kak", "setup", "--root", "/var/file/below"], 1, &["/var/file"]);
         refused(&["kak", "setup", "--root", "/dev/null"], 1, &["/dev/null"]);
         sh("kak setup --root /var/elsewhere; nssh -c true; kak teardown; test ! -e /var/elsewhere");
+    }
+
+    fn the_root_is_no_other_jails() {
+        uplink::plug();
+        sh("kak setup -n ONE --root /srv/jails/one; kak setup -n USER; ln -s /srv/jails /var/link");
+        let before = dump();
+        let two = |root: &str| program(&["kak", "setup", "-n", "two", "--root", root]).code(1).says("the jail ONE has its root at /srv/jails/one").says("another place with --root");
+        two("/srv/jails/one");
+        two("/srv/jails/one/opt");
+        two("/srv/jails");
+        two("/var/link/one");
+        // Names that differ only in case have the same one.
+        program(&["kak", "setup", "-n", "user"]).code(1).says("the jail USER has its root at /mnt/user").says("another place with --root");
+        assert_same("refused", &before, &dump());
+        sh("kak setup -n user --root /srv/jails/two; kak setup -n one.");
+        for jail in ["ONE", "USER", "user", "one."] {
+            sh(&format!("kak status -n {jail}; KAK_JAIL={jail} nssh -c true; kak teardown -n {jail}"));
+        }
+        sh("kak setup -n user; kak teardown -n user");
+    }
+
+    fn a_root_may_be_reached_by_links() {
+        uplink::plug();
+        sh("mkdir -p /var/mnt; mount --bind /var /var; mount --move /mnt /var/mnt 2>/dev/null || true; rmdir /mnt; ln -s var/mnt /mnt");
+        let before = dump();
+        sh("kak setup");
+        assert_eq!(sh("ls -d /var/mnt/user; nssh -c 'ls -A /mnt /var/mnt/user; test -d /mnt && ! test -L /mnt; findmnt -n -o TARGET /'"), "/var/mnt/user\n/mnt:\n\n/var/mnt/user:\n/");
+        let status = run("kak status");
+        assert_eq!(status.status.code(), Some(0), "{status}");
+        let record = sh("cat /run/kak/USER/record");
+        sh("kill -KILL $(kak status --json | grep -o '\"init\":[0-9]*' | cut -d : -f 2)");
+        until("the keeper has gone", || processes().is_empty());
+        assert_eq!(sh("nssh -c true; cat /run/kak/USER/record"), record);
+        sh("kak teardown");
+        assert_same("a link on the way", &before, &dump());
+        sh("rm -r /var/mnt");
+        refused(&["kak", "setup"], 1, &["--root /mnt/user: /mnt is a link that leads nowhere", "make what it leads to"]);
     }
 
     fn a_subnet_is_a_free_network() {

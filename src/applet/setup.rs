@@ -232,17 +232,20 @@ fn attend(jail: &str, program: &Program, keeper: keeper::Keeper) -> Result<u8> {
 /// The record that setup would work with.
 fn planned(wanted: &Wanted) -> Result<Record> {
     let jail = &wanted.config.jail;
+    let mut machine = Machine::new(jail);
     match (Life::of(jail)?, Record::read(jail)?) {
         (Life::Up(_), Some(record)) => Ok(record),
         (_, Some(old)) => {
-            let new = build::sketch_anew(wanted, &old)?;
+            let new = build::sketch_anew(wanted, &old, &mut machine)?;
             let same = (&new.config, &new.facts) == (&old.config, &old.facts);
             Ok(if same { old } else { new })
         }
         // Nothing comes of it, so whoever may not look at everything can see it too.
-        (_, None) => build::draw_up(wanted.config.clone(), |error| match error.errno() {
-            Some(Errno::PERM | Errno::ACCESS) => Ok(()),
-            _ => Err(error),
+        (_, None) => build::draw_up(wanted.config.clone(), &mut machine, |error| {
+            match error.errno() {
+                Some(Errno::PERM | Errno::ACCESS) => Ok(()),
+                _ => Err(error),
+            }
         }),
     }
 }

@@ -65,7 +65,7 @@ pub fn bring_up(wanted: &Wanted, teller: &mut Teller<'_>, waits: Waits<'_>) -> R
     };
     hold_accounts(config, &mut machine)?;
     let record = match old {
-        None => draw_up(wanted.config.clone(), Err)?,
+        None => draw_up(wanted.config.clone(), &mut machine, Err)?,
         Some(old) => renewed(wanted, old, &mut machine)?,
     };
     let plan = Plan::new(&record);
@@ -96,27 +96,31 @@ fn hold_accounts(config: &Config, machine: &mut Machine) -> Result<()> {
 
 /// A new record: the options, the machine as it is, and what is there already. What cannot be looked at would count as
 /// ours, and be taken away in the end; `unseen` says whether that matters.
-pub fn draw_up(config: Config, unseen: impl Fn(Error) -> Result<()>) -> Result<Record> {
-    let mut record = sketch(config, None)?;
-    find(&mut record, &BTreeSet::new(), unseen)?;
+pub fn draw_up(
+    config: Config,
+    machine: &mut Machine,
+    unseen: impl Fn(Error) -> Result<()>,
+) -> Result<Record> {
+    let mut record = sketch(config, None, machine)?;
+    find(&mut record, &BTreeSet::new(), machine, unseen)?;
     Ok(record)
 }
 
 /// The record that a jail which is not up would have now, where it has one from an earlier life: the same one, unless
 /// the options or the machine are others. It does not say yet what is there already.
-pub fn sketch_anew(wanted: &Wanted, old: &Record) -> Result<Record> {
+pub fn sketch_anew(wanted: &Wanted, old: &Record, machine: &mut Machine) -> Result<Record> {
     let config = if wanted.given {
         wanted.config.clone()
     } else {
         old.config.clone()
     };
-    sketch(config, Some(old))
+    sketch(config, Some(old), machine)
 }
 
 /// The record for a jail's next life. What the last one made stays where the new one would make it too: in a network
 /// namespace there may be things that nobody else knows of.
 fn renewed(wanted: &Wanted, old: Record, machine: &mut Machine) -> Result<Record> {
-    let mut new = sketch_anew(wanted, &old)?;
+    let mut new = sketch_anew(wanted, &old, machine)?;
     if (&new.config, &new.facts) == (&old.config, &old.facts) {
         return Ok(old);
     }
@@ -127,12 +131,12 @@ fn renewed(wanted: &Wanted, old: Record, machine: &mut Machine) -> Result<Record
     let shared = shared(&old);
     let keep = |text: &str| !own.contains(text) || shared.contains(text) || steps.contains(text);
     engine::teardown(rest, machine, keep, &mut quietly)?;
-    find(&mut new, &own, Err)?;
+    find(&mut new, &own, machine, Err)?;
     Ok(new)
 }
 
 /// Options and facts, beside what an earlier record of this jail tells of.
-fn sketch(config: Config, before: Option<&Record>) -> Result<Record> {
+fn sketch(config: Config, before: Option<&Record>, machine: &mut Machine) -> Result<Record> {
     let others = record::others(&config.jail);
     for other in &others {
         for (ours, theirs) in config.publish.iter().flat_map(|ours| {
@@ -148,7 +152,6 @@ fn sketch(config: Config, before: Option<&Record>) -> Result<Record> {
             }
         }
     }
-    let mut machine = Machine::new(&config.jail);
     let before = match before {
         None => None,
         Some(record) => Some(Before {
@@ -157,7 +160,7 @@ fn sketch(config: Config, before: Option<&Record>) -> Result<Record> {
         }),
     };
     Ok(Record {
-        facts: Facts::gather(&config, &others, before.as_ref(), &mut machine)?,
+        facts: Facts::gather(&config, &others, before.as_ref(), machine)?,
         config,
         found: BTreeSet::new(),
     })
@@ -167,11 +170,11 @@ fn sketch(config: Config, before: Option<&Record>) -> Result<Record> {
 fn find(
     record: &mut Record,
     own: &BTreeSet<String>,
+    machine: &mut Machine,
     unseen: impl Fn(Error) -> Result<()>,
 ) -> Result<()> {
-    let mut machine = Machine::new(&record.config.jail);
     for step in Plan::new(record).outer {
-        match step.act.observe(&mut machine) {
+        match step.act.observe(machine) {
             Ok(Seen::Done) if !step.act.is_marked() => {
                 record.found.insert(step.act.to_string());
             }

@@ -41,10 +41,10 @@ pub fn make(config: Config, note: &mut dyn FnMut(&str)) -> Result<()> {
             }
         }
     }
-    let record = build::draw_up(config, Err)?;
+    let mut machine = Machine::new(&name);
+    let record = build::draw_up(config, &mut machine, Err)?;
     let plan = Plan::new(&record);
     plan.notes.iter().for_each(|text| note(text));
-    let mut machine = Machine::new(&name);
     let made = engine::setup(&plan.outer, &mut machine, &mut build::quietly)?;
     dns::start_alone(&name).map_err(|error| error.and(made.take_back(&mut machine)))
 }

@@ -47,7 +47,7 @@ pub fn afresh(record: &Record, steps: &mut Steps) {
         let fresh = Fresh {
             kind: kind.clone(),
             source: Fresh::OURS,
-            root: record.config.root.clone(),
+            root: record.facts.root.clone(),
             target: path.clone(),
             options: options.clone(),
         };

@@ -71,7 +71,7 @@ pub fn sockets(record: &Record, steps: &mut Steps) {
     for dir in facts.sockets.iter().filter(|dir| !wanted(dir)) {
         steps.add(
             "whoever answers for the machine's network does not answer in the jail",
-            socket_cover(&config.root, dir, conf.as_deref()),
+            socket_cover(&facts.root, dir, conf.as_deref()),
         );
     }
 }
@@ -92,13 +92,13 @@ pub fn socket_cover(root: &Path, dir: &Path, conf: Option<&Path>) -> Cover {
 
 /// The mount.
 pub fn inner(record: &Record, steps: &mut Steps) {
-    let Record { config, facts, .. } = record;
+    let Record { facts, .. } = record;
     if facts.etc_writable || facts.has_resolv {
         steps.add(
             "the jail's resolvers",
             Resolvers {
                 source: record.resolv_conf(),
-                root: config.root.clone(),
+                root: facts.root.clone(),
             },
         );
     }

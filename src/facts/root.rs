@@ -1,0 +1,61 @@
+//! Where a jail's root is put together, and that nothing else is there.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FileType;
+
+use crate::config::Config;
+use crate::error::{Error, Result, What as _};
+use crate::record::Record;
+use crate::step::{file, quote};
+
+/// The place, whatever links lead there; an error where it cannot be one.
+pub fn root(config: &Config, others: &[Record]) -> Result<PathBuf> {
+    let what = || format!("--root {}", quote(&config.root));
+    let root = real(&config.root, what)?;
+    file::check_ours(&root).map_err(|error| error.context(what()))?;
+    // One would see the other's mounts as its own directories, and take them away.
+    let is_in_the_way = |other: &&Record| {
+        let there = &other.facts.root;
+        !other.config.bare && (root.starts_with(there) || there.starts_with(&root))
+    };
+    match others.iter().find(is_in_the_way) {
+        None => Ok(root),
+        Some(other) => Err(Error::cure(
+            what(),
+            format!(
+                "the jail {} has its root at {}",
+                other.config.jail,
+                quote(&other.facts.root)
+            ),
+            "name another place with --root",
+        )),
+    }
+}
+
+/// A path without links. What of it is not there yet will not be one.
+fn real(path: &Path, what: impl Fn() -> String) -> Result<PathBuf> {
+    for there in path.ancestors() {
+        match there.canonicalize() {
+            Ok(real) => {
+                let rest = path.strip_prefix(there).unwrap_or(path);
+                return Ok(real.components().chain(rest.components()).collect());
+            }
+            Err(why) if [ErrorKind::NotFound, ErrorKind::NotADirectory].contains(&why.kind()) => {
+                let is_link = |stat: rustix::fs::Stat| {
+                    FileType::from_raw_mode(stat.st_mode) == FileType::Symlink
+                };
+                if file::lstat(there)?.is_some_and(is_link) {
+                    return Err(Error::cure(
+                        what(),
+                        format!("{} is a link that leads nowhere", quote(there)),
+                        "make what it leads to, or name another place with --root",
+                    ));
+                }
+            }
+            Err(why) => return Err(why).what(what),
+        }
+    }
+    Ok(path.to_owned())
+}
