@@ -267,6 +267,16 @@ pub fn close_from(first: libc::c_int) {
     }
 }
 
+/// `getrlimit(RLIMIT_NOFILE)`: how many descriptors this process may have at most. None where there is no limit, or where
+/// a seccomp profile does not let anybody ask; rustix takes for granted that one may.
+pub fn most_descriptors() -> Option<u64> {
+    // SAFETY: plain data, for which zeroes are valid.
+    let mut limit: libc::rlimit = unsafe { std::mem::zeroed() };
+    // SAFETY: the structure is whole.
+    check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) }).ok()?;
+    (limit.rlim_max != libc::RLIM_INFINITY).then_some(limit.rlim_max)
+}
+
 /// Whether there is a close_range: asked to close none.
 pub fn has_close_range() -> Result<()> {
     let none = libc::c_uint::MAX;

@@ -12,11 +12,12 @@ use std::time::{Duration, Instant};
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::{Errno, Result};
 use rustix::net::{RecvFlags, SendFlags, SocketFlags, SocketType};
-use rustix::process::{Resource, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, setrlimit};
 
 use super::super::timespec;
 use super::connection::Connection;
 use super::door::{Door, socket};
+use crate::sys;
 
 /// How many doors there may be: more resolvers than any C library asks (resolv.conf(5)).
 pub const DOORS: usize = 8;
@@ -176,7 +177,7 @@ pub struct Relay {
 impl Relay {
     /// One without a door. It needs [`Relay::raise_limit`], in a process that is nothing else.
     pub fn new() -> Result<Self> {
-        let files = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
+        let files = sys::most_descriptors().unwrap_or(u64::MAX);
         let files = usize::try_from(files).unwrap_or(usize::MAX);
         let room = files.saturating_sub(REST) / DOORS;
         Ok(Self {
@@ -193,9 +194,14 @@ impl Relay {
 
     /// Lets this process have as many descriptors as it may.
     pub fn raise_limit() {
-        let mut limit = getrlimit(Resource::Nofile);
-        limit.current = limit.maximum;
-        setrlimit(Resource::Nofile, limit).ok();
+        let most = sys::most_descriptors();
+        let limit = Rlimit {
+            current: most,
+            maximum: most,
+        };
+        if most.is_some() {
+            setrlimit(Resource::Nofile, limit).ok();
+        }
     }
 
     /// Has [`Relay::turn`] tell of something else, too, by number.
