@@ -51,7 +51,7 @@ pub struct Facts {
     /// Whether /etc can be written.
     pub etc_writable: bool,
     /// Whether there is an /etc/resolv.conf, be it a link that leads nowhere.
-    pub has_resolv: bool,
+    pub resolv: resolvers::ResolvConf,
     /// Whether the jail's resolv.conf is in /etc/netns.
     pub resolv_in_etc: bool,
     /// What it shall say.
@@ -172,7 +172,7 @@ impl Facts {
             afresh: namespaces::afresh(config, &mounts),
             sys_read_only: sys.is_some_and(|mount| mount.read_only),
             etc_writable,
-            has_resolv: resolvers::is_there(before)?,
+            resolv: resolvers::ResolvConf::gather(before)?,
             resolv_in_etc: resolvers::in_etc(config, etc_writable)?,
             resolvers: resolvers::text(config)?,
             resolvers_before: before.map_or_else(Vec::new, |before| {
@@ -208,7 +208,7 @@ impl Facts {
             afresh: Vec::new(),
             sys_read_only: false,
             etc_writable,
-            has_resolv: true,
+            resolv: resolvers::ResolvConf::File,
             resolv_in_etc: resolvers::in_etc(config, etc_writable)?,
             resolvers: resolvers::text(config)?,
             resolvers_before: Vec::new(),

@@ -18,7 +18,7 @@ use crate::procfs::{escape, unescape};
 use crate::step::file;
 use crate::step::forwarding::Single;
 use crate::step::ping::Groups;
-use words::{entry, link, place, was, yes};
+use words::{entry, link, outer, place, was, yes};
 
 /// Where all jails have their state.
 pub const DIR: &str = "/run/kak";
@@ -116,7 +116,7 @@ impl Record {
         }
         line("sys-read-only", &[yes(facts.sys_read_only)]);
         line("etc-writable", &[yes(facts.etc_writable)]);
-        line("has-resolv", &[yes(facts.has_resolv)]);
+        line("resolv", &[facts.resolv.word().as_bytes()]);
         line("resolv-in-etc", &[yes(facts.resolv_in_etc)]);
         line("resolvers", &[&facts.resolvers]);
         line("resolvers-before", &[&facts.resolvers_before]);
@@ -162,7 +162,7 @@ impl Record {
         let mut entries = Vec::new();
         let (mut bound_dirs, mut submounts, mut found) = (Vec::new(), Vec::new(), BTreeSet::new());
         let mut afresh = Vec::new();
-        let (mut sys_read_only, mut etc_writable, mut has_resolv) = (None, None, None);
+        let (mut sys_read_only, mut etc_writable, mut resolv) = (None, None, None);
         let (mut resolv_in_etc, mut resolvers, mut resolvers_before) = (None, None, None);
         let (mut root, mut shells, mut shell, mut ping) = (None, None, None, None);
         let (mut subnet, mut uplink, mut cookie) = (None, None, None);
@@ -192,7 +192,7 @@ impl Record {
                 }),
                 ("sys-read-only", None) => sys_read_only = yes(&value),
                 ("etc-writable", None) => etc_writable = yes(&value),
-                ("has-resolv", None) => has_resolv = yes(&value),
+                ("resolv", None) => resolv = outer(&value),
                 ("resolv-in-etc", None) => resolv_in_etc = yes(&value),
                 ("resolvers", None) => resolvers = Some(value.into_vec()),
                 ("resolvers-before", None) => resolvers_before = Some(value.into_vec()),
@@ -237,7 +237,7 @@ impl Record {
             afresh,
             sys_read_only: sys_read_only?,
             etc_writable: etc_writable?,
-            has_resolv: has_resolv?,
+            resolv: resolv?,
             resolv_in_etc: resolv_in_etc?,
             resolvers: resolvers?,
             resolvers_before: resolvers_before?,
@@ -302,6 +302,7 @@ pub mod tests {
     use std::ffi::OsString;
 
     use super::*;
+    use crate::facts::resolvers::ResolvConf;
     use crate::nl::nft::Family;
     use crate::nl::nft::foreign::Place;
     use crate::step::line::Was;
@@ -351,7 +352,7 @@ pub mod tests {
                 }],
                 sys_read_only: false,
                 etc_writable: true,
-                has_resolv: true,
+                resolv: ResolvConf::File,
                 resolv_in_etc: true,
                 resolvers: b"nameserver 192.0.2.53\n".to_vec(),
                 resolvers_before: Vec::new(),

@@ -305,4 +305,22 @@ sandboxed! {
         assert!(sh("kak setup").lines().all(|line| !line.starts_with('+')));
         sh("kak teardown");
     }
+
+    fn a_resolv_conf_that_is_none_is_no_reason_to_have_no_jail() {
+        sh("umount /etc/resolv.conf; rm /etc/resolv.conf; ln -s resolv.conf /etc/resolv.conf");
+        let before = dump();
+        sh("kak setup; nssh -c true; kak status; kak teardown");
+        sh("kak setup --dns 192.0.2.53");
+        assert_eq!(sh("nssh -c 'cat /etc/resolv.conf'"), "nameserver 192.0.2.53");
+        sh("kak status; kak teardown");
+        assert_same("a link to itself", &before, &dump());
+        sh("rm /etc/resolv.conf; mkdir /etc/resolv.conf");
+        for dir in ["true", "mv /etc/resolv.conf /etc/dir; ln -s dir /etc/resolv.conf"] {
+            sh(dir);
+            let before = dump();
+            program(&["kak", "setup"]).code(0).says("/etc/resolv.conf is a directory");
+            sh("nssh -c 'test -d /etc/resolv.conf'; kak status; kak teardown");
+            assert_same("a directory", &before, &dump());
+        }
+    }
 }

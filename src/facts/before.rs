@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::{Entry, resolvers};
 use crate::error::Result;
@@ -33,9 +33,8 @@ impl Before<'_> {
 
     /// Whether /etc/resolv.conf is there only since a mount needs a place.
     pub fn made_resolv(&self) -> Result<bool> {
-        let path = PathBuf::from(resolvers::OUTER);
-        let is_empty = file::read(&path)?.is_empty();
-        Ok(is_empty && self.made(&File::mount_point(path)))
+        let is_empty = resolvers::outer_text()?.is_empty();
+        Ok(is_empty && self.made(&File::mount_point(resolvers::OUTER.into())))
     }
 
     /// What /etc/shells was like, if there is a line of the jail's in it.

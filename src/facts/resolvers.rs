@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FileType;
+use rustix::io::Errno;
 
 use super::Before;
 use super::{Entry, is_own};
@@ -30,18 +31,57 @@ pub fn in_etc(config: &Config, etc_writable: bool) -> Result<bool> {
     Ok(there)
 }
 
-/// Whether the machine has one of its own, be it a link that leads nowhere.
-pub fn is_there(before: Option<&Before<'_>>) -> Result<bool> {
-    if before.map_or(Ok(false), Before::made_resolv)? {
-        return Ok(false);
+/// What the machine's is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ResolvConf {
+    /// There is none.
+    Absent,
+    /// A file, or a link that leads to one, or nowhere.
+    File,
+    /// Something that no file can be mounted on.
+    Directory,
+}
+
+impl ResolvConf {
+    /// All there are.
+    pub const ALL: [Self; 3] = [Self::Absent, Self::File, Self::Directory];
+
+    /// A word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Absent => "absent",
+            Self::File => "file",
+            Self::Directory => "directory",
+        }
     }
-    Ok(file::lstat(Path::new(OUTER))?.is_some())
+
+    /// Looks.
+    pub fn gather(before: Option<&Before<'_>>) -> Result<Self> {
+        let is_dir =
+            |stat: rustix::fs::Stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+        if file::lstat(Path::new(OUTER))?.is_none() {
+            return Ok(Self::Absent);
+        }
+        if rustix::fs::stat(OUTER).is_ok_and(is_dir) {
+            return Ok(Self::Directory);
+        }
+        let ours = before.map_or(Ok(false), Before::made_resolv)?;
+        Ok(if ours { Self::Absent } else { Self::File })
+    }
+}
+
+/// What the machine's says, which is nothing where it is not a file.
+pub fn outer_text() -> Result<Vec<u8>> {
+    match file::read(Path::new(OUTER)) {
+        Err(error) if matches!(error.errno(), Some(Errno::ISDIR | Errno::LOOP)) => Ok(Vec::new()),
+        other => other,
+    }
 }
 
 /// What it shall say.
 pub fn text(config: &Config) -> Result<Vec<u8>> {
     if config.dns.is_empty() {
-        return file::read(Path::new(OUTER));
+        return outer_text();
     }
     let line = |address| format!("nameserver {address}\n");
     Ok(config.dns.iter().map(line).collect::<String>().into_bytes())

@@ -13,7 +13,6 @@ mod relay;
 
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
-use std::path::Path;
 
 use rustix::event::epoll::EventFlags;
 use rustix::net::{RecvFlags, SendFlags};
@@ -21,7 +20,7 @@ use rustix::process::Signal;
 
 use super::{Init, keeper, process};
 use crate::error::{Result, What as _, complain};
-use crate::facts::resolvers::{OUTER, loopbacks};
+use crate::facts::resolvers::{loopbacks, outer_text};
 use crate::netns;
 use crate::plan::follows;
 use crate::record::Record;
@@ -93,7 +92,7 @@ impl Resolvers {
             return Ok(None);
         };
         let text = match file::read(&record.resolv_conf())? {
-            text if text.is_empty() => file::read(Path::new(OUTER))?,
+            text if text.is_empty() => outer_text()?,
             text => text,
         };
         let resolvers = loopbacks(&text);

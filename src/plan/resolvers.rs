@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{Steps, dir};
+use crate::facts::resolvers::ResolvConf;
 use crate::record::Record;
 use crate::step::cover::Cover;
 use crate::step::file::File;
@@ -53,7 +54,10 @@ pub fn outer(record: &Record, steps: &mut Steps, notes: &mut Vec<String>) {
         ),
         None => notes.push("/etc is read-only: the namespace uses the outer resolv.conf".into()),
     }
-    if facts.etc_writable && !facts.has_resolv {
+    if !config.bare && facts.resolv == ResolvConf::Directory {
+        notes.push("/etc/resolv.conf is a directory, and is one in the jail".into());
+    }
+    if facts.etc_writable && facts.resolv == ResolvConf::Absent {
         let path = "/etc/resolv.conf".into();
         steps.add(
             "there is none, and a mount needs a place",
@@ -93,7 +97,12 @@ pub fn socket_cover(root: &Path, dir: &Path, conf: Option<&Path>) -> Cover {
 /// The mount.
 pub fn inner(record: &Record, steps: &mut Steps) {
     let Record { facts, .. } = record;
-    if facts.etc_writable || facts.has_resolv {
+    let is_place = match facts.resolv {
+        ResolvConf::Absent => facts.etc_writable,
+        ResolvConf::File => true,
+        ResolvConf::Directory => false,
+    };
+    if is_place {
         steps.add(
             "the jail's resolvers",
             Resolvers {

@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 
+use crate::facts::resolvers::ResolvConf;
 use crate::facts::{Entry, Kind};
 use crate::nl::nft::Family;
 use crate::nl::nft::foreign::Place;
@@ -20,6 +21,13 @@ pub fn yes(word: &OsStr) -> Option<bool> {
 /// What a file was like.
 pub fn was(word: &OsStr) -> Option<Was> {
     Was::ALL.into_iter().find(|was| word == was.word())
+}
+
+/// What the machine's resolv.conf is.
+pub fn outer(word: &OsStr) -> Option<ResolvConf> {
+    ResolvConf::ALL
+        .into_iter()
+        .find(|outer| word == outer.word())
 }
 
 /// A chain of somebody's.

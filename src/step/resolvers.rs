@@ -123,8 +123,8 @@ impl Action for Resolvers {
         // mount(2) would follow an absolute link out of the root that is being put together.
         let resolve = ResolveFlags::IN_ROOT;
         let end = match rustix::fs::openat2(&root, Self::PLACE, flags, Mode::empty(), resolve) {
-            // The link dangles, or Linux is older than 5.6.
-            Err(Errno::NOENT | Errno::NOSYS) => None,
+            // The link dangles or leads to itself, or Linux is older than 5.6.
+            Err(Errno::NOENT | Errno::LOOP | Errno::NOSYS) => None,
             other => Some(other.what(what)?),
         };
         if let Some(end) = &end {
