@@ -39,7 +39,8 @@ fn no_program_is_run_but_the_shell() {
                 .status
                 .success()
         });
-        container.outside("sed 1d /var/strace/trace | grep -v ENOENT | sed 1d")
+        // An old strace shows system calls that it does not know whatever it is asked for.
+        container.outside("grep exec /var/strace/trace | sed 1,2d")
     };
     assert_eq!(traced("/bin/kak setup"), "");
     let execs = traced("/bin/nssh -c \"exit 0\"");
