@@ -197,6 +197,44 @@ sandboxed! {
         assert_same("after all of that", &before, &dump());
     }
 
+    fn a_change_that_is_killed_at_any_call_leaves_nothing() {
+        uplink::plug();
+        let texts = ["nameserver 192.0.2.1\nsearch a.longer.text.than.the.other.example\n", "nameserver 192.0.2.2\n"];
+        sh("umount /etc/resolv.conf");
+        std::fs::write("/etc/resolv.conf", texts[0]).unwrap();
+        let before = dump();
+        let mut killed = 0;
+        for call in ["open", "write", "fchmod", "renameat", "ftruncate", "flock", "unlinkat", "close"] {
+            for n in 1.. {
+                sh("kak setup");
+                let jail = init("USER");
+                let (relay, _) = processes().into_iter().find(|(_, name)| name == "kak-dns").unwrap();
+                until("it waits", || sh(&format!("cut -d ' ' -f 1 /proc/{relay}/syscall")) != "running");
+                let mut strace = std::process::Command::new("strace")
+                    .args(["-qq", "-o", "/dev/null", "-e", &format!("trace={call}"), "-e", &format!("inject={call}:signal=KILL:when={n}")])
+                    .args(["-p", &relay.to_string()]).spawn().unwrap();
+                until("it is traced", || process_field(relay, "TracerPid").is_some_and(|pid| pid != "0"));
+                std::fs::write("/etc/resolv.conf", texts[1]).unwrap();
+                // The lock, when it is let go, is the last that belongs to the change.
+                until("it is done or dead", || !alive(relay) || seen_by(jail) == texts[1] && run("flock -n /run/kak true").status.success());
+                let survived = alive(relay);
+                rustix::process::kill_process(rustix::process::Pid::from_child(&strace), rustix::process::Signal::TERM).ok();
+                strace.wait().unwrap();
+                if n % 2 == 0 {
+                    sh("kak status; kak setup");
+                }
+                sh("kak teardown");
+                std::fs::write("/etc/resolv.conf", texts[0]).unwrap();
+                assert_same(&format!("killed at {call} {n}"), &before, &dump());
+                if survived {
+                    break;
+                }
+                killed += 1;
+            }
+        }
+        assert!(killed > 15, "only {killed} calls");
+    }
+
     fn what_is_no_copy_stays_as_it_is() {
         uplink::plug();
         sh("umount /etc/resolv.conf; echo nameserver 192.0.2.1 >/etc/resolv.conf
@@ -230,6 +268,12 @@ sandboxed! {
         // One that says the same is no obstacle, and stays.
         sh("kak setup --dns 192.0.2.20; kak teardown");
         assert_same("afterwards", &before, &dump());
+        // For a jail that has been, too.
+        sh("kak setup");
+        sh(&format!("kill -KILL {}", process_field(init("USER"), "PPid").unwrap()));
+        until("nobody is left", || processes().is_empty());
+        run("kak setup --dns 192.0.2.10").code(1).says("leave --dns out");
+        sh("kak teardown");
         // Nor is one that kak has made itself.
         sh("rm -r /etc/netns; kak setup --dns 192.0.2.10");
         sh(&format!("kill -KILL {}", process_field(init("USER"), "PPid").unwrap()));

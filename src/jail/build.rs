@@ -182,7 +182,6 @@ fn find(
             Err(error) => unseen(error)?,
         }
     }
-    check_resolvers(record)?;
     // What another jail made is as much this one's as that one's: the last of them takes it back.
     for other in record::others(&record.config.jail) {
         for text in texts(&other).filter(|text| !other.found.contains(text)) {
@@ -190,7 +189,7 @@ fn find(
         }
     }
     record.found.retain(|text| !own.contains(text));
-    Ok(())
+    check_resolvers(record)
 }
 
 /// The steps of a record that last, as text.
@@ -228,12 +227,7 @@ fn look_again(record: &mut Record, machine: &mut Machine) -> Result<()> {
 
 /// That resolvers which were asked for can be had: a file of somebody's own, which says something else, stays as it is.
 fn check_resolvers(record: &Record) -> Result<()> {
-    let jail = &record.config.jail;
-    // What a record tells of may be that jail's, and is taken back before this one comes up.
-    if record.config.dns.is_empty() || Record::read(jail)?.is_some() {
-        return Ok(());
-    }
-    let Some(own) = plan::own_resolvers(record) else {
+    let Some(own) = plan::own_resolvers(record).filter(|_| !record.config.dns.is_empty()) else {
         return Ok(());
     };
     if record.found.contains(&own.to_string()) && own.read()? != record.facts.resolvers {

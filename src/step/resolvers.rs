@@ -26,13 +26,13 @@ impl Own {
         file::read(&self.file.path)
     }
 
-    /// Whether a text is one that we have written; also where we were interrupted, between the writing of a new text and
-    /// the cutting of what is left of a longer one.
+    /// Whether a text is one that we have written; also where we were killed before the rest of a longer one was cut off
+    /// ([`file::overwrite`]).
     pub fn is_ours(&self, text: &[u8]) -> bool {
         let rest = text.strip_prefix(self.file.text.as_slice());
-        let torn =
-            rest.is_some_and(|rest| self.before.len() == text.len() && self.before.ends_with(rest));
-        text == self.file.text || text == self.before || torn
+        let empty = |rest: &[u8]| rest.iter().all(|byte| *byte == b'\n');
+        let uncut = text.len() == self.before.len() && rest.is_some_and(empty);
+        text == self.file.text || text == self.before || uncut
     }
 
     /// Gives the file that is there its text.
