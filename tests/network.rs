@@ -75,6 +75,15 @@ sandboxed! {
         assert_eq!(seen_as(), uplink::OURS);
     }
 
+    fn where_a_whole_private_network_is_taken_there_are_others() {
+        uplink::plug();
+        // As a company's network has it, seen through a VPN.
+        sh("ip route add 10.0.0.0/8 via 203.0.113.1; ip route add 172.16.0.0/16 via 203.0.113.1");
+        sh("kak setup");
+        assert_eq!(sh("nssh -c 'hostname -I'"), "172.17.0.2");
+        assert_eq!(seen_as(), uplink::OURS);
+    }
+
     fn a_subnet_can_be_given() {
         uplink::plug();
         sh("kak setup --subnet 172.30.7.0/28");

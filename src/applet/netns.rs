@@ -72,7 +72,7 @@ Options may stand before the verb or after it; '--' ends them.
   --uplink         give it a network: lo is up, eth0 leads out through this
                    machine, whose address it uses (NAT), and it has resolvers;
                    delete takes all of that back at once
-  --subnet CIDR    its addresses [the first /24 from 10.0.0.0 that is free]
+  --subnet CIDR    its addresses [the first private /24 that is free]
   --dns ADDR       its resolvers (repeatable) [the outer ones]
   --publish PORTS  the machine's port leads to the namespace's (repeatable);
                    without ADDR at every address of the machine's, 127.0.0.1

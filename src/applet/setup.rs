@@ -44,7 +44,8 @@ session's status is returned.
                        has of /mnt, /opt and /tmp (repeatable)
       --bind SRC[:DST][:ro]
                        it sees SRC at DST (repeatable)
-      --subnet CIDR    its addresses [the first /24 from 10.0.0.0 that is free]
+      --subnet CIDR    its addresses [the first private /24 that is free, from
+                       10.0.0.0 on]
       --dns ADDR       its resolvers (repeatable) [the outer ones]
       --publish [ADDR:]PORT[:JAILPORT][/udp]
                        the machine's port leads to the jail's (repeatable);

@@ -1,5 +1,7 @@
 //! What the outer network decides: which way leads out, which subnet is free, whether a port is.
 
+use std::net::Ipv4Addr;
+
 use rustix::io::Errno;
 
 use super::{Before, Uplink};
@@ -93,8 +95,15 @@ fn forwarded(others: &[Record], before: Option<&Before<'_>>) -> Result<Option<Si
     Ok(record.map(|record| record.facts.single.clone()))
 }
 
-/// The wanted subnet if it is free; where none is wanted, the one that was had before if it is, else the first /24 of
-/// 10.0.0.0/8 that is.
+/// The networks that are nobody's own (RFC 1918), and how many /24 each has.
+const PRIVATE: [(Ipv4Addr, u32); 3] = [
+    (Ipv4Addr::new(10, 0, 0, 0), 1 << 16),
+    (Ipv4Addr::new(172, 16, 0, 0), 1 << 12),
+    (Ipv4Addr::new(192, 168, 0, 0), 1 << 8),
+];
+
+/// The wanted subnet if it is free; where none is wanted, the one that was had before if it is, else the first /24 of a
+/// private network that is.
 fn choose(
     wanted: Option<Subnet>,
     before: Option<Subnet>,
@@ -116,11 +125,9 @@ fn choose(
             )),
         };
     }
-    let all = (0..=u16::MAX).map(|n| {
-        Subnet::around(
-            std::net::Ipv4Addr::from_bits(0x0A00_0000 | u32::from(n) << 8),
-            24,
-        )
+    let all = PRIVATE.iter().flat_map(|(first, count)| {
+        let nth = move |n| Subnet::around(Ipv4Addr::from_bits(first.to_bits() + (n << 8)), 24);
+        (0..*count).map(nth)
     });
     before
         .into_iter()
@@ -129,7 +136,7 @@ fn choose(
         .ok_or_else(|| {
             Error::cure(
                 "",
-                "no /24 of 10.0.0.0/8 is free",
+                "no /24 of 10.0.0.0/8, 172.16.0.0/12 and 192.168.0.0/16 is free",
                 "name a free network with --subnet",
             )
         })
@@ -157,7 +164,7 @@ pub fn check_free(publish: Publish) -> Result<()> {
     } else {
         SocketType::STREAM
     };
-    let address = publish.address.unwrap_or(std::net::Ipv4Addr::UNSPECIFIED);
+    let address = publish.address.unwrap_or(Ipv4Addr::UNSPECIFIED);
     let socket = || {
         let socket = socket_with(AddressFamily::INET, kind, SocketFlags::CLOEXEC, None)?;
         // What is only left of a connection that is over does not count.
@@ -206,7 +213,16 @@ mod tests {
         ] {
             assert_eq!(choose(None, Some(net(before)), &taken).unwrap(), net(now));
         }
-        assert!(choose(None, None, &[(net("10.0.0.0/8"), "x".into())]).is_err());
+        let mut taken_whole = Vec::new();
+        for (whole, next) in [
+            ("10.0.0.0/8", Some("172.16.0.0/24")),
+            ("172.16.0.0/12", Some("192.168.0.0/24")),
+            ("192.168.0.0/17", Some("192.168.128.0/24")),
+            ("192.168.128.0/17", None),
+        ] {
+            taken_whole.push((net(whole), "x".into()));
+            assert_eq!(choose(None, None, &taken_whole).ok(), next.map(net));
+        }
         let error = choose(Some(net("10.0.1.0/24")), None, &taken).unwrap_err();
         assert_eq!(error.to_string(), "--subnet 10.0.1.0/24: is taken by x");
     }
