@@ -1,6 +1,8 @@
 //! The loops over a list of steps: what `setup`, `teardown`, `status`, `--dry-run` and `--explain` have in common is the
 //! list, and all that they differ in is here.
 
+use std::path::Path;
+
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::record::Record;
@@ -111,10 +113,12 @@ pub fn observe<'a>(steps: &'a [Step], machine: &mut Machine) -> Vec<(&'a Step, S
 }
 
 /// The plan as a script for sh and the ordinary tools. The last command of its inner part is kak's own init: that a
-/// process holds a lock of the kernel's is nothing that a shell can say.
-pub fn explain(record: &Record, plan: &Plan) -> String {
+/// process holds a lock of the kernel's is nothing that a shell can say. `kak` is the file of this program, wherever that
+/// is; in the jail it may be out of sight.
+pub fn explain(record: &Record, plan: &Plan, kak: &Path) -> String {
     use std::fmt::Write as _;
     let jail = &record.config.jail;
+    let kak = quote(kak);
     let lock = quote(crate::record::dir(jail).join("lock"));
     let mut text = format!(
         "#!/bin/sh\n# Makes the jail {jail} with ordinary tools. 'kak teardown -n {jail}' takes it back.\nset -e\n"
@@ -143,7 +147,7 @@ pub fn explain(record: &Record, plan: &Plan) -> String {
     write!(
         text,
         "unshare --pid --mount --fork --kill-child --propagation unchanged \\\n\
-         \x20   sh -e 3<>{lock} >/dev/null <<'JAIL' &\n"
+         \x20   sh -e 3<>{lock} 4<{kak} >/dev/null <<'JAIL' &\n"
     )
     .ok();
     for step in inner {
@@ -152,10 +156,10 @@ pub fn explain(record: &Record, plan: &Plan) -> String {
     write!(
         text,
         "\n# PID 1 of the jail: takes the lock that says so, and reaps\n\
-         exec kak init 3\n\
+         exec /proc/self/fd/4 init 3\n\
          JAIL\n\n\
          # until it is up\n\
-         until kak status -n {jail} >/dev/null; do kill -0 $!; sleep 0.1; done\n"
+         until {kak} status -n {jail} >/dev/null; do kill -0 $!; sleep 0.1; done\n"
     )
     .ok();
     text

@@ -176,6 +176,72 @@ sandboxed! {
         assert_same("kak's jail and sh's", &by_kak, &comparable());
     }
 
+    fn what_sh_did_at_last_kak_undoes() {
+        plug();
+        sh("mkdir /srv; echo x >/var/file");
+        let options = format!("{OPTIONS} --hide srv --bind /var:/opt/var --bind /var/file:/mnt/a/b/file");
+        let before = dump();
+        let script = steps(&sh(&format!("kak setup --explain {options}")));
+        // The one before last may be what the last stands on, and hide what is left of it.
+        for last in 2..script.len() {
+            let text: String = script.iter().take(last + 1).map(|step| format!("{}\n", step.text)).collect();
+            sh(&text);
+            assert_eq!(run("kak teardown").code(0).stderr, "", "{}", script[last].text);
+            assert_same(&script[last].text, &before, &dump());
+        }
+    }
+
+    fn a_namespace_that_is_not_the_jails_is_as_it_was() {
+        plug();
+        sh("ip netns add USER");
+        // Once it was up, the kernel leaves lo its address.
+        sh("ip -n USER link set lo up; ip -n USER link set lo down");
+        let look = "cat /proc/sys/net/ipv4/ip_forward; nft list ruleset";
+        // Where there is only one group, the kernel does not let anybody take back that it may ping.
+        let ping = "/proc/sys/net/ipv4/ping_group_range";
+        let ping = if run(&format!("ip netns exec USER sh -c 'echo 1 0 >{ping}'")).status.success() { ping } else { "" };
+        let inside = || sh(&format!("ip -n USER addr; ip -n USER route; ip netns exec USER sh -c '{look}; cat </dev/null {ping}'"));
+        let (before, within) = (dump(), inside());
+        sh(&format!("kak setup {OPTIONS}"));
+        assert_ne!(inside(), within);
+        sh("kak teardown");
+        assert_same("what is in it", &within, &inside());
+        assert_same("what is around it", &before, &dump());
+    }
+
+    fn the_script_does_all_that_options_ask_for() {
+        uplink::plug();
+        sh("mkdir -p /srv /data/sub /opt/tools; mount -t tmpfs sub /data/sub; mkdir '/data/sub/a b'; mount -t tmpfs deep '/data/sub/a b'
+            echo one >/data/one; echo two >/data/sub/two; echo three >/var/three; ln -s data /link");
+        // kak is where the jail does not see it, and where nobody looks for programs.
+        sh("mv /usr/bin/kak /opt/tools/kak; ln -s /opt/tools/kak /usr/bin/kak");
+        let all = "--hide srv --bind /data:/opt/data:ro --bind /data:/srv/rw --bind /var/three:/mnt/deep/er/three --dns 192.0.2.53 --dns 2001:db8::53
+            --unshare uts,ipc,cgroup,time --hostname inside --shell /bin/sh --root /var/jails/one --subnet 172.30.7.0/28 --publish 8080:80";
+        let few = "--no-nat --root '/var/a jail' --bind '/data/sub/a b:/opt/a b:ro'";
+        // Numbers of namespaces and mounts, and addresses of hardware, are given anew each time.
+        let comparable = || {
+            let inside = "findmnt -rn -o TARGET,FSTYPE,OPTIONS | sort; cat /etc/resolv.conf; ip -4 -o addr | cut -d ' ' -f 2-; ip route
+                hostname; echo $0; ls -A / /opt /srv /mnt; cut -d . -f 1 /proc/uptime | grep -c ^.$ || true";
+            let inside = sh(&format!("nssh -c \"{}\"", inside.replace('$', "\\$")));
+            format!("{}\n{}\n{inside}", sh("ip -4 -o addr | cut -d ' ' -f 2-; ip route"), lasting(&dump()))
+        };
+        let before = dump();
+        for options in [all, few] {
+            let options = options.replace('\n', " ");
+            sh(&format!("kak setup {options}"));
+            let by_kak = comparable();
+            sh("kak teardown");
+            sh(&format!("kak setup --explain {options} >/tmp/script; rm /usr/bin/kak"));
+            std::process::Command::new("setsid").args(["sh", "-eu", "/tmp/script"]).spawn().unwrap();
+            until("kak calls it complete", || run("/opt/tools/kak status").status.code() == Some(0));
+            sh("ln -s /opt/tools/kak /usr/bin/kak; rm /tmp/script");
+            assert_same(&options, &by_kak, &comparable());
+            sh("kak teardown");
+            assert_same(&options, &before, &dump());
+            until("nobody is left", || processes().is_empty());
+        }
+    }
+
     fn what_kak_does_the_tools_show() {
         uplink::plug();
         sh("kak setup");

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use super::{Applet, Call, install, print, unexpected};
 use crate::config::{self, Config, Takes};
 use crate::engine;
-use crate::error::{Error, Result, complain};
+use crate::error::{Error, Result, What as _, complain};
 use crate::jail::Life;
 use crate::jail::build::{self, Teller, Wanted};
 use crate::jail::entrypoint;
@@ -174,7 +174,8 @@ fn run(call: Call) -> Result<u8> {
     match options.mode {
         Mode::Explain => {
             let record = planned(&options.wanted)?;
-            print(&engine::explain(&record, &Plan::new(&record)));
+            let kak = std::env::current_exe().what(|| "readlink /proc/self/exe")?;
+            print(&engine::explain(&record, &Plan::new(&record), &kak));
             return Ok(0);
         }
         Mode::DryRun => return dry_run(&options),

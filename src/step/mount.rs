@@ -61,7 +61,7 @@ impl fmt::Display for Bind {
             let place = quote(&place);
             write!(
                 f,
-                " && findmnt -nRo TARGET {place} | xargs -d '\\n' -n1 mount -o remount,bind,ro"
+                " && findmnt -nlRo TARGET {place} | xargs -d '\\n' -n1 mount -o remount,bind,ro"
             )?;
         }
         Ok(())
