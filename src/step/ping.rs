@@ -20,6 +20,9 @@ const SWITCH: &str = "/proc/sys/net/ipv4/ping_group_range";
 /// How a user namespace sees a group that it does not have.
 const NOBODY: u32 = 65_534;
 
+/// What a new network's switch says: nobody may.
+const NONE: &str = "1 0";
+
 /// A range of groups, first and last.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Groups(pub u32, pub u32);
@@ -81,23 +84,38 @@ impl Action for Ping {
     }
 
     fn apply(&self, _: &mut Machine) -> Result<()> {
+        self.set(&self.groups.to_string())
+    }
+
+    fn undo(&self, _: &mut Machine) -> Result<()> {
+        match self.set(NONE) {
+            // In a user namespace with a single group there is no way to say it.
+            Err(error) if error.errno() == Some(Errno::INVAL) => Ok(()),
+            other => other,
+        }
+    }
+}
+
+impl Ping {
+    /// Sets the switch of the network.
+    fn set(&self, text: &str) -> Result<()> {
         let network = netns::open(OsStr::new(&self.netns))?;
-        let text = self.groups.to_string();
         let written = sys::elsewhere(|| {
             enter(&network)?;
-            match write(&text) {
+            match write(text) {
                 // In a container /proc/sys may be read-only; a proc of one's own is not.
                 Err(Errno::ROFS | Errno::ACCESS | Errno::PERM) => {
                     sys::unshare(UnshareFlags::NEWNS)?;
                     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
                     mount_change("/", private)?;
                     mount("proc", "/proc", "proc", MountFlags::empty(), None)?;
-                    write(&text)
+                    write(text)
                 }
                 other => other,
             }
         });
-        written.what(|| self.to_string())
+        let Self { netns, .. } = self;
+        written.what(|| format!("ip netns exec {netns} sh -c 'echo {text} >{SWITCH}'"))
     }
 }
 
