@@ -3,6 +3,7 @@
 use std::process::{Child, Stdio};
 
 use crate::people::*;
+use crate::sandbox::terminal::Terminal;
 use crate::sandbox::*;
 
 /// A session of alice's that stays, and the PID of its shell out here.
@@ -43,6 +44,34 @@ sandboxed! {
         for deed in ["cat /etc/secret", "ls /root", "kill -0 1", "mount -t tmpfs x /mnt", "chroot / true", "ip link set lo down"] {
             let ended = ALICE.program(&["nssh", "-c", deed]);
             assert_ne!(ended.status.code(), Some(0), "{ended}");
+        }
+    }
+
+    fn his_terminal_is_his_again_whatever_happens() {
+        live_together();
+        let mut terminal = Terminal::start(&["setpriv", "--reuid=1000", "--regid=1000", "--groups=50,2000", "bash", "--norc", "-i"]);
+        terminal.prompt(0);
+        let named = |name: &str| processes().into_iter().find(|(_, other)| other == name).map(|(pid, _)| pid);
+        for end in ["exit 5", "sleep 1000"] {
+            terminal.line("nssh");
+            terminal.prompt(0);
+            // What stays outside for his terminal's sake has no more rights than he.
+            let guard = named("kak-guard").unwrap();
+            assert_eq!(process_field(guard, "Uid").as_deref(), Some("1000\t1000\t1000\t1000"));
+            assert_eq!(process_field(guard, "CapPrm").as_deref(), Some("0000000000000000"));
+            terminal.line(end);
+            if end == "sleep 1000" {
+                until("it runs", || named("sleep").is_some());
+                ALICE.bash(&format!("kill -KILL {}", named("nssh").unwrap()));
+                terminal.prompt(137);
+                until("all of it is gone", || ["sleep", "kak-session", "kak-guard"].into_iter().all(|name| named(name).is_none()));
+            } else {
+                terminal.prompt(5);
+                until("the guard is gone", || named("kak-guard").is_none());
+            }
+            terminal.line("echo a''live");
+            terminal.wait_for("alive");
+            terminal.prompt(0);
         }
     }
 
