@@ -52,6 +52,8 @@ pub struct Config {
     pub subnet: Option<Subnet>,
     /// Its resolvers; the outer ones where none is given.
     pub dns: Vec<std::net::IpAddr>,
+    /// Whether it has IPv6, too.
+    pub ipv6: bool,
     /// Whether its packets leave under the machine's address.
     pub nat: bool,
     /// What of it the machine's neighbours reach at the machine's addresses.
@@ -79,6 +81,7 @@ impl Config {
             binds: Vec::new(),
             subnet: None,
             dns: Vec::new(),
+            ipv6: false,
             nat: true,
             publish: Vec::new(),
             unshare: BTreeSet::new(),
@@ -104,7 +107,7 @@ pub fn takes(option: &str) -> Option<Takes> {
     match option {
         "root" | "hide" | "bind" | "subnet" | "dns" | "publish" | "unshare" | "hostname"
         | "allow" | "shell" | "login-shell" => Some(Takes::Value),
-        "no-nat" => Some(Takes::Nothing),
+        "ipv6" | "no-nat" => Some(Takes::Nothing),
         _ => None,
     }
 }
@@ -118,6 +121,7 @@ impl Config {
             "bind" => self.binds.push(Bind::parse(value)?),
             "subnet" => self.subnet = Some(Subnet::parse(value)?),
             "dns" => self.dns.push(address("--dns", value)?),
+            "ipv6" => self.ipv6 = true,
             "no-nat" => self.nat = false,
             "publish" => self.publish(Publish::parse(value)?)?,
             "unshare" => self.unshare.extend(Namespace::parse(value)?),
@@ -149,6 +153,20 @@ impl Config {
         Ok(())
     }
 
+    /// That its ports can be published, once all options are known.
+    pub fn check_published(&self) -> Result<()> {
+        if !self.nat && !self.publish.is_empty() {
+            return Err(Error::usage("--publish and --no-nat exclude each other"));
+        }
+        let wants = |port: &&Publish| port.address.is_some_and(|address| address.is_ipv6());
+        match self.publish.iter().find(wants) {
+            Some(port) if !self.ipv6 => Err(Error::usage(format!(
+                "--publish {port}: an IPv6 address goes with --ipv6"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// The options that make this of [`Config::new`], in the order in which [`Config::set`] wants them.
     pub fn options(&self) -> Vec<(&'static str, OsString)> {
         let mut options = vec![("root", self.root.clone().into_os_string())];
@@ -161,6 +179,9 @@ impl Config {
         self.dns.iter().for_each(|address| say("dns", address));
         self.publish.iter().for_each(|port| say("publish", port));
         self.allow.iter().for_each(|who| say("allow", who));
+        if self.ipv6 {
+            say("ipv6", &"");
+        }
         if !self.nat {
             say("no-nat", &"");
         }

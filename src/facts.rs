@@ -4,6 +4,7 @@
 mod accounts;
 mod before;
 mod firewall;
+mod ipv6;
 mod namespaces;
 mod network;
 pub mod resolvers;
@@ -29,6 +30,7 @@ use network::check_free;
 pub use accounts::{have_others, take_in_chosen};
 pub use before::Before;
 pub use firewall::Firewall;
+pub use ipv6::Ipv6;
 pub use namespaces::Afresh;
 pub use network::{Network, link_name};
 
@@ -74,6 +76,8 @@ pub struct Facts {
     pub ping: Option<Groups>,
     /// The way out of the machine.
     pub uplink: Option<Uplink>,
+    /// What IPv6 needs, where the jail shall have it.
+    pub ipv6: Option<Ipv6>,
     /// What drops what passes through the machine.
     pub firewall: Firewall,
     /// The switches that turning forwarding off would change.
@@ -126,7 +130,7 @@ impl Facts {
         config
             .publish
             .iter()
-            .try_for_each(|port| check_free(*port))?;
+            .try_for_each(|port| check_free(*port, config.ipv6))?;
         if config.bare {
             return Self::of_network(config, others, machine);
         }
@@ -186,6 +190,7 @@ impl Facts {
             subnet: network.subnet,
             ping: Groups::here(),
             uplink: network.uplink,
+            ipv6: network.ipv6,
             single: network.single,
             firewall: firewall(
                 config,
@@ -220,6 +225,7 @@ impl Facts {
             subnet: network.subnet,
             ping: Groups::here(),
             uplink: network.uplink,
+            ipv6: network.ipv6,
             single: network.single,
             firewall: firewall(config, None, machine)?,
             cookie: cookie()?,
@@ -236,7 +242,8 @@ pub fn firewall(
     if !config.nat {
         return Ok(Firewall::default());
     }
-    let mut firewall = Firewall::gather(machine.netfilter()?, &link_name(&config.jail))?;
+    let mut firewall =
+        Firewall::gather(machine.netfilter()?, &link_name(&config.jail), config.ipv6)?;
     if let Some(known) = known {
         firewall.add_to(&known.chains);
     }

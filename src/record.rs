@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::{self, Config, Subnet};
 use crate::error::{Error, Result, What as _};
-use crate::facts::{Afresh, Entry, Facts, Firewall, Kind, Uplink};
+use crate::facts::{Afresh, Entry, Facts, Firewall, Ipv6, Kind, Uplink};
 use crate::nl::nft::foreign::Dropping;
 use crate::passwd;
 use crate::procfs::{escape, unescape};
@@ -136,6 +136,10 @@ impl Record {
                 &[uplink.name.as_bytes(), uplink.mtu.to_string().as_bytes()],
             );
         }
+        for (key, values) in facts.ipv6.iter().flat_map(Ipv6::lines) {
+            let values: Vec<&[u8]> = values.iter().map(String::as_bytes).collect();
+            line(key, &values);
+        }
         if let Some(groups) = &facts.ping {
             line("ping", &[groups.to_string().as_bytes()]);
         }
@@ -158,15 +162,13 @@ impl Record {
 
     /// Parses a record's text; none where anything about it is wrong.
     fn parse(text: &[u8]) -> Option<Self> {
-        let mut config: Option<Config> = None;
-        let mut entries = Vec::new();
-        let (mut bound_dirs, mut submounts, mut found) = (Vec::new(), Vec::new(), BTreeSet::new());
-        let mut afresh = Vec::new();
+        let (mut config, mut entries) = (None::<Config>, Vec::new());
+        let (mut bound_dirs, mut submounts, mut afresh) = (Vec::new(), Vec::new(), Vec::new());
         let (mut sys_read_only, mut etc_writable, mut resolv) = (None, None, None);
         let (mut resolv_in_etc, mut resolvers, mut resolvers_before) = (None, None, None);
         let (mut root, mut shells, mut shell, mut ping) = (None, None, None, None);
-        let (mut subnet, mut uplink, mut cookie) = (None, None, None);
-        let mut single = Single::default();
+        let (mut subnet, mut uplink, mut ipv6, mut cookie) = (None, None, None, None);
+        let (mut single, mut found) = (Single::default(), BTreeSet::new());
         let (mut firewall, mut sockets) = (Firewall::default(), Vec::new());
         let (mut passwd_writable, mut login_shells) = (None, Vec::new());
         for line in text.strip_suffix(b"\n")?.split(|byte| *byte == b'\n') {
@@ -223,10 +225,11 @@ impl Record {
                 ("found", None) => {
                     found.insert(value.into_string().ok()?);
                 }
-                _ => return None,
+                (key, more) => Ipv6::take(&mut ipv6, key, &value, more.as_ref())?,
             }
         }
         let config = config?;
+        (config.ipv6 == ipv6.is_some()).then_some(())?;
         (config.binds.len() == bound_dirs.len()).then_some(())?;
         (config.login_shells.len() == login_shells.len()).then_some(())?;
         let facts = Facts {
@@ -249,6 +252,7 @@ impl Record {
             subnet: subnet?,
             ping,
             uplink,
+            ipv6,
             firewall,
             single,
             cookie: cookie?,
@@ -367,6 +371,7 @@ pub mod tests {
                     name: "eth0".into(),
                     mtu: 1400,
                 }),
+                ipv6: None,
                 firewall: Firewall {
                     chains: vec![Dropping {
                         place: Place {

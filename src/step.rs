@@ -8,6 +8,7 @@ pub mod account;
 pub mod cover;
 pub mod file;
 pub mod forwarding;
+pub mod forwarding6;
 pub mod line;
 pub mod link;
 pub mod mount;
@@ -16,6 +17,7 @@ pub mod nat;
 pub mod netns;
 pub mod ping;
 pub mod resolvers;
+pub mod switch;
 
 use std::ffi::OsStr;
 use std::fmt;

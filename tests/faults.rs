@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use crate::sandbox::*;
 
 /// A jail's whole life: keeper, init and a session, to the end.
-const LIFE: &str = "kak setup --publish 8080:80 -- /bin/true";
+const LIFE: &str = "kak setup --ipv6 --publish 8080:80 -- /bin/true";
 
 /// Its beginning.
-const SETUP: &str = "kak setup --publish 8080:80";
+const SETUP: &str = "kak setup --ipv6 --publish 8080:80";
 
 /// The points at which something can go wrong with a command: each system call's name, and which of the calls of that
 /// name by the same process it is, which is how strace counts.
@@ -65,7 +65,7 @@ fn settle(point: &str) {
 
 /// Plugs the machine in, and gives it a firewall, so that there are steps of every kind.
 fn plug() {
-    uplink::plug();
+    uplink::plug6();
     sh(
         "nft 'table ip filter { chain FORWARD { type filter hook forward priority 0; policy drop; }; }'",
     );

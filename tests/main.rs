@@ -40,6 +40,8 @@ mod faults;
 mod firewall;
 /// Forwarding is what it was.
 mod forwarding;
+/// IPv6 (`--ipv6`): packets, ports, neighbours, routers that say that they are there.
+mod ipv6;
 /// Who does not reach whom.
 mod isolation;
 /// What the inside of a jail looks like, and that it is the inside.

@@ -4,19 +4,20 @@ use crate::sandbox::*;
 
 /// A machine on which a jail has steps of every kind, with the options that make them.
 fn plug() {
-    uplink::plug();
+    uplink::plug6();
     sh("mkdir -p /run/nscd /run/systemd/resolve");
     sh("nft -f - <<'NFT'
         table ip filter {
             chain FORWARD { type filter hook forward priority 0; policy drop; jump DOCKER-USER; }
             chain DOCKER-USER { return; }
         }
+        table ip6 filter { chain FORWARD { type filter hook forward priority 0; policy drop; }; }
         table inet filter { chain last { type filter hook forward priority 0; reject; }; }
 NFT");
 }
 
 /// These options.
-const OPTIONS: &str = "--login-shell root --publish 8080:80 --publish 203.0.113.2:5353:53/udp";
+const OPTIONS: &str = "--login-shell root --publish 8080:80 --publish 203.0.113.2:5353:53/udp --ipv6 --publish [2001:db8::2]:5354:53/udp";
 
 /// One step of the script that `kak setup --explain` prints.
 struct Step {
@@ -165,7 +166,7 @@ sandboxed! {
         sh(&format!("kak setup --explain {OPTIONS} >/tmp/script"));
         // Link numbers, hardware addresses and what follows from them are given anew each time.
         let comparable = || {
-            let inside = sh("nssh -c 'findmnt -rn -o TARGET,FSTYPE,OPTIONS | sort; cat /etc/resolv.conf; ip -4 -o addr | cut -d \" \" -f 2-; ip route'");
+            let inside = sh("nssh -c 'findmnt -rn -o TARGET,FSTYPE,OPTIONS | sort; cat /etc/resolv.conf; ip -4 -o addr | cut -d \" \" -f 2-; ip route; ip -6 route show default; ip -6 -o addr show scope global | cut -d \" \" -f 2-'");
             format!("{}\n{}\n{inside}", sh("ip -4 -o addr | cut -d ' ' -f 2-; ip route"), lasting(&dump()))
         };
         sh(&format!("kak setup {OPTIONS}"));

@@ -45,7 +45,7 @@ pub const APPLET: Applet = Applet {
     own_words: false,
     help: "\
 usage: kak netns [OPTION]... [list]
-       kak netns add NAME... [--uplink [--subnet CIDR] [--dns ADDR]...
+       kak netns add NAME... [--uplink [--subnet CIDR] [--dns ADDR]... [--ipv6]
                              [--publish [ADDR:]PORT[:INNERPORT][/udp]]...]
        kak netns attach NAME PID
        kak netns set NAME NUMBER|auto
@@ -74,9 +74,10 @@ Options may stand before the verb or after it; '--' ends them.
                    delete takes all of that back at once
   --subnet CIDR    its addresses [the first private /24 that is free]
   --dns ADDR       its resolvers (repeatable) [the outer ones]
+  --ipv6           it has IPv6, too, as for a jail
   --publish PORTS  the machine's port leads to the namespace's (repeatable);
                    without ADDR at every address of the machine's, 127.0.0.1
-                   too
+                   too; with --ipv6 at those of IPv6, too
   --help           show this
 
 exec lays a /sys of the namespace over the old one, and the files in

@@ -47,10 +47,13 @@ session's status is returned.
       --subnet CIDR    its addresses [the first private /24 that is free, from
                        10.0.0.0 on]
       --dns ADDR       its resolvers (repeatable) [the outer ones]
+      --ipv6           it has IPv6, too: a /64 of its own, from fd00::/8, and
+                       by the machine's address a way out
       --publish [ADDR:]PORT[:JAILPORT][/udp]
                        the machine's port leads to the jail's (repeatable);
                        without ADDR at every address of the machine's,
-                       127.0.0.1 too
+                       127.0.0.1 too; with --ipv6 at those of IPv6, too, and
+                       ADDR may be one, in brackets
       --no-nat         no rules for its packets: they do not leave under the
                        machine's address, and nobody is kept from the jail
       --unshare LIST   it has of its own, beside processes, mounts and network,
@@ -139,9 +142,7 @@ fn parse(args: Vec<OsString>) -> Result<Options> {
     for (option, value) in &said {
         config.set(option, value)?;
     }
-    if !config.nat && !config.publish.is_empty() {
-        return Err(Error::usage("--publish and --no-nat exclude each other"));
-    }
+    config.check_published()?;
     let given = config != Config::new(&name);
     let command = if command.is_empty() {
         None

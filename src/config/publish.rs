@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::error::{Error, Result};
 
@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Publish {
     /// The machine's address; all of them where none is given.
-    pub address: Option<Ipv4Addr>,
+    pub address: Option<IpAddr>,
     /// The machine's port.
     pub port: u16,
     /// The jail's port.
@@ -25,7 +25,7 @@ impl Publish {
         let wrong = || {
             let word = word.display();
             Error::usage(format!(
-                "--publish {word}: must be [ADDR:]PORT[:JAILPORT][/udp] with an IPv4 address and ports from 1 to 65535"
+                "--publish {word}: must be [ADDR:]PORT[:JAILPORT][/udp] with ports from 1 to 65535, and an IPv6 address in brackets"
             ))
         };
         let text = word.to_str().ok_or_else(wrong)?;
@@ -34,11 +34,18 @@ impl Publish {
             Some((text, "udp")) => (text, true),
             Some(_) => return Err(wrong()),
         };
-        let (address, ports) = match text.split_once(':') {
-            Some((address, ports)) if address.contains('.') => {
-                (Some(address.parse().map_err(|_| wrong())?), ports)
+        let (address, ports) = if let Some(rest) = text.strip_prefix('[') {
+            let (address, ports) = rest.split_once("]:").ok_or_else(wrong)?;
+            let address: Ipv6Addr = address.parse().map_err(|_| wrong())?;
+            (Some(IpAddr::V6(address)), ports)
+        } else {
+            match text.split_once(':') {
+                Some((address, ports)) if address.contains('.') => {
+                    let address: Ipv4Addr = address.parse().map_err(|_| wrong())?;
+                    (Some(IpAddr::V4(address)), ports)
+                }
+                _ => (None, text),
             }
-            _ => (None, text),
         };
         let (port, to) = ports.split_once(':').unwrap_or((ports, ports));
         let number = |text: &str| {
@@ -59,6 +66,12 @@ impl Publish {
         if self.udp { "udp" } else { "tcp" }
     }
 
+    /// Whether it is published at addresses of the family that this one is of.
+    pub fn is_at(self, family: IpAddr) -> bool {
+        self.address
+            .is_none_or(|address| address.is_ipv4() == family.is_ipv4())
+    }
+
     /// Whether the machine's loopback addresses are among those that it is published at.
     pub fn is_on_loopback(self) -> bool {
         self.address.is_none_or(|address| address.is_loopback())
@@ -74,8 +87,10 @@ impl Publish {
 
 impl fmt::Display for Publish {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(address) = self.address {
-            write!(f, "{address}:")?;
+        match self.address {
+            Some(IpAddr::V4(address)) => write!(f, "{address}:")?,
+            Some(IpAddr::V6(address)) => write!(f, "[{address}]:")?,
+            None => {}
         }
         write!(f, "{}:{}/{}", self.port, self.to, self.protocol())
     }
@@ -92,6 +107,8 @@ mod tests {
             ("8080:80", "8080:80/tcp"),
             ("192.0.2.1:8080:80/tcp", "192.0.2.1:8080:80/tcp"),
             ("192.0.2.1:53/udp", "192.0.2.1:53:53/udp"),
+            ("[2001:db8::1]:53/udp", "[2001:db8::1]:53:53/udp"),
+            ("[0:0::1]:8080:80", "[::1]:8080:80/tcp"),
         ] {
             let publish = Publish::parse(OsStr::new(text)).unwrap();
             assert_eq!(publish.to_string(), whole);
@@ -119,6 +136,12 @@ mod tests {
             "192.0.2.1:",
             "192.0.2.256:80",
             "192.0.2.1:80:80:80",
+            "[192.0.2.1]:80",
+            "[2001:db8::1]80",
+            "[2001:db8::1]",
+            "[fe80::1%eth0]:80",
+            "2001:db8::1:80:80",
+            "[]:80",
         ] {
             assert_eq!(
                 Publish::parse(OsStr::new(bad)).unwrap_err().code(),

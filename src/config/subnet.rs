@@ -2,15 +2,15 @@
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::error::{Error, Result};
 
-/// An IPv4 network.
+/// A network: an IPv4 one that somebody chose, or whatever else is about addresses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Subnet {
     /// Its first address.
-    pub base: Ipv4Addr,
+    pub base: IpAddr,
     /// How many leading bits are the network's.
     pub prefix: u8,
 }
@@ -18,16 +18,48 @@ pub struct Subnet {
 impl Subnet {
     /// The addresses of a machine that are for itself alone (RFC 1122, section 3.2.1.3).
     pub const LOOPBACK: Self = Self {
-        base: Ipv4Addr::new(127, 0, 0, 0),
+        base: IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)),
         prefix: 8,
     };
 
+    /// The one that IPv6 has (RFC 4291, section 2.5.3).
+    pub const LOOPBACK_IPV6: Self = Self {
+        base: IpAddr::V6(Ipv6Addr::LOCALHOST),
+        prefix: 128,
+    };
+
+    /// The addresses of a cable, with which IPv6 begins and is kept going (RFC 4291, section 2.5.6).
+    pub const LINK_LOCAL: Self = Self {
+        base: IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0)),
+        prefix: 64,
+    };
+
+    /// The address of who has none yet (RFC 4291, section 2.5.2).
+    pub const NOBODY: Self = Self {
+        base: IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        prefix: 128,
+    };
+
     /// The network that an address is in.
-    pub fn around(address: Ipv4Addr, prefix: u8) -> Self {
-        Self {
-            base: Ipv4Addr::from_bits(address.to_bits() & mask(prefix)),
-            prefix,
-        }
+    pub fn around(address: impl Into<IpAddr>, prefix: u8) -> Self {
+        let base = match address.into() {
+            IpAddr::V4(address) => Ipv4Addr::from_bits(address.to_bits() & mask(prefix)).into(),
+            IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & mask6(prefix)).into(),
+        };
+        Self { base, prefix }
+    }
+
+    /// What [`fmt::Display`] wrote.
+    pub fn read(text: &str) -> Option<Self> {
+        let (address, prefix) = text.split_once('/')?;
+        let (address, prefix): (IpAddr, u8) = (address.parse().ok()?, prefix.parse().ok()?);
+        let subnet = Self::around(address, prefix);
+        (prefix <= subnet.bits() && subnet.base == address).then_some(subnet)
+    }
+
+    /// How many bits an address of its family has.
+    pub fn bits(self) -> u8 {
+        if self.base.is_ipv4() { 32 } else { 128 }
     }
 
     /// Parses `--subnet A.B.C.D/N`.
@@ -53,7 +85,7 @@ impl Subnet {
         if prefix < 8 {
             return Err(wrong("is too large: /8 at least"));
         }
-        if subnet.base != address {
+        if subnet.base != IpAddr::V4(address) {
             return Err(wrong(&format!(
                 "is an address inside of {subnet}; give the network"
             )));
@@ -70,13 +102,17 @@ impl Subnet {
 
     /// Whether the two have an address in common.
     pub fn overlaps(self, other: Self) -> bool {
-        let mask = mask(self.prefix.min(other.prefix));
-        self.base.to_bits() & mask == other.base.to_bits() & mask
+        let prefix = self.prefix.min(other.prefix);
+        self.base.is_ipv4() == other.base.is_ipv4()
+            && Self::around(self.base, prefix) == Self::around(other.base, prefix)
     }
 
     /// Its `n`th address.
-    pub fn host(self, n: u32) -> Ipv4Addr {
-        Ipv4Addr::from_bits(self.base.to_bits().wrapping_add(n))
+    pub fn host(self, n: u32) -> IpAddr {
+        match self.base {
+            IpAddr::V4(base) => Ipv4Addr::from_bits(base.to_bits().wrapping_add(n)).into(),
+            IpAddr::V6(base) => Ipv6Addr::from_bits(base.to_bits().wrapping_add(n.into())).into(),
+        }
     }
 }
 
@@ -84,6 +120,13 @@ impl fmt::Display for Subnet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.base, self.prefix)
     }
+}
+
+/// The same for IPv6.
+fn mask6(prefix: u8) -> u128 {
+    u128::MAX
+        .checked_shl(128 - u32::from(prefix.min(128)))
+        .unwrap_or(0)
 }
 
 /// A netmask.
@@ -102,7 +145,7 @@ mod tests {
         let parse = |text: &str| Subnet::parse(OsStr::new(text));
         assert_eq!(
             parse("10.0.0.0/24").unwrap().host(2),
-            Ipv4Addr::new(10, 0, 0, 2)
+            IpAddr::from([10, 0, 0, 2])
         );
         for bad in [
             "10.0.0.0",
@@ -119,5 +162,26 @@ mod tests {
         let (a, b) = (parse("10.0.0.0/24").unwrap(), parse("10.0.0.0/16").unwrap());
         assert!(a.overlaps(b) && b.overlaps(a));
         assert!(!a.overlaps(parse("10.0.1.0/24").unwrap()));
+    }
+
+    #[test]
+    fn networks_of_both_families() {
+        let read = |text: &str| Subnet::read(text).unwrap();
+        let ours = read("fd12:3456:789a:bcde::/64");
+        assert_eq!(ours.host(2).to_string(), "fd12:3456:789a:bcde::2");
+        assert_eq!(Subnet::around(ours.host(2), 8).to_string(), "fd00::/8");
+        assert!(ours.overlaps(read("fd12:3400::/24")) && read("::/0").overlaps(ours));
+        assert!(!ours.overlaps(read("fd12:3456:789a:bcdf::/64")));
+        assert!(!ours.overlaps(read("0.0.0.0/0")));
+        for bad in [
+            "",
+            "fd00::",
+            "fd00::/129",
+            "fd00::1/64",
+            "10.0.0.0/33",
+            "x/8",
+        ] {
+            assert_eq!(Subnet::read(bad), None, "{bad}");
+        }
     }
 }

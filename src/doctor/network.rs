@@ -128,7 +128,7 @@ fn make_table() -> Result<()> {
 /// The default routes, and the link that the best of them leaves by.
 fn uplink(socket: &mut nl::Socket, report: &mut Report) -> Result<()> {
     let (name, what) = ("uplink", "the way out");
-    let routes = route::routes(socket).what(|| "ip route show")?;
+    let routes = route::routes(socket, route::Family::Ipv4).what(|| "ip route show")?;
     let links = link::links(socket).what(|| "ip link show")?;
     let ways: Vec<_> = routes
         .into_iter()
@@ -179,7 +179,7 @@ fn firewall(place: &Place, report: &mut Report) {
         let link = link_name(jail);
         let found = nl::Socket::netfilter()
             .what(|| "nft list ruleset")
-            .and_then(|mut socket| Firewall::gather(&mut socket, &link));
+            .and_then(|mut socket| Firewall::gather(&mut socket, &link, false));
         let firewall = match found {
             Ok(firewall) => firewall,
             // A kernel without nf_tables has none of its chains; that it has not is told above.

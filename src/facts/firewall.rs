@@ -8,6 +8,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use crate::error::{Result, What as _, Why};
 use crate::iptables;
 use crate::nl;
+use crate::nl::nft::Family;
 use crate::nl::nft::foreign::{self, Dropping};
 use crate::step::file;
 use crate::sys;
@@ -33,13 +34,14 @@ impl Firewall {
         self.chains = chains;
     }
 
-    /// Looks, for a jail whose outer link has this name.
-    pub fn gather(socket: &mut nl::Socket, link: &str) -> Result<Self> {
-        let chains = match foreign::dropping(socket) {
+    /// Looks, for a jail whose outer link has this name, and that has IPv6 or not.
+    pub fn gather(socket: &mut nl::Socket, link: &str, ipv6: bool) -> Result<Self> {
+        let mut chains = match foreign::dropping(socket) {
             // Who may not look may not change anything either: it is only shown what would be done.
             Err(Why::Kernel(Errno::PERM, _)) => Vec::new(),
             other => other.what(|| "nft list ruleset")?,
         };
+        chains.retain(|chain| ipv6 || chain.place.family != Family::Ipv6);
         Ok(Self {
             chains,
             legacy: legacy_drops(link).unwrap_or(false),

@@ -1,12 +1,13 @@
 //! What the outer network decides: which way leads out, which subnet is free, whether a port is.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use rustix::io::Errno;
 
-use super::{Before, Uplink};
+use super::{Before, Ipv6, Uplink, ipv6};
 use crate::config::{Config, Publish, Subnet};
 use crate::error::{Error, Result, What as _};
+use crate::nl::route::{Address, Family, Route};
 use crate::nl::{self, link, route};
 use crate::record::Record;
 use crate::step::forwarding::{Forwarding, Single};
@@ -19,6 +20,8 @@ pub struct Network {
     pub uplink: Option<Uplink>,
     /// Which links pass packets on by themselves.
     pub single: Single,
+    /// What IPv6 needs.
+    pub ipv6: Option<Ipv6>,
 }
 
 impl Network {
@@ -26,15 +29,13 @@ impl Network {
     /// had again if it can be.
     pub fn gather(config: &Config, others: &[Record], before: Option<&Before<'_>>) -> Result<Self> {
         let mut socket = nl::Socket::route().what(|| "socket AF_NETLINK NETLINK_ROUTE")?;
-        let mut addresses = route::addresses(&mut socket).what(|| "ip addr show")?;
-        let mut routes = route::routes(&mut socket).what(|| "ip route show table all")?;
-        if before.is_some() {
-            let name = link_name(&config.jail);
-            let own = link::link(&mut socket, &name).what(|| format!("ip link show {name}"))?;
-            let own = own.map(|link| link.index);
-            addresses.retain(|address| Some(address.index) != own);
-            routes.retain(|route| own.is_none() || route.oif != own);
-        }
+        let links = link::links(&mut socket).what(|| "ip link show")?;
+        let name = link_name(&config.jail);
+        let own = links
+            .iter()
+            .find(|link| before.is_some() && link.name == name)
+            .map(|link| link.index);
+        let (addresses, routes) = known(&mut socket, Family::Ipv4, own)?;
         let mut taken: Vec<(Subnet, String)> = Vec::new();
         for address in &addresses {
             let subnet = Subnet::around(address.address, address.prefix);
@@ -47,27 +48,19 @@ impl Network {
             let subnet = Subnet::around(route.destination, route.prefix);
             taken.push((subnet, format!("the route to {subnet}")));
         }
-        let way = routes
-            .iter()
-            .filter(|route| {
-                route.prefix == 0
-                    && route.kind == route::RTN_UNICAST
-                    && route.table == route::RT_TABLE_MAIN
-            })
-            .min_by_key(|route| route.metric)
-            .and_then(|route| route.oif);
-        let uplink = match way {
-            None => None,
-            Some(index) => {
-                let links = link::links(&mut socket).what(|| "ip link show")?;
-                links
-                    .into_iter()
-                    .find(|link| link.index == index)
-                    .map(|link| Uplink {
-                        name: link.name,
-                        mtu: link.mtu,
-                    })
-            }
+        let uplink = uplink(&routes, &links);
+        let ipv6 = if config.ipv6 {
+            let (addresses, routes) = known(&mut socket, Family::Ipv6, own)?;
+            let machine = ipv6::Machine {
+                ipv4: uplink.as_ref(),
+                links: &links,
+                addresses: &addresses,
+                routes: &routes,
+            };
+            let before = before.map(|before| before.record);
+            Some(Ipv6::gather(config, &machine, before, others)?)
+        } else {
+            None
         };
         Ok(Self {
             subnet: choose(
@@ -76,6 +69,7 @@ impl Network {
                 &taken,
             )?,
             uplink,
+            ipv6,
             single: match forwarded(others, before)? {
                 Some(single) => single,
                 None => Single::gather(&mut socket)?,
@@ -93,6 +87,37 @@ fn forwarded(others: &[Record], before: Option<&Before<'_>>) -> Result<Option<Si
     let records = before.map(|before| before.record);
     let record = records.into_iter().chain(others).find(has_turned);
     Ok(record.map(|record| record.facts.single.clone()))
+}
+
+/// The addresses and the routes of a family, but those of this link.
+fn known(
+    socket: &mut nl::Socket,
+    family: Family,
+    but: Option<u32>,
+) -> Result<(Vec<Address>, Vec<Route>)> {
+    let ip = if family == Family::Ipv6 {
+        "ip -6"
+    } else {
+        "ip"
+    };
+    let mut addresses = route::addresses(socket, family).what(|| format!("{ip} addr show"))?;
+    let mut routes = route::routes(socket, family).what(|| format!("{ip} route show table all"))?;
+    addresses.retain(|address| Some(address.index) != but);
+    routes.retain(|route| but.is_none() || route.oif != but);
+    Ok((addresses, routes))
+}
+
+/// The way out that routes name.
+pub fn uplink(routes: &[Route], links: &[link::Link]) -> Option<Uplink> {
+    let ways = routes.iter().filter(|route| {
+        route.prefix == 0 && route.kind == route::RTN_UNICAST && route.table == route::RT_TABLE_MAIN
+    });
+    let index = ways.min_by_key(|route| route.metric)?.oif?;
+    let link = links.iter().find(|link| link.index == index)?;
+    Some(Uplink {
+        name: link.name.clone(),
+        mtu: link.mtu,
+    })
 }
 
 /// The networks that are nobody's own (RFC 1918), and how many /24 each has.
@@ -149,27 +174,49 @@ pub fn link_name(jail: &str) -> String {
     if name.len() <= 15 {
         return name;
     }
-    // FNV-1a.
-    let hash = jail.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    format!("kak-{:010x}", hash >> 24)
+    format!("kak-{:010x}", hash(jail.as_bytes()) >> 24)
+}
+
+/// FNV-1a.
+pub fn hash(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 /// Sees that nobody serves a port that is to lead into the jail: whoever does would not be reached any more.
-pub fn check_free(publish: Publish) -> Result<()> {
+pub fn check_free(publish: Publish, ipv6: bool) -> Result<()> {
+    if let Some(address) = publish.address {
+        return check_free_at(publish, address);
+    }
+    check_free_at(publish, Ipv4Addr::UNSPECIFIED.into())?;
+    if ipv6 {
+        check_free_at(publish, Ipv6Addr::UNSPECIFIED.into())?;
+    }
+    Ok(())
+}
+
+/// The same at an address.
+fn check_free_at(publish: Publish, address: IpAddr) -> Result<()> {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
     let kind = if publish.udp {
         SocketType::DGRAM
     } else {
         SocketType::STREAM
     };
-    let address = publish.address.unwrap_or(Ipv4Addr::UNSPECIFIED);
     let socket = || {
-        let socket = socket_with(AddressFamily::INET, kind, SocketFlags::CLOEXEC, None)?;
+        let family = if address.is_ipv4() {
+            AddressFamily::INET
+        } else {
+            AddressFamily::INET6
+        };
+        let socket = socket_with(family, kind, SocketFlags::CLOEXEC, None)?;
+        if address.is_ipv6() {
+            sockopt::set_ipv6_v6only(&socket, true)?;
+        }
         // What is only left of a connection that is over does not count.
         sockopt::set_socket_reuseaddr(&socket, !publish.udp)?;
-        bind(&socket, &std::net::SocketAddrV4::new(address, publish.port))?;
+        bind(&socket, &SocketAddr::new(address, publish.port))?;
         if publish.udp {
             Ok(())
         } else {

@@ -19,6 +19,8 @@ use crate::plan::{self, Plan};
 use crate::record::{self, Record};
 use crate::step::account;
 use crate::step::forwarding::Forwarding;
+use crate::step::forwarding6::Forwarding6;
+use crate::step::switch::Ipv6Switch;
 use crate::step::{Machine, Seen, Step, file};
 use crate::sys::{self, SignalSet};
 
@@ -205,6 +207,10 @@ fn own(record: &Record) -> Result<BTreeSet<String>> {
     if record.facts.cookie != facts::cookie()? {
         // The kernel's switches were those of another life of the machine; this one's are not the jail's.
         own.remove(Forwarding::TEXT);
+        own.remove(Forwarding6::TEXT);
+        for link in record.facts.ipv6.iter().flat_map(|ipv6| &ipv6.heard) {
+            own.remove(&Ipv6Switch::hear(link).to_string());
+        }
     }
     Ok(own)
 }

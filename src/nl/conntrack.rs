@@ -1,10 +1,11 @@
 //! What the kernel remembers of connections (linux/netfilter/nfnetlink_conntrack.h): so far only how it is made to forget
 //! datagrams, which is the one thing that is done with it here. All numbers are in network byte order.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use super::Socket;
 use super::message::{Attr, Attrs, Message, Nest, attr};
+use super::nft::Family;
 use crate::error::Why;
 
 /// `NFNL_SUBSYS_CTNETLINK`, in the upper byte of a message's type.
@@ -13,8 +14,8 @@ const SUBSYSTEM: u16 = 1 << 8;
 const GET: u16 = SUBSYSTEM | 1;
 /// `IPCTNL_MSG_CT_DELETE`.
 const DELETE: u16 = SUBSYSTEM | 2;
-/// `struct nfgenmsg` for IPv4: family, version, resource.
-const IPV4: [u8; 4] = [2, 0, 0, 0];
+/// The size of `struct nfgenmsg`: family, version, resource.
+const HEAD: usize = 4;
 /// UDP's number (RFC 768).
 const UDP: u8 = 17;
 
@@ -31,7 +32,9 @@ const PROTOCOL_AND_PORT: u32 = 1 << 3 | 1 << 5;
 /// `CTA_TUPLE_IP`.
 const ADDRESSES: Attr<Nest> = attr(1);
 /// `CTA_IP_V4_DST`.
-const DESTINATION: Attr<Ipv4Addr> = attr(2);
+const DESTINATION: Attr<IpAddr> = attr(2);
+/// `CTA_IP_V6_DST`.
+const DESTINATION_IPV6: Attr<IpAddr> = attr(4);
 /// `CTA_TUPLE_PROTO`.
 const PROTOCOL: Attr<Nest> = attr(2);
 /// `CTA_PROTO_NUM`.
@@ -39,25 +42,26 @@ const NUMBER: Attr<u8> = attr(1);
 /// `CTA_PROTO_DST_PORT`.
 const PORT: Attr<[u8]> = attr(3);
 
-/// Forgets what is remembered of datagrams to a port of those addresses that `forget` names. The next one is taken for
+/// Forgets what is remembered of datagrams to a port of those addresses of a family that `forget` names. The next one is taken for
 /// the first of all, and goes where that would go.
 pub fn forget_datagrams(
     socket: &mut Socket,
+    family: Family,
     port: u16,
-    forget: impl Fn(Ipv4Addr) -> bool,
+    forget: impl Fn(IpAddr) -> bool,
 ) -> Result<(), Why> {
     let number = port.to_be_bytes();
-    let ask = Message::new(GET, 0, &IPV4)
+    let ask = Message::new(GET, 0, &family.head())
         .nest(FIRST, |m| {
             m.nest(PROTOCOL, |m| m.put(NUMBER, &UDP).put(PORT, &number[..]))
         })
         .nest(FILTER, |m| m.put(FILTER_FIRST, &PROTOCOL_AND_PORT));
     for row in socket.dump(ask)? {
-        let attrs = Attrs(row.body.get(IPV4.len()..).unwrap_or_default());
+        let attrs = Attrs(row.body.get(HEAD..).unwrap_or_default());
         let Some((_, first)) = datagram(attrs, number).filter(|(to, _)| forget(*to)) else {
             continue;
         };
-        let mut delete = Message::new(DELETE, 0, &IPV4).nest(FIRST, |m| m.raw(first));
+        let mut delete = Message::new(DELETE, 0, &family.head()).nest(FIRST, |m| m.raw(first));
         if let Some(id) = attrs.get(ID) {
             // Not one that has taken its place meanwhile.
             delete = delete.put(ID, id);
@@ -72,11 +76,14 @@ pub fn forget_datagrams(
 }
 
 /// Where the first packet went, and what it was like, if it was a datagram to this port.
-fn datagram(attrs: Attrs<'_>, port: [u8; 2]) -> Option<(Ipv4Addr, &[u8])> {
+fn datagram(attrs: Attrs<'_>, port: [u8; 2]) -> Option<(IpAddr, &[u8])> {
     let first = attrs.get(FIRST)?;
     let protocol = first.get(PROTOCOL)?;
     let same = protocol.get(NUMBER)? == UDP && protocol.get(PORT)?.starts_with(&port);
-    let to = first.get(ADDRESSES)?.get(DESTINATION)?;
+    let addresses = first.get(ADDRESSES)?;
+    let to = addresses
+        .get(DESTINATION)
+        .or_else(|| addresses.get(DESTINATION_IPV6))?;
     same.then_some((to, first.0))
 }
 
@@ -87,19 +94,21 @@ mod tests {
 
     #[test]
     fn datagrams_to_a_port() {
-        let to = Ipv4Addr::new(203, 0, 113, 2);
-        let first = |number: u8, port: u16| {
-            Message::new(GET, 0, &IPV4).nest(FIRST, |m| {
-                m.nest(ADDRESSES, |m| m.put(DESTINATION, &to))
-                    .nest(PROTOCOL, |m| {
-                        m.put(NUMBER, &number).put(PORT, &port.to_be_bytes()[..])
-                    })
+        let to = IpAddr::from([203, 0, 113, 2]);
+        let to6: IpAddr = "2001:db8::2".parse().unwrap();
+        let of = |attr, to: IpAddr, number: u8, port: u16| {
+            Message::new(GET, 0, &Family::of(to).head()).nest(FIRST, |m| {
+                m.nest(ADDRESSES, |m| m.put(attr, &to)).nest(PROTOCOL, |m| {
+                    m.put(NUMBER, &number).put(PORT, &port.to_be_bytes()[..])
+                })
             })
         };
         let seen = |message: &Message| {
-            datagram(message.after(IPV4.len()), 53_u16.to_be_bytes()).map(|(to, _)| to)
+            datagram(message.after(HEAD), 53_u16.to_be_bytes()).map(|(to, _)| to)
         };
+        let first = |number, port| of(DESTINATION, to, number, port);
         assert_eq!(seen(&first(UDP, 53)), Some(to));
+        assert_eq!(seen(&of(DESTINATION_IPV6, to6, UDP, 53)), Some(to6));
         assert_eq!(seen(&first(6, 53)), None);
         assert_eq!(seen(&first(UDP, 54)), None);
     }

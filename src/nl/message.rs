@@ -7,7 +7,7 @@
 //! ```
 
 use std::marker::PhantomData;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 /// `struct nlmsghdr`'s size.
 pub const HEADER: usize = 16;
@@ -82,7 +82,28 @@ plain! {
     u32, n => n.to_ne_bytes(), raw => u32::from_ne_bytes(raw);
     i32, n => n.to_ne_bytes(), raw => i32::from_ne_bytes(raw);
     Be32, n => n.0.to_be_bytes(), raw => Be32(u32::from_be_bytes(raw));
-    Ipv4Addr, n => n.octets(), raw => { let octets: [u8; 4] = raw; Ipv4Addr::from(octets) };
+}
+
+impl Wire for IpAddr {
+    fn write(&self, to: &mut Vec<u8>) {
+        match self {
+            Self::V4(address) => to.extend(address.octets()),
+            Self::V6(address) => to.extend(address.octets()),
+        }
+    }
+}
+
+impl Read<'_> for IpAddr {
+    /// Of which family it is, its length says.
+    fn read(payload: &[u8]) -> Option<Self> {
+        let ipv4 = || <[u8; 4]>::try_from(payload).map(Self::from);
+        let ipv6 = || <[u8; 16]>::try_from(payload).map(Self::from);
+        ipv4().or_else(|_| ipv6()).ok()
+    }
+}
+
+impl Payload<'_> for IpAddr {
+    type Out = Self;
 }
 
 impl Wire for str {

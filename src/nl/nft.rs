@@ -6,6 +6,7 @@ pub mod foreign;
 mod notation;
 
 use std::fmt;
+use std::net::IpAddr;
 
 use rustix::io::Errno;
 
@@ -101,22 +102,34 @@ pub enum Family {
     Inet,
     /// IPv4's.
     Ipv4,
+    /// IPv6's.
+    Ipv6,
 }
 
 impl Family {
     /// All of them that are of interest here.
-    pub const ALL: [Self; 2] = [Self::Inet, Self::Ipv4];
+    pub const ALL: [Self; 3] = [Self::Inet, Self::Ipv4, Self::Ipv6];
+
+    /// Through which the packets of an address go, and no others.
+    pub fn of(address: IpAddr) -> Self {
+        if address.is_ipv4() {
+            Self::Ipv4
+        } else {
+            Self::Ipv6
+        }
+    }
 
     /// `NFPROTO_*`.
-    fn number(self) -> u8 {
+    pub fn number(self) -> u8 {
         match self {
             Self::Inet => 1,
             Self::Ipv4 => 2,
+            Self::Ipv6 => 10,
         }
     }
 
     /// The fixed part of its messages.
-    fn head(self) -> [u8; HEAD] {
+    pub fn head(self) -> [u8; HEAD] {
         nfgen(self.number(), 0)
     }
 }
@@ -126,6 +139,7 @@ impl fmt::Display for Family {
         f.write_str(match self {
             Self::Inet => "inet",
             Self::Ipv4 => "ip",
+            Self::Ipv6 => "ip6",
         })
     }
 }

@@ -1,7 +1,7 @@
-//! rtnetlink: IPv4 addresses and routes (linux/rtnetlink.h, linux/if_addr.h). One function is one request, and sends what
+//! rtnetlink: addresses and routes (linux/rtnetlink.h, linux/if_addr.h). One function is one request, and sends what
 //! `ip` sends for the same.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::message::{Attrs, Message};
 use super::{Row, Socket, flags};
@@ -26,23 +26,23 @@ mod rtm {
 /// `IFA_*`, linux/if_addr.h.
 mod ifa {
     use crate::nl::message::{Attr, attr};
-    use std::net::Ipv4Addr;
+    use std::net::IpAddr;
     /// `IFA_ADDRESS`.
-    pub(super) const ADDRESS: Attr<Ipv4Addr> = attr(1);
+    pub(super) const ADDRESS: Attr<IpAddr> = attr(1);
     /// `IFA_LOCAL`.
-    pub(super) const LOCAL: Attr<Ipv4Addr> = attr(2);
+    pub(super) const LOCAL: Attr<IpAddr> = attr(2);
 }
 
 /// `RTA_*`, linux/rtnetlink.h.
 mod rta {
     use crate::nl::message::{Attr, attr};
-    use std::net::Ipv4Addr;
+    use std::net::IpAddr;
     /// `RTA_DST`.
-    pub(super) const DST: Attr<Ipv4Addr> = attr(1);
+    pub(super) const DST: Attr<IpAddr> = attr(1);
     /// `RTA_OIF`.
     pub(super) const OIF: Attr<u32> = attr(4);
     /// `RTA_GATEWAY`.
-    pub(super) const GATEWAY: Attr<Ipv4Addr> = attr(5);
+    pub(super) const GATEWAY: Attr<IpAddr> = attr(5);
     /// `RTA_PRIORITY`.
     pub(super) const PRIORITY: Attr<u32> = attr(6);
     /// `RTA_MULTIPATH`.
@@ -51,35 +51,77 @@ mod rta {
     pub(super) const TABLE: Attr<u32> = attr(15);
 }
 
-/// `AF_INET`.
-const INET: u8 = 2;
+/// `RTPROT_RA`: a router said so.
+pub const RTPROT_RA: u8 = 9;
+/// A family of addresses.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Family {
+    /// IPv4's.
+    Ipv4,
+    /// IPv6's.
+    Ipv6,
+}
+
+impl Family {
+    /// That of an address.
+    pub fn of(address: IpAddr) -> Self {
+        if address.is_ipv4() {
+            Self::Ipv4
+        } else {
+            Self::Ipv6
+        }
+    }
+
+    /// `AF_INET`, `AF_INET6`.
+    fn number(self) -> u8 {
+        match self {
+            Self::Ipv4 => 2,
+            Self::Ipv6 => 10,
+        }
+    }
+
+    /// The first address of all.
+    fn first(self) -> IpAddr {
+        match self {
+            Self::Ipv4 => Ipv4Addr::UNSPECIFIED.into(),
+            Self::Ipv6 => Ipv6Addr::UNSPECIFIED.into(),
+        }
+    }
+}
+
+/// `IFA_F_NODAD`: it is not asked whether somebody else has the address.
+const NODAD: u8 = 2;
 /// `RT_TABLE_MAIN`.
 pub const RT_TABLE_MAIN: u32 = 254;
+/// `RT_TABLE_LOCAL`.
+const RT_TABLE_LOCAL: u32 = 255;
 /// `RTN_UNICAST`.
 pub const RTN_UNICAST: u8 = 1;
+/// `RTN_LOCAL`.
+pub const RTN_LOCAL: u8 = 2;
 /// `RT_SCOPE_NOWHERE`: in a request to delete, any.
 const RT_SCOPE_NOWHERE: u8 = 255;
 /// `RTPROT_BOOT`: what `ip route add` writes down.
 const RTPROT_BOOT: u8 = 3;
-/// An IPv4 address of a link.
+/// An address of a link.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Address {
     /// The link.
     pub index: u32,
     /// The address.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// How many bits of it are the network's.
     pub prefix: u8,
 }
 
 /// `struct ifaddrmsg`: family, prefix, flags, scope, index.
-fn ifaddr(prefix: u8, index: u32) -> [u8; 8] {
+fn ifaddr(family: Family, prefix: u8, flags: u8, index: u32) -> [u8; 8] {
     let [a, b, c, d] = index.to_ne_bytes();
-    [INET, prefix, 0, 0, a, b, c, d]
+    [family.number(), prefix, flags, 0, a, b, c, d]
 }
 
-/// All IPv4 addresses.
-pub fn addresses(socket: &mut Socket) -> Result<Vec<Address>, Why> {
+/// All addresses of a family.
+pub fn addresses(socket: &mut Socket, family: Family) -> Result<Vec<Address>, Why> {
     let read = |row: Row| {
         let attrs = Attrs(row.body.get(8..)?);
         Some(Address {
@@ -88,26 +130,28 @@ pub fn addresses(socket: &mut Socket) -> Result<Vec<Address>, Why> {
             prefix: *row.body.get(1)?,
         })
     };
-    let message = Message::new(rtm::GETADDR, 0, &ifaddr(0, 0));
+    let message = Message::new(rtm::GETADDR, 0, &ifaddr(family, 0, 0, 0));
     Ok(socket.dump(message)?.into_iter().filter_map(read).collect())
 }
 
 /// The request for an address.
-fn new_address(index: u32, address: Ipv4Addr, prefix: u8) -> Message {
+fn new_address(index: u32, address: IpAddr, prefix: u8) -> Message {
+    let family = Family::of(address);
+    let nodad = if family == Family::Ipv6 { NODAD } else { 0 };
     Message::new(
         rtm::NEWADDR,
         flags::CREATE | flags::EXCL,
-        &ifaddr(prefix, index),
+        &ifaddr(family, prefix, nodad, index),
     )
     .put(ifa::LOCAL, &address)
     .put(ifa::ADDRESS, &address)
 }
 
-/// `ip addr add A/P dev X`.
+/// `ip addr add A/P dev X`; one of IPv6 with `nodad`, so that it is used at once.
 pub fn add_address(
     socket: &mut Socket,
     index: u32,
-    address: Ipv4Addr,
+    address: IpAddr,
     prefix: u8,
 ) -> Result<(), Why> {
     socket.request(new_address(index, address, prefix))
@@ -117,22 +161,26 @@ pub fn add_address(
 pub fn delete_address(
     socket: &mut Socket,
     index: u32,
-    address: Ipv4Addr,
+    address: IpAddr,
     prefix: u8,
 ) -> Result<(), Why> {
-    let message = Message::new(rtm::DELADDR, 0, &ifaddr(prefix, index));
+    let message = Message::new(
+        rtm::DELADDR,
+        0,
+        &ifaddr(Family::of(address), prefix, 0, index),
+    );
     socket.request(message.put(ifa::LOCAL, &address))
 }
 
-/// An IPv4 route.
+/// A route.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Route {
     /// Where it leads.
-    pub destination: Ipv4Addr,
+    pub destination: IpAddr,
     /// How many bits of that count; 0 for the default route.
     pub prefix: u8,
     /// The next hop.
-    pub gateway: Option<Ipv4Addr>,
+    pub gateway: Option<IpAddr>,
     /// The link that it leaves by; of several, the first.
     pub oif: Option<u32>,
     /// Of two routes to the same place, the smaller one counts.
@@ -141,21 +189,25 @@ pub struct Route {
     pub table: u32,
     /// `RTN_*`: unicast, unreachable, ...
     pub kind: u8,
+    /// `RTPROT_*`: who made it.
+    pub protocol: u8,
 }
 
 /// `struct rtmsg`: family, destination and source prefix, tos, table, protocol, scope, type, flags.
-fn rtmsg(table: u8, protocol: u8, kind: u8) -> [u8; 12] {
-    [INET, 0, 0, 0, table, protocol, 0, kind, 0, 0, 0, 0]
+fn rtmsg(family: Family, prefix: u8, table: u32, protocol: u8, kind: u8) -> [u8; 12] {
+    let table = u8::try_from(table).unwrap_or_default();
+    let family = family.number();
+    [family, prefix, 0, 0, table, protocol, 0, kind, 0, 0, 0, 0]
 }
 
-/// All IPv4 routes, of all tables.
-pub fn routes(socket: &mut Socket) -> Result<Vec<Route>, Why> {
+/// All routes of a family, of all tables.
+pub fn routes(socket: &mut Socket, family: Family) -> Result<Vec<Route>, Why> {
     let read = |row: Row| {
         let attrs = Attrs(row.body.get(12..)?);
         // struct rtnexthop: length u16, flags u8, hops u8, index i32.
         let first_hop = |hops: &[u8]| Some(u32::from_ne_bytes(hops.get(4..8)?.try_into().ok()?));
         Some(Route {
-            destination: attrs.get(rta::DST).unwrap_or(Ipv4Addr::UNSPECIFIED),
+            destination: attrs.get(rta::DST).unwrap_or_else(|| family.first()),
             prefix: *row.body.get(1)?,
             gateway: attrs.get(rta::GATEWAY),
             oif: attrs
@@ -166,36 +218,65 @@ pub fn routes(socket: &mut Socket) -> Result<Vec<Route>, Why> {
                 .get(rta::TABLE)
                 .unwrap_or_else(|| row.body.get(4).copied().unwrap_or_default().into()),
             kind: *row.body.get(7)?,
+            protocol: *row.body.get(5)?,
         })
     };
-    let message = Message::new(rtm::GETROUTE, 0, &rtmsg(0, 0, 0));
+    let message = Message::new(rtm::GETROUTE, 0, &rtmsg(family, 0, 0, 0, 0));
     Ok(socket.dump(message)?.into_iter().filter_map(read).collect())
 }
 
 /// The request for a default route.
-fn new_default_route(via: Ipv4Addr, index: u32) -> Message {
-    let table = u8::try_from(RT_TABLE_MAIN).unwrap_or_default();
-    let fixed = rtmsg(table, RTPROT_BOOT, RTN_UNICAST);
-    Message::new(rtm::NEWROUTE, flags::CREATE | flags::EXCL, &fixed)
-        .put(rta::GATEWAY, &via)
-        .put(rta::OIF, &index)
+fn new_default_route(via: IpAddr, index: u32) -> Message {
+    let family = Family::of(via);
+    let fixed = rtmsg(family, 0, RT_TABLE_MAIN, RTPROT_BOOT, RTN_UNICAST);
+    let mut message = Message::new(rtm::NEWROUTE, flags::CREATE | flags::EXCL, &fixed);
+    if family == Family::Ipv6 {
+        // It goes without saying, but ip says it.
+        message = message.put(rta::DST, &family.first());
+    }
+    message.put(rta::GATEWAY, &via).put(rta::OIF, &index)
 }
 
 /// `ip route add default via A dev X`.
-pub fn add_default_route(socket: &mut Socket, via: Ipv4Addr, index: u32) -> Result<(), Why> {
+pub fn add_default_route(socket: &mut Socket, via: IpAddr, index: u32) -> Result<(), Why> {
     socket.request(new_default_route(via, index))
 }
 
 /// `ip route del default via A dev X`.
-pub fn delete_default_route(socket: &mut Socket, via: Ipv4Addr, index: u32) -> Result<(), Why> {
-    let table = u8::try_from(RT_TABLE_MAIN).unwrap_or_default();
-    // Whoever made it, and of whatever scope.
-    let mut fixed = rtmsg(table, 0, RTN_UNICAST);
+pub fn delete_default_route(socket: &mut Socket, via: IpAddr, index: u32) -> Result<(), Why> {
+    // Whoever made it.
+    let fixed = rtmsg(Family::of(via), 0, RT_TABLE_MAIN, 0, RTN_UNICAST);
+    let message = Message::new(rtm::DELROUTE, 0, &of_any_scope(fixed));
+    socket.request(message.put(rta::GATEWAY, &via).put(rta::OIF, &index))
+}
+
+/// The fixed part of a request for a route of whatever scope.
+fn of_any_scope(mut fixed: [u8; 12]) -> [u8; 12] {
     if let Some(scope) = fixed.get_mut(6) {
         *scope = RT_SCOPE_NOWHERE;
     }
-    let message = Message::new(rtm::DELROUTE, 0, &fixed);
-    socket.request(message.put(rta::GATEWAY, &via).put(rta::OIF, &index))
+    fixed
+}
+
+/// The request for a further local route to the loopback address.
+fn new_loopback_route(index: u32) -> Message {
+    let fixed = rtmsg(Family::Ipv6, 128, RT_TABLE_LOCAL, RTPROT_BOOT, RTN_LOCAL);
+    Message::new(rtm::NEWROUTE, flags::CREATE | flags::APPEND, &fixed)
+        .put(rta::DST, &Ipv6Addr::LOCALHOST.into())
+        .put(rta::OIF, &index)
+}
+
+/// `ip -6 route append local ::1 dev X table local`.
+pub fn add_loopback_route(socket: &mut Socket, index: u32) -> Result<(), Why> {
+    socket.request(new_loopback_route(index))
+}
+
+/// `ip -6 route del local ::1 dev X table local`.
+pub fn delete_loopback_route(socket: &mut Socket, index: u32) -> Result<(), Why> {
+    let fixed = rtmsg(Family::Ipv6, 128, RT_TABLE_LOCAL, 0, RTN_LOCAL);
+    let message = Message::new(rtm::DELROUTE, 0, &of_any_scope(fixed));
+    let message = message.put(rta::DST, &Ipv6Addr::LOCALHOST.into());
+    socket.request(message.put(rta::OIF, &index))
 }
 
 #[cfg(test)]
@@ -205,12 +286,19 @@ mod tests {
 
     #[test]
     fn what_ip_sends() {
-        let ours = Ipv4Addr::new(10, 0, 0, 1);
+        let ours: IpAddr = [10, 0, 0, 1].into();
+        let ours6: IpAddr = "fd12:3456:789a:bcde::1".parse().unwrap();
         let address = include_str!("../../tests/golden/address.nl");
+        let address6 = include_str!("../../tests/golden/address6.nl");
         let route = include_str!("../../tests/golden/route.nl");
+        let route6 = include_str!("../../tests/golden/route6.nl");
+        let loopback = include_str!("../../tests/golden/loopback.nl");
         for (text, mut message, fixed) in [
             (address, new_address(2, ours, 24), 8),
+            (address6, new_address(2, ours6, 64), 8),
             (route, new_default_route(ours, 2), 12),
+            (route6, new_default_route(ours6, 2), 12),
+            (loopback, new_loopback_route(2), 12),
         ] {
             let message = message.seal(0, flags::REQUEST | flags::ACK);
             assert_eq!(tree(message, fixed), tree(&recorded(text), fixed), "{text}");

@@ -1,15 +1,18 @@
 //! The steps of the network, a jail's and that of a namespace without a jail alike.
 
 use super::Steps;
-use crate::facts::{ETHERNET_MTU, Firewall, link_name};
+use crate::config::{Publish, Subnet};
+use crate::facts::{ETHERNET_MTU, Facts, Firewall, Ipv6, link_name};
 use crate::nl::nft::foreign::Dropping;
 use crate::record::Record;
 use crate::step::Side;
 use crate::step::accept::Accept;
 use crate::step::forwarding::Forwarding;
-use crate::step::link::{Address, DefaultRoute, Place, RouteLocalnet, Up, Veth};
+use crate::step::forwarding6::Forwarding6;
+use crate::step::link::{Address, DefaultRoute, LoopbackRoute, Place, RouteLocalnet, Up, Veth};
 use crate::step::nat::Nat;
 use crate::step::ping::Ping;
+use crate::step::switch::Ipv6Switch;
 
 /// The jail's side of the link.
 const JAIL_LINK: &str = "eth0";
@@ -18,22 +21,9 @@ const JAIL_LINK: &str = "eth0";
 pub fn network(record: &Record, steps: &mut Steps, notes: &mut Vec<String>) {
     let Record { config, facts, .. } = record;
     let name = link_name(&config.jail);
-    let place = |side, link: &str| Place {
-        side,
-        netns: config.jail.clone(),
-        link: link.into(),
-    };
-    let (outer, inner) = (place(Side::Outer, &name), place(Side::Jail, JAIL_LINK));
-    let (subnet, gateway) = (facts.subnet, facts.subnet.host(1));
-    let address = |place: &Place, n| Address {
-        place: place.clone(),
-        address: subnet.host(n),
-        prefix: subnet.prefix,
-    };
-
     let mark = format!("kak:{}", config.jail);
-
-    steps.add("the jail can talk to itself", Up(place(Side::Jail, "lo")));
+    let lo = place(record, Side::Jail, "lo");
+    steps.add("the jail can talk to itself", Up(lo));
     if let Some(groups) = facts.ping {
         let netns = config.jail.clone();
         steps.add(
@@ -42,18 +32,22 @@ pub fn network(record: &Record, steps: &mut Steps, notes: &mut Vec<String>) {
         );
     }
     if config.nat {
-        steps.add(
-            "who may send what to whom is settled before there is a link to send by",
-            Nat {
-                table: name.clone(),
-                mark: mark.clone(),
-                subnet,
-                link: name.clone(),
-                publish: config.publish.clone(),
-            },
-        );
+        for subnet in subnets(facts) {
+            steps.add(
+                "who may send what to whom is settled before there is a link to send by",
+                Nat {
+                    table: name.clone(),
+                    mark: mark.clone(),
+                    subnet,
+                    link: name.clone(),
+                    publish: published(record, subnet),
+                },
+            );
+        }
         accept(record, &name, &mark, steps, notes);
     }
+    let uplink = facts.uplink.as_ref();
+    let way_out = uplink.or_else(|| facts.ipv6.as_ref()?.uplink.as_ref());
     steps.add(
         "a cable: one end stays here, the other is plugged into the jail",
         Veth {
@@ -61,43 +55,131 @@ pub fn network(record: &Record, steps: &mut Steps, notes: &mut Vec<String>) {
             alias: mark,
             peer: JAIL_LINK.into(),
             netns: config.jail.clone(),
-            mtu: facts
-                .uplink
-                .as_ref()
-                .map_or(ETHERNET_MTU, |uplink| uplink.mtu),
+            mtu: way_out.map_or(ETHERNET_MTU, |uplink| uplink.mtu),
         },
     );
-    steps.add("this end's address, the jail's gateway", address(&outer, 1));
-    steps.add("this end is plugged in", Up(outer.clone()));
-    if config.publish.iter().any(|port| port.is_on_loopback()) {
-        steps.add(
-            "what the machine asks of itself at a published port may leave by this link",
-            RouteLocalnet(outer),
-        );
-    }
-    steps.add("the jail's address", address(&inner, 2));
-    steps.add("the jail's end is plugged in", Up(inner.clone()));
-    steps.add(
-        "everything else is reached through this machine",
-        DefaultRoute {
-            place: inner,
-            via: gateway,
-        },
-    );
+    ends(record, &name, steps);
     if config.nat {
-        let uplink = facts.uplink.iter().map(|uplink| uplink.name.clone());
-        let links = [name.clone()].into_iter().chain(uplink).collect();
+        let uplink = uplink.map(|uplink| uplink.name.clone());
+        let links = [name].into_iter().chain(uplink).collect();
+        let before = facts.single.clone();
         steps.add(
             "the machine passes the jail's packets on",
-            Forwarding {
-                links,
-                before: facts.single.clone(),
+            Forwarding { links, before },
+        );
+        if let Some(ipv6) = &facts.ipv6 {
+            forward_ipv6(ipv6, steps);
+        }
+    }
+    ways_out(facts, notes);
+}
+
+/// A link's place.
+fn place(record: &Record, side: Side, link: &str) -> Place {
+    Place {
+        side,
+        netns: record.config.jail.clone(),
+        link: link.into(),
+    }
+}
+
+/// The jail's addresses, of each family that it has.
+fn subnets(facts: &Facts) -> impl Iterator<Item = Subnet> {
+    let ipv6 = facts.ipv6.as_ref().map(|ipv6| ipv6.subnet);
+    [facts.subnet].into_iter().chain(ipv6)
+}
+
+/// The ports that lead to a jail's address.
+fn published(record: &Record, subnet: Subnet) -> Vec<Publish> {
+    let mut ports = record.config.publish.clone();
+    ports.retain(|port| port.is_at(subnet.base));
+    ports
+}
+
+/// What the two ends of the cable have: addresses, and where they lead.
+fn ends(record: &Record, name: &str, steps: &mut Steps) {
+    let facts = &record.facts;
+    let outer = || place(record, Side::Outer, name);
+    let inner = || place(record, Side::Jail, JAIL_LINK);
+    let address = |place, subnet: Subnet, n| Address {
+        place,
+        address: subnet.host(n),
+        prefix: subnet.prefix,
+    };
+    if facts.ipv6.as_ref().is_some_and(|ipv6| ipv6.off) {
+        steps.add(
+            "new links have no IPv6 here, but this one shall",
+            Ipv6Switch::enable(name),
+        );
+    }
+    for subnet in subnets(facts) {
+        steps.add(
+            "this end's address, the jail's gateway",
+            address(outer(), subnet, 1),
+        );
+    }
+    steps.add("this end is plugged in", Up(outer()));
+    for subnet in subnets(facts) {
+        let mut ports = published(record, subnet).into_iter();
+        if !ports.any(Publish::is_on_loopback) {
+            continue;
+        }
+        if subnet.base.is_ipv4() {
+            steps.add(
+                "what the machine asks of itself at a published port may leave by this link",
+                RouteLocalnet(outer()),
+            );
+        } else {
+            steps.add(
+                "and the answers to what it asks at its ::1 may come by it",
+                LoopbackRoute(outer()),
+            );
+        }
+    }
+    for subnet in subnets(facts) {
+        steps.add("the jail's address", address(inner(), subnet, 2));
+    }
+    steps.add("the jail's end is plugged in", Up(inner()));
+    for subnet in subnets(facts) {
+        steps.add(
+            "everything else is reached through this machine",
+            DefaultRoute {
+                place: inner(),
+                via: subnet.host(1),
             },
         );
     }
-    if facts.uplink.is_none() {
-        notes.push("no default route: only this machine is reached, until there is one".into());
+}
+
+/// What makes the machine pass IPv6 packets on.
+fn forward_ipv6(ipv6: &Ipv6, steps: &mut Steps) {
+    for link in &ipv6.heard {
+        steps.add(
+            "who passes packets on hears no router any more, but this machine has its way out from one",
+            Ipv6Switch::hear(link),
+        );
     }
+    let routers = ipv6.routers.clone();
+    steps.add(
+        "the machine passes the jail's IPv6 packets on",
+        Forwarding6 { routers },
+    );
+}
+
+/// That nothing leads out of the machine, be it by one family of addresses only.
+fn ways_out(facts: &Facts, notes: &mut Vec<String>) {
+    let ipv6 = facts.ipv6.as_ref();
+    let without_ipv6 = ipv6.is_some_and(|ipv6| ipv6.uplink.is_none());
+    let said = match (&facts.uplink, ipv6) {
+        (None, Some(_)) if !without_ipv6 => "IPv4 ",
+        (None, _) => "",
+        (Some(_), _) if without_ipv6 => "IPv6 ",
+        (Some(_), _) => return,
+    };
+    let by = if said.is_empty() { "" } else { "by that " };
+    notes.push(format!(
+        "no {said}default route: {by}only this machine is reached, until there is one"
+    ));
 }
 
 /// What lets the jail's packets through a firewall that would drop them; where kak can do nothing, a note of who can.

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::fd::AsFd as _;
 
 use super::{Action, Machine, Seen, Side};
@@ -28,6 +28,12 @@ impl Place {
             Side::Outer => "ip".into(),
             Side::Jail => format!("ip -n {}", self.netns),
         }
+    }
+
+    /// The same for something that is about such an address.
+    fn ip_for(&self, address: IpAddr) -> String {
+        let family = if address.is_ipv4() { "" } else { " -6" };
+        format!("{}{family}", self.ip())
     }
 
     /// The socket of its side and the link, where both are there.
@@ -189,25 +195,66 @@ impl Action for RouteLocalnet {
     }
 }
 
-/// An address of a link.
+/// Packets for the machine's ::1 may come by a link. None ever does that says so; but the answers to what the machine
+/// itself asks for at a published port of its ::1 are for it, once they are taken for what they are, and the kernel looks
+/// at the way by which they come.
+pub struct LoopbackRoute(pub Place);
+
+impl fmt::Display for LoopbackRoute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let link = &self.0.link;
+        write!(f, "ip -6 route append local ::1 dev {link} table local")
+    }
+}
+
+impl Action for LoopbackRoute {
+    fn observe(&self, machine: &mut Machine) -> Result<Seen> {
+        let what = self.to_string();
+        let Some((socket, link)) = self.0.find(machine, &what)? else {
+            return Ok(Seen::Absent);
+        };
+        let routes = route::routes(socket, route::Family::Ipv6).what(|| what)?;
+        Ok(Seen::done(routes.iter().any(|route| {
+            route.kind == route::RTN_LOCAL
+                && route.destination.is_loopback()
+                && route.oif == Some(link.index)
+        })))
+    }
+
+    fn apply(&self, machine: &mut Machine) -> Result<()> {
+        self.0
+            .change(machine, &self.to_string(), route::add_loopback_route)
+    }
+
+    fn undo(&self, machine: &mut Machine) -> Result<()> {
+        let what = self.to_string().replacen("append", "del", 1);
+        self.0.change(machine, &what, route::delete_loopback_route)
+    }
+}
+
+/// An address of a link. One of IPv6 is used at once: nobody else is on the cable who could have it.
 pub struct Address {
     /// The link.
     pub place: Place,
     /// The address.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// How many bits of it are the network's.
     pub prefix: u8,
 }
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ip = self.place.ip_for(self.address);
+        let Self {
+            place,
+            address,
+            prefix,
+        } = self;
+        let at_once = if address.is_ipv6() { " nodad" } else { "" };
         write!(
             f,
-            "{} addr add {}/{} dev {}",
-            self.place.ip(),
-            self.address,
-            self.prefix,
-            self.place.link
+            "{ip} addr add {address}/{prefix} dev {}{at_once}",
+            place.link
         )
     }
 }
@@ -218,7 +265,7 @@ impl Action for Address {
         let Some((socket, link)) = self.place.find(machine, &what)? else {
             return Ok(Seen::Absent);
         };
-        let addresses = route::addresses(socket).what(|| what)?;
+        let addresses = route::addresses(socket, route::Family::of(self.address)).what(|| what)?;
         Ok(Seen::done(addresses.iter().any(|there| {
             (there.index, there.address, there.prefix) == (link.index, self.address, self.prefix)
         })))
@@ -244,7 +291,7 @@ pub struct DefaultRoute {
     /// The link it leaves by.
     pub place: Place,
     /// The next hop.
-    pub via: Ipv4Addr,
+    pub via: IpAddr,
 }
 
 impl fmt::Display for DefaultRoute {
@@ -252,7 +299,7 @@ impl fmt::Display for DefaultRoute {
         write!(
             f,
             "{} route add default via {} dev {}",
-            self.place.ip(),
+            self.place.ip_for(self.via),
             self.via,
             self.place.link
         )
@@ -265,7 +312,7 @@ impl Action for DefaultRoute {
         let Some((socket, link)) = self.place.find(machine, &what)? else {
             return Ok(Seen::Absent);
         };
-        let routes = route::routes(socket).what(|| what)?;
+        let routes = route::routes(socket, route::Family::of(self.via)).what(|| what)?;
         Ok(Seen::done(routes.iter().any(|route| {
             route.prefix == 0 && route.gateway == Some(self.via) && route.oif == Some(link.index)
         })))

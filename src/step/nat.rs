@@ -4,7 +4,7 @@
 mod rules;
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use super::{Action, Machine, Seen, Side};
 use crate::config::{Publish, Subnet};
@@ -14,7 +14,7 @@ use crate::nl::nft::{self, Family, Hook};
 use crate::nl::{conntrack, route};
 use rules::{Field, Rule};
 
-/// The table of a jail. The jail sends nothing under an address that is not its own and nothing to the machine's
+/// The table of a jail, for the packets of one family of addresses. The jail sends nothing under an address that is not its own and nothing to the machine's
 /// loopback addresses, and nobody reaches it but the machine itself, who is answered, and who comes by a published port.
 /// Its packets leave under the machine's address, and no TCP connection agrees on segments that its route cannot carry.
 pub struct Nat {
@@ -26,7 +26,7 @@ pub struct Nat {
     pub subnet: Subnet,
     /// The outer end of the jail's link.
     pub link: String,
-    /// The ports that lead to the jail.
+    /// The ports that lead to the jail, as far as they are at addresses of this family.
     pub publish: Vec<Publish>,
 }
 
@@ -41,6 +41,19 @@ struct Chain {
 }
 
 impl Nat {
+    /// Whose packets go through it.
+    fn family(&self) -> Family {
+        Family::of(self.subnet.base)
+    }
+
+    /// The machine's loopback addresses.
+    fn loopback(&self) -> Subnet {
+        match self.family() {
+            Family::Ipv6 => Subnet::LOOPBACK_IPV6,
+            _ => Subnet::LOOPBACK,
+        }
+    }
+
     /// All that is in the table.
     fn chains(&self) -> Vec<Chain> {
         let chain = |name, hook, rules| Chain { name, hook, rules };
@@ -60,14 +73,17 @@ impl Nat {
     fn kept_back(&self) -> Vec<Rule> {
         let from = || rules::by(Meta::Iifname, &self.link);
         let drop = || rules::verdict(Verdict::Drop);
-        vec![
-            Rule::of([from(), rules::beyond(Field::Source, self.subnet), drop()]),
-            Rule::of([
-                from(),
-                rules::within(Field::Destination, Subnet::LOOPBACK),
-                drop(),
-            ]),
-        ]
+        let beyond = |subnet| rules::beyond(Field::Source, subnet);
+        let loopback = rules::within(Field::Destination, self.loopback());
+        let loopback = Rule::of([from(), loopback, drop()]);
+        if self.family() != Family::Ipv6 {
+            return vec![Rule::of([from(), beyond(self.subnet), drop()]), loopback];
+        }
+        // By these addresses neighbours find each other; the kernel passes no packet on that bears one.
+        let found = [beyond(Subnet::LINK_LOCAL), beyond(Subnet::NOBODY)];
+        let source = Rule::of([from(), beyond(self.subnet), Rule::of(found), drop()]);
+        let router = Rule::of([from(), rules::router_advertisement(), drop()]);
+        vec![source, loopback, router]
     }
 
     /// What passes through this machine from the jail and to it.
@@ -98,7 +114,7 @@ impl Nat {
         }
         if self.publish.iter().any(|port| port.is_on_loopback()) {
             // Nobody can answer to a loopback address.
-            let source = rules::within(Field::Source, Subnet::LOOPBACK);
+            let source = rules::within(Field::Source, self.loopback());
             all.push(Rule::of([source, to(), rules::masquerade()]));
         }
         all
@@ -123,17 +139,17 @@ impl Nat {
     fn forget(&self, machine: &mut Machine) -> Option<()> {
         let mut ports = self.publish.iter().filter(|port| port.udp).peekable();
         ports.peek()?;
-        let addresses = route::addresses(machine.route(Side::Outer).ok()??).ok()?;
-        let is_own = |to: Ipv4Addr| {
-            to.is_loopback() || addresses.iter().any(|address| address.address == to)
-        };
+        let family = route::Family::of(self.subnet.base);
+        let addresses = route::addresses(machine.route(Side::Outer).ok()??, family).ok()?;
+        let is_own =
+            |to: IpAddr| to.is_loopback() || addresses.iter().any(|address| address.address == to);
         let socket = machine.netfilter().ok()?;
         for port in ports {
             let led = |to| {
                 port.address
                     .map_or_else(|| is_own(to), |address| address == to)
             };
-            conntrack::forget_datagrams(socket, port.port, led).ok()?;
+            conntrack::forget_datagrams(socket, self.family(), port.port, led).ok()?;
         }
         Some(())
     }
@@ -146,7 +162,7 @@ impl Nat {
             rules: rules.into_iter().map(|rule| rule.exprs).collect(),
         };
         nft::Table {
-            family: Family::Ipv4,
+            family: self.family(),
             name: &self.table,
             mark: &self.mark,
             chains: self.chains().into_iter().map(chain).collect(),
@@ -157,7 +173,7 @@ impl Nat {
 impl fmt::Display for Nat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { table, mark, .. } = self;
-        let family = Family::Ipv4;
+        let family = self.family();
         write!(
             f,
             "nft -f - <<'KAK' # {family} {table}\ntable {family} {table} {{\n\tcomment \"{mark}\"\n"
@@ -175,7 +191,7 @@ impl fmt::Display for Nat {
 
 impl Action for Nat {
     fn observe(&self, machine: &mut Machine) -> Result<Seen> {
-        let what = || format!("nft list table ip {}", self.table);
+        let what = || format!("nft list table {} {}", self.family(), self.table);
         Ok(
             match self.table().observe(machine.netfilter()?).what(what)? {
                 nft::Found::Absent => Seen::Absent,
@@ -189,14 +205,14 @@ impl Action for Nat {
     fn apply(&self, machine: &mut Machine) -> Result<()> {
         self.table()
             .create(machine.netfilter()?)
-            .what(|| format!("nft add table ip {}", self.table))?;
+            .what(|| format!("nft add table {} {}", self.family(), self.table))?;
         self.forget(machine);
         Ok(())
     }
 
     fn undo(&self, machine: &mut Machine) -> Result<()> {
-        nft::drop_table(machine.netfilter()?, Family::Ipv4, &self.table)
-            .what(|| format!("nft delete table ip {}", self.table))?;
+        nft::drop_table(machine.netfilter()?, self.family(), &self.table)
+            .what(|| format!("nft delete table {} {}", self.family(), self.table))?;
         self.forget(machine);
         Ok(())
     }
@@ -208,11 +224,16 @@ mod tests {
 
     /// The table of the jail USER, with these ports.
     fn nat(publish: &[&str]) -> Nat {
+        nat_of("10.0.0.0/24", publish)
+    }
+
+    /// The same with these addresses.
+    fn nat_of(subnet: &str, publish: &[&str]) -> Nat {
         let publish = publish.iter().map(|port| Publish::parse(port.as_ref()));
         Nat {
             table: "kak-USER".into(),
             mark: "kak:USER".into(),
-            subnet: Subnet::parse("10.0.0.0/24".as_ref()).unwrap(),
+            subnet: Subnet::read(subnet).unwrap(),
             link: "kak-USER".into(),
             publish: publish.collect::<Result<_>>().unwrap(),
         }
@@ -240,15 +261,21 @@ mod tests {
     #[test]
     fn what_nft_sends() {
         use crate::nl::golden::say_the_same;
-        let nat = nat(&["8080:80", "203.0.113.2:53/udp", "127.0.0.1:81"]);
-        let text = nat.to_string();
-        let table = text.strip_prefix("nft -f - <<'KAK' # ip kak-USER\n");
-        let table = table.and_then(|text| text.strip_suffix("KAK")).unwrap();
-        assert!(
-            include_str!("../../scripts/golden").contains(table),
-            "{table}\nis not what was recorded"
-        );
-        let recorded = include_str!("../../tests/golden/table.nl");
-        say_the_same(&mut nat.table().messages(), recorded);
+        let ipv4 = nat(&["8080:80", "203.0.113.2:53/udp", "127.0.0.1:81"]);
+        let ports = ["8080:80", "[2001:db8::2]:53/udp", "[::1]:81"];
+        let ipv6 = nat_of("fd12:3456:789a:bcde::/64", &ports);
+        for (nat, recorded) in [
+            (ipv4, include_str!("../../tests/golden/table.nl")),
+            (ipv6, include_str!("../../tests/golden/table6.nl")),
+        ] {
+            let text = nat.to_string();
+            let (_, table) = text.split_once('\n').unwrap();
+            let table = table.strip_suffix("KAK").unwrap();
+            assert!(
+                include_str!("../../scripts/golden").contains(table),
+                "{table}\nis not what was recorded"
+            );
+            say_the_same(&mut nat.table().messages(), recorded);
+        }
     }
 }

@@ -4,13 +4,12 @@
 use std::ffi::OsStr;
 use std::fmt;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::Path;
 
-use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
-use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use super::{Action, Machine, Seen};
+use super::{Action, Machine, Seen, switch};
 use crate::error::{Result, What as _};
 use crate::netns::{self, State};
 use crate::sys;
@@ -38,11 +37,7 @@ impl Groups {
 
     /// Who may in the network that we are in.
     pub fn here() -> Option<Self> {
-        let mut text = [0; 64];
-        let switch =
-            rustix::fs::open(SWITCH, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
-        let length = rustix::io::read(switch, &mut text).ok()?;
-        Self::parse(text.get(..length)?)
+        Self::parse(switch::read(Path::new(SWITCH)).ok()??.as_bytes())
     }
 }
 
@@ -102,17 +97,7 @@ impl Ping {
         let network = netns::open(OsStr::new(&self.netns))?;
         let written = sys::elsewhere(|| {
             enter(&network)?;
-            match write(text) {
-                // In a container /proc/sys may be read-only; a proc of one's own is not.
-                Err(Errno::ROFS | Errno::ACCESS | Errno::PERM) => {
-                    sys::unshare(UnshareFlags::NEWNS)?;
-                    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-                    mount_change("/", private)?;
-                    mount("proc", "/proc", "proc", MountFlags::empty(), None)?;
-                    write(text)
-                }
-                other => other,
-            }
+            switch::write_last(Path::new(SWITCH), text)
         });
         let Self { netns, .. } = self;
         written.what(|| format!("ip netns exec {netns} sh -c 'echo {text} >{SWITCH}'"))
@@ -122,12 +107,6 @@ impl Ping {
 /// Moves this process into a network.
 fn enter(network: &OwnedFd) -> rustix::io::Result<()> {
     move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network))
-}
-
-/// Turns the switch of the network that we are in.
-fn write(text: &str) -> rustix::io::Result<()> {
-    let switch = rustix::fs::open(SWITCH, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
-    rustix::io::write(switch, text.as_bytes()).map(drop)
 }
 
 #[cfg(test)]

@@ -1,17 +1,18 @@
 //! A resolver, and somebody who asks it: DNS (RFC 1035) as far as the tests need it.
 //!
-//! Every name has one address, which follows from the name ([`address_of`]), so a wrong answer is seen. The text of
-//! `sizeN.test` is N bytes long. By UDP an answer that is larger than the asker takes is truncated.
+//! Every name has one address, which follows from the name ([`address_of`]), so a wrong answer is seen; one that begins
+//! with `six.` has one of IPv6. The text of `sizeN.test` is N bytes long. By UDP an answer that is larger than the asker takes is truncated.
 
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// An A record's type, a TXT record's, and that of what says how much an asker takes (RFC 6891).
+/// An A record's type, an AAAA record's, a TXT record's, and that of what says how much an asker takes (RFC 6891).
 const A: u16 = 1;
+const AAAA: u16 = 28;
 const TXT: u16 = 16;
 const OPT: u16 = 41;
 
@@ -22,6 +23,12 @@ pub fn address_of(name: &str) -> Ipv4Addr {
     });
     let [_, b, c, d] = hash.to_be_bytes();
     Ipv4Addr::new(10, b, c, d)
+}
+
+/// The IPv6 address of a name that begins with `six.`, which has no other.
+pub fn address6_of(name: &str) -> Ipv6Addr {
+    let [_, b, c, d] = address_of(name).octets().map(u16::from);
+    Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, b, c, d)
 }
 
 /// A resolver; dropped, it is gone as if it had been killed.
@@ -177,7 +184,8 @@ fn answer(question: &[u8], by_udp: bool) -> Vec<u8> {
         _ => 512,
     };
     let data: Vec<u8> = match kind {
-        A => address_of(&name).octets().to_vec(),
+        A if !name.starts_with("six.") => address_of(&name).octets().to_vec(),
+        AAAA if name.starts_with("six.") => address6_of(&name).octets().to_vec(),
         TXT => {
             let size: usize = name
                 .trim_start_matches("size")

@@ -86,6 +86,10 @@ fn ask_from(by: By, namespace: &str, source: &str, to: &str, patience: Duration)
             Some(answer)
         }
         By::Udp => {
+            let source = match source {
+                ANY if to.is_ipv6() => "::",
+                source => source,
+            };
             let socket = UdpSocket::bind((source, 0)).unwrap();
             socket.set_read_timeout(Some(patience)).unwrap();
             socket.connect(to).ok()?;
@@ -103,10 +107,15 @@ const ANY: &str = "0.0.0.0";
 /// A connection from an address, which the standard library does not choose.
 fn connect_from(source: &str, to: &SocketAddr, patience: Duration) -> Option<TcpStream> {
     use rustix::net::{AddressFamily, SocketType, bind, connect, socket, sockopt};
-    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    let source: std::net::IpAddr = source.parse().unwrap();
+    let family = if source.is_ipv4() {
+        AddressFamily::INET
+    } else {
+        AddressFamily::INET6
+    };
+    let socket = socket(family, SocketType::STREAM, None).unwrap();
     sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(patience)).unwrap();
-    let source: SocketAddr = format!("{source}:0").parse().unwrap();
-    bind(&socket, &source).unwrap();
+    bind(&socket, &SocketAddr::new(source, 0)).unwrap();
     connect(&socket, to).ok()?;
     Some(socket.into())
 }
@@ -166,9 +175,19 @@ pub fn send(namespace: &str, to: &str, bytes: usize) -> usize {
 /// From now on counts the packets that come to a hook (`prerouting`, ...) of a network namespace, before anybody else
 /// sees them, if nft's words say so.
 pub fn watch(namespace: &str, hook: &str, packets: &str) {
+    watch_of("ip", namespace, hook, packets);
+}
+
+/// The same for packets of IPv6.
+pub fn watch6(namespace: &str, hook: &str, packets: &str) {
+    watch_of("ip6", namespace, hook, packets);
+}
+
+/// The same for packets of a family.
+fn watch_of(family: &str, namespace: &str, hook: &str, packets: &str) {
     sh(&format!(
         "nsenter --net={namespace} nft -f - <<'NFT'
-        table ip watch {{
+        table {family} watch {{
             chain {hook} {{ type filter hook {hook} priority -500; {packets} counter; }}
         }}
 NFT"
@@ -177,8 +196,22 @@ NFT"
 
 /// How many there were.
 pub fn seen(namespace: &str) -> u64 {
+    seen_of("ip", namespace)
+}
+
+/// The same for packets of IPv6; nobody looks on any more.
+pub fn seen6(namespace: &str) -> u64 {
+    let count = seen_of("ip6", namespace);
+    sh(&format!(
+        "nsenter --net={namespace} nft delete table ip6 watch"
+    ));
+    count
+}
+
+/// The same for packets of a family.
+fn seen_of(family: &str, namespace: &str) -> u64 {
     let rules = json(&format!(
-        "nsenter --net={namespace} nft -j list table ip watch"
+        "nsenter --net={namespace} nft -j list table {family} watch"
     ));
     let rules = rules["nftables"].as_array().unwrap().iter();
     let exprs = rules.filter_map(|object| object["rule"]["expr"].as_array());

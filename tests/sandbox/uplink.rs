@@ -22,6 +22,12 @@ pub const OURS: &str = "203.0.113.2";
 /// Upstream's address.
 pub const THEIRS: &str = "203.0.113.1";
 
+/// The machine's IPv6 address, after [`plug6`].
+pub const OURS6: &str = "2001:db8::2";
+
+/// Upstream's.
+pub const THEIRS6: &str = "2001:db8::1";
+
 /// Tells everybody who connects under which address.
 pub const PORT: u16 = 7000;
 
@@ -63,4 +69,14 @@ pub fn plug() {
         let addresses = sh("ip -o -6 addr show dev eth0");
         addresses.is_empty() || (addresses.contains("fe80") && !addresses.contains("tentative"))
     });
+}
+
+/// The same with IPv6: on the cable there are 2001:db8::1/64 and 2001:db8::2/64 too, and the default route.
+pub fn plug6() {
+    plug();
+    sh(&format!(
+        "nsenter --net=/var/upstream ip addr add {THEIRS6}/64 dev up0 nodad
+        ip addr add {OURS6}/64 dev eth0 nodad
+        ip route add default via {THEIRS6}"
+    ));
 }

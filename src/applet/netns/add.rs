@@ -6,14 +6,14 @@ use lexopt::Arg::{Long, Value};
 
 use super::{each, hard, name};
 use crate::applet::unexpected;
-use crate::config::{self, Config, DEFAULT_JAIL};
+use crate::config::{self, Config, DEFAULT_JAIL, Takes};
 use crate::error::{Error, Result, complain};
 use crate::jail::network;
 use crate::netns::{self, RunDir};
 use crate::sys;
 
 /// The options that go with `--uplink`, and that mean what they mean for a jail.
-const UPLINK: [&str; 3] = ["subnet", "dns", "publish"];
+const UPLINK: [&str; 4] = ["subnet", "dns", "ipv6", "publish"];
 
 /// `add NAME... [--uplink [OPTION]...]`. Every name is checked before one is given.
 pub fn run(words: &[OsString]) -> Result<u8> {
@@ -36,6 +36,9 @@ pub fn run(words: &[OsString]) -> Result<u8> {
             .set(option, value)
             .map_err(|error| error.with_status(255))?;
     }
+    plain
+        .check_published()
+        .map_err(|error| error.with_status(255))?;
     if names.len() > 1 && (plain.subnet.is_some() || !plain.publish.is_empty()) {
         return Err(hard("--subnet and --publish are for one namespace"));
     }
@@ -72,14 +75,18 @@ fn parse(words: &[OsString]) -> Result<(Vec<OsString>, Option<Said>)> {
             Long("uplink") => wanted = true,
             Long(option) if UPLINK.contains(&option) => {
                 let option = option.to_owned();
-                said.push((option, parser.value()?));
+                let value = match config::takes(&option) {
+                    Some(Takes::Value) => parser.value()?,
+                    _ => OsString::new(),
+                };
+                said.push((option, value));
             }
             other => return Err(unexpected(other)),
         }
     }
     if !wanted && !said.is_empty() {
         return Err(Error::usage(
-            "--subnet, --dns and --publish go with --uplink",
+            "--subnet, --dns, --ipv6 and --publish go with --uplink",
         ));
     }
     Ok((names, wanted.then_some(said)))

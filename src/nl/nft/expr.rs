@@ -1,9 +1,9 @@
 //! The expressions that a rule of nf_tables is made of, as the kernel and `nft --debug=netlink` know them. What a rule
 //! means is put together elsewhere.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use super::rule;
+use super::{Family, rule};
 use crate::nl::message::{Attr, Attrs, Be32, Message, Nest, attr};
 
 /// `NFTA_META_DREG`.
@@ -101,8 +101,6 @@ const ADDRTYPE: Be32 = Be32(3);
 const DADDR: Be32 = Be32(2);
 /// `NFT_NAT_DNAT`.
 const DNAT: Be32 = Be32(1);
-/// `NFPROTO_IPV4`.
-const IPV4: Be32 = Be32(2);
 /// `NFT_RT_TCPMSS`.
 const TCPMSS: Be32 = Be32(3);
 /// `NFT_BYTEORDER_HTON`.
@@ -202,15 +200,23 @@ pub enum Expr {
     /// What kind of address (`RTN_*`) the packet goes to, into the register.
     DestinationType,
     /// An address into the register.
-    Address(Ipv4Addr),
+    Address(IpAddr),
     /// A port into the second register.
     Port(u16),
-    /// The packet goes to the address in the register and the port in the second one.
-    Dnat,
+    /// The packet goes to the address of this family in the register and the port in the second one.
+    Dnat(Family),
     /// The packet leaves under the address of the link that it leaves by.
     Masquerade,
     /// The end of the rule.
     Verdict(Verdict),
+}
+
+/// An address as it is in a packet.
+pub fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().into(),
+        IpAddr::V6(address) => address.octets().into(),
+    }
 }
 
 /// A number of the kernel's.
@@ -245,7 +251,7 @@ impl Expr {
             Self::TcpOption { .. } => "exthdr",
             Self::DestinationType => "fib",
             Self::Address(_) | Self::Port(_) | Self::Verdict(_) => "immediate",
-            Self::Dnat => "nat",
+            Self::Dnat(_) => "nat",
             Self::Masquerade => "masq",
         }
     }
@@ -307,14 +313,14 @@ impl Expr {
                 .put(FIB_RESULT, &ADDRTYPE)
                 .put(FIB_FLAGS, &DADDR),
             Self::Address(address) => m.put(IMMEDIATE_DREG, &REG_1).nest(IMMEDIATE_DATA, |m| {
-                m.put(VALUE, address.octets().as_slice())
+                m.put(VALUE, octets(*address).as_slice())
             }),
             Self::Port(port) => m.put(IMMEDIATE_DREG, &REG_2).nest(IMMEDIATE_DATA, |m| {
                 m.put(VALUE, port.to_be_bytes().as_slice())
             }),
-            Self::Dnat => m
+            Self::Dnat(family) => m
                 .put(NAT_TYPE, &DNAT)
-                .put(NAT_FAMILY, &IPV4)
+                .put(NAT_FAMILY, &number(family.number()))
                 .put(NAT_ADDRESS, &REG_1)
                 .put(NAT_PORT, &REG_2),
             Self::Masquerade => m,

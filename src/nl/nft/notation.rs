@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::expr::{Base, Ct, Expr, Verdict};
+use super::expr::{Base, Ct, Expr, Verdict, octets};
 
 impl fmt::Display for Expr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -39,10 +39,13 @@ impl fmt::Display for Expr {
             }
             Self::DestinationType => f.write_str("[ fib daddr type => reg 1 ]"),
             Self::Address(address) => {
-                write!(f, "[ immediate reg 1 {}]", words(&address.octets()))
+                write!(f, "[ immediate reg 1 {}]", words(&octets(*address)))
             }
             Self::Port(port) => write!(f, "[ immediate reg 2 {}]", words(&port.to_be_bytes())),
-            Self::Dnat => f.write_str("[ nat dnat ip addr_min reg 1 proto_min reg 2 flags 0x2 ]"),
+            Self::Dnat(family) => write!(
+                f,
+                "[ nat dnat {family} addr_min reg 1 proto_min reg 2 flags 0x2 ]"
+            ),
             Self::Masquerade => f.write_str("[ masq ]"),
             Self::Verdict(Verdict::Drop) => f.write_str("[ immediate reg 0 drop ]"),
             Self::Verdict(Verdict::Accept) => f.write_str("[ immediate reg 0 accept ]"),

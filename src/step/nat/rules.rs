@@ -1,10 +1,11 @@
 //! The rules of a jail's table: each as nft's text and as the wire has it, side by side. Which of them a jail has is
 //! decided by [`super::Nat`].
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::config::{Publish, Subnet};
-use crate::nl::nft::expr::{Base, Ct, DNATTED, ESTABLISHED, Expr, Meta, RELATED, Verdict};
+use crate::nl::nft::Family;
+use crate::nl::nft::expr::{Base, Ct, DNATTED, ESTABLISHED, Expr, Meta, RELATED, Verdict, octets};
 
 /// A rule, or a part of one.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -37,6 +38,10 @@ impl Rule {
 const TCP: u8 = 6;
 /// UDP's number (RFC 768).
 const UDP: u8 = 17;
+/// ICMPv6's number (RFC 4443).
+const ICMPV6: u8 = 58;
+/// Its message of a router that says so (RFC 4861, section 4.2).
+const ROUTER_ADVERTISEMENT: u8 = 134;
 /// Where the flags are in a TCP header (RFC 9293, section 3.1), and two of them.
 const TCP_FLAGS: u8 = 13;
 /// The flag that begins a connection.
@@ -50,7 +55,7 @@ const DESTINATION_PORT: u8 = 2;
 /// `RTN_LOCAL`, linux/rtnetlink.h.
 const LOCAL: u32 = 2;
 
-/// An address in an IPv4 header (RFC 791, section 3.1).
+/// An address in a header of IPv4 (RFC 791, section 3.1) or IPv6 (RFC 8200, section 3).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Field {
     /// Where the packet comes from.
@@ -60,19 +65,22 @@ pub enum Field {
 }
 
 impl Field {
-    /// nft's word for it.
-    fn word(self) -> &'static str {
-        match self {
-            Self::Source => "ip saddr",
-            Self::Destination => "ip daddr",
-        }
+    /// nft's words for it.
+    fn words(self, family: Family) -> String {
+        let field = match self {
+            Self::Source => "saddr",
+            Self::Destination => "daddr",
+        };
+        format!("{family} {field}")
     }
 
     /// Its first bytes.
-    fn load(self, length: u8) -> Expr {
-        let offset = match self {
-            Self::Source => 12,
-            Self::Destination => 16,
+    fn load(self, family: Family, length: u8) -> Expr {
+        let offset = match (family, self) {
+            (Family::Ipv6, Self::Source) => 8,
+            (Family::Ipv6, Self::Destination) => 24,
+            (_, Self::Source) => 12,
+            (_, Self::Destination) => 16,
         };
         Expr::Payload {
             base: Base::Network,
@@ -86,28 +94,55 @@ impl Field {
 pub fn within(field: Field, subnet: Subnet) -> Rule {
     let (mut exprs, value) = load(field, subnet);
     exprs.push(Expr::Equal(value));
-    Rule::part(format!("{} {subnet}", field.word()), exprs)
+    Rule::part(format!("{} {}", words(field, subnet), shown(subnet)), exprs)
 }
 
 /// `FIELD != SUBNET`: only packets with another one.
 pub fn beyond(field: Field, subnet: Subnet) -> Rule {
     let (mut exprs, value) = load(field, subnet);
     exprs.push(Expr::NotEqual(value));
-    Rule::part(format!("{} != {subnet}", field.word()), exprs)
+    Rule::part(
+        format!("{} != {}", words(field, subnet), shown(subnet)),
+        exprs,
+    )
 }
 
 /// The part of an address that is the network's, into the register; and what that is.
-fn load(field: Field, Subnet { base, prefix }: Subnet) -> (Vec<Expr>, Vec<u8>) {
-    let octets = base.octets();
+fn load(field: Field, subnet: Subnet) -> (Vec<Expr>, Vec<u8>) {
+    let Subnet { base, prefix } = subnet;
+    let (family, octets) = (Family::of(base), octets(base));
     if prefix.is_multiple_of(8) {
         // Whole bytes need no mask: fewer are loaded.
         let length = prefix / 8;
-        let value = octets.iter().copied().take(length.into()).collect();
-        return (vec![field.load(length)], value);
+        let value = octets.into_iter().take(length.into()).collect();
+        return (vec![field.load(family, length)], value);
     }
-    let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
-    let mask = Expr::Mask(mask.to_be_bytes().to_vec());
-    (vec![field.load(4), mask], octets.to_vec())
+    let ones = Subnet::around(last(base), prefix).base;
+    let mask = Expr::Mask(self::octets(ones));
+    (vec![field.load(family, subnet.bits() / 8), mask], octets)
+}
+
+/// The last address of a family: all bits are set.
+fn last(of: IpAddr) -> IpAddr {
+    if of.is_ipv4() {
+        [u8::MAX; 4].into()
+    } else {
+        [u8::MAX; 16].into()
+    }
+}
+
+/// nft's words for a field of such addresses.
+fn words(field: Field, subnet: Subnet) -> String {
+    field.words(Family::of(subnet.base))
+}
+
+/// A network as nft has it: a single address is none.
+fn shown(subnet: Subnet) -> String {
+    if subnet.prefix == subnet.bits() {
+        subnet.base.to_string()
+    } else {
+        subnet.to_string()
+    }
 }
 
 /// `iifname "LINK"` or `oifname "LINK"`: only packets that come, or leave, by a link.
@@ -172,16 +207,33 @@ pub fn clamp() -> Rule {
     )
 }
 
-/// `(ip daddr ADDR | fib daddr type local) PROTOCOL dport PORT`: only packets to a published port.
+/// Only messages of a router that says that it is one.
+pub fn router_advertisement() -> Rule {
+    let exprs = [
+        Expr::Meta(Meta::L4proto),
+        Expr::Equal(vec![ICMPV6]),
+        Expr::Payload {
+            base: Base::Transport,
+            offset: 0,
+            length: 1,
+        },
+        Expr::Equal(vec![ROUTER_ADVERTISEMENT]),
+    ];
+    Rule::part("icmpv6 type nd-router-advert", exprs)
+}
+
+/// `(FAMILY daddr ADDR | fib daddr type local) PROTOCOL dport PORT`: only packets to a published port.
 pub fn published(port: Publish) -> Rule {
     let (at, mut exprs) = match port.address {
-        Some(address) => (
-            format!("{} {address}", Field::Destination.word()),
-            vec![
-                Field::Destination.load(4),
-                Expr::Equal(address.octets().to_vec()),
-            ],
-        ),
+        Some(address) => {
+            let family = Family::of(address);
+            let octets = octets(address);
+            let length = if address.is_ipv4() { 4 } else { 16 };
+            (
+                format!("{} {address}", Field::Destination.words(family)),
+                vec![Field::Destination.load(family, length), Expr::Equal(octets)],
+            )
+        }
         None => (
             "fib daddr type local".into(),
             vec![
@@ -207,9 +259,10 @@ pub fn published(port: Publish) -> Rule {
 }
 
 /// `dnat to ADDR:PORT`.
-pub fn lead(to: Ipv4Addr, port: u16) -> Rule {
-    let exprs = [Expr::Address(to), Expr::Port(port), Expr::Dnat];
-    Rule::part(format!("dnat to {to}:{port}"), exprs)
+pub fn lead(to: IpAddr, port: u16) -> Rule {
+    let dnat = Expr::Dnat(Family::of(to));
+    let exprs = [Expr::Address(to), Expr::Port(port), dnat];
+    Rule::part(format!("dnat to {}", SocketAddr::new(to, port)), exprs)
 }
 
 #[cfg(test)]
@@ -349,7 +402,7 @@ mod tests {
     #[test]
     fn what_is_published() {
         let parse = |text: &str| Publish::parse(text.as_ref()).unwrap();
-        let lead = || lead(Ipv4Addr::new(10, 0, 0, 2), 80);
+        let lead = || lead([10, 0, 0, 2].into(), 80);
         let tail = [
             "[ immediate reg 1 0x0200000a ]",
             "[ immediate reg 2 0x00005000 ]",
