@@ -190,6 +190,17 @@ sandboxed! {
             let cat = one("cat");
             let nssh = one("nssh -c cat");
             until("both are stopped", || is_stopped(cat) && is_stopped(nssh));
+            // And nobody goes round in circles meanwhile.
+            let monitor = named("kak-session")[0];
+            let switches = || {
+                let of = |pid| ["voluntary_ctxt_switches", "nonvoluntary_ctxt_switches"].map(|field| process_field(pid, field));
+                [cat, nssh, monitor].map(of)
+            };
+            let before = switches();
+            terminal.line("nssh -c 'echo me''anwhile'");
+            terminal.wait_for("meanwhile");
+            terminal.prompt(0);
+            assert_eq!(switches(), before);
             terminal.line("fg");
             until("both go on", || !is_stopped(cat) && !is_stopped(nssh));
             terminal.line("ec''ho");
