@@ -17,6 +17,7 @@ pub mod entrypoint;
 pub mod guest;
 pub mod init;
 pub mod keeper;
+mod lost;
 pub mod monitor;
 pub mod namespaces;
 pub mod network;
@@ -185,7 +186,7 @@ impl Init {
 /// Ends whatever lives of a jail.
 pub fn end(jail: &str) -> Result<()> {
     match Life::of(jail)? {
-        Life::Down => Ok(()),
+        Life::Down => lost::inits(jail)?.iter().try_for_each(Init::end),
         Life::Starting(init) | Life::Up(init) | Life::Ending(init) => init.end(),
     }
 }

@@ -50,6 +50,8 @@ mod jail;
 mod keeper;
 /// Setup, setup again, drift, crash, teardown.
 mod life;
+/// What kak knows of a jail is lost.
+mod lost;
 /// Packets of the right size.
 mod mtu;
 /// More namespaces of a jail's own: host name, IPC, control groups, time.

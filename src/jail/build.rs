@@ -9,7 +9,7 @@ use rustix::process::{PidfdFlags, Signal, WaitOptions};
 use rustix::thread::{CapabilitySet, capabilities};
 
 use super::process::channel;
-use super::{Init, Life, Lock, Waits, init, namespaces};
+use super::{Init, Life, Lock, Waits, init, lost, namespaces};
 use crate::config::{Config, Namespace};
 use crate::engine::{self, Tell};
 use crate::error::{Error, Result, What as _};
@@ -58,6 +58,9 @@ pub fn bring_up(wanted: &Wanted, teller: &mut Teller<'_>, waits: Waits<'_>) -> R
         && mend(wanted, record, &init, teller)?
     {
         return Ok(init);
+    }
+    if old.is_none() {
+        lost::check_link(jail)?;
     }
     super::end(jail)?;
     let mut machine = Machine::new(jail);
@@ -361,8 +364,8 @@ pub fn clear(record: &Record, tell: Tell<'_>) -> Result<()> {
 
 /// Ends a jail and takes back all that it stood on. That there is none is no error.
 pub fn take_down(jail: &str, tell: Tell<'_>, waits: Waits<'_>) -> Result<()> {
-    if file::lstat(Path::new(record::DIR))?.is_none() {
-        return Ok(());
+    if file::lstat(Path::new(record::DIR))?.is_none() && lost::inits(jail)?.is_empty() {
+        return lost::check(jail);
     }
     // Even where this jail has no state: who was killed early may have left the directory, which goes with the lock.
     let _lock = Lock::take(waits)?;
@@ -393,7 +396,8 @@ fn take_down_locked(jail: &str, tell: Tell<'_>) -> Result<()> {
     } else {
         // Whoever made the directory was killed before he could write down what for.
         let state = Plan::state(jail, Vec::new());
-        engine::teardown(&state, &mut Machine::new(jail), |_| false, tell)
+        let gone = engine::teardown(&state, &mut Machine::new(jail), |_| false, tell);
+        gone.and_then(|()| lost::check(jail))
     };
     Error::all([swept.err(), gone.err()].into_iter().flatten().collect())
 }

@@ -70,6 +70,12 @@ impl Processes {
         self.0.iter().filter_map(shell).map(session).collect()
     }
 
+    /// Those that call themselves so.
+    pub fn named(self, name: &[u8]) -> Vec<i32> {
+        let named = self.0.into_iter().filter(|(_, stat)| stat.name == name);
+        named.map(|(pid, _)| pid).collect()
+    }
+
     /// What a monitor's shell has started, and that has started, also what has lost its parent meanwhile; but not what has
     /// left the session. Nor who is in the group of this number: it is the shell's own, where that leads one.
     pub fn started_by(&self, monitor: i32, session: i32, group: i32) -> Vec<OwnedFd> {
