@@ -234,6 +234,10 @@ impl Lock {
                 }
             }
             file::check_ours(dir)?;
+            if file::lstat(dir)?.is_some_and(|stat| stat.st_mode & 0o077 != 0) {
+                let mode = Mode::from_raw_mode(0o700);
+                rustix::fs::chmod(dir, mode).what(|| format!("chmod 700 {}", dir.display()))?;
+            }
             let what = || format!("flock {}", dir.display());
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let Ok(fd) = rustix::fs::open(dir, flags, Mode::empty()) else {

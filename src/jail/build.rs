@@ -63,6 +63,7 @@ pub fn bring_up(wanted: &Wanted, teller: &mut Teller<'_>, waits: Waits<'_>) -> R
         lost::check_link(jail)?;
     }
     super::end(jail)?;
+    file::remove_open(&record::dir(jail).join("lock"))?;
     let mut machine = Machine::new(jail);
     let config = match &old {
         Some(old) if !wanted.given => &old.config,

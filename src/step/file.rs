@@ -40,9 +40,13 @@ impl Action for Dir {
         if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
             return Ok(Seen::Other("not a directory".into()));
         }
-        // Only a mode that lets everybody write is part of what the directory is for.
+        // Only that everybody may write, or nobody else anything, is part of what the directory is for.
         let right = self.mode & 0o002 == 0 || stat.st_mode & 0o7777 == self.mode;
-        Ok(if right { Seen::Done } else { Seen::Torn })
+        Ok(if right && is_closed(&stat, self.mode) {
+            Seen::Done
+        } else {
+            Seen::Torn
+        })
     }
 
     fn apply(&self, _: &mut Machine) -> Result<()> {
@@ -124,6 +128,13 @@ impl File {
     }
 }
 
+impl File {
+    /// Whether what is there will do. Of a file of our own that shall say something, one that says something else is none.
+    fn says(&self) -> Result<bool> {
+        Ok(!self.ours || self.text.is_empty() || read(&self.path)? == self.text)
+    }
+}
+
 impl fmt::Display for File {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = quote(&self.path);
@@ -151,17 +162,23 @@ impl Action for File {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Ok(Seen::Other("not a regular file".into()));
         }
-        // Of a file of our own that shall say something, one that says something else is none.
-        let torn = self.ours && !self.text.is_empty() && read(&self.path)? != self.text;
-        Ok(if torn { Seen::Torn } else { Seen::Done })
+        Ok(if is_closed(&stat, self.mode) && self.says()? {
+            Seen::Done
+        } else {
+            Seen::Torn
+        })
     }
 
     fn apply(&self, _: &mut Machine) -> Result<()> {
         replace(&self.path, &self.text, Mode::from_raw_mode(self.mode)).what(|| self.to_string())
     }
 
-    /// At no time is there no file: the record is all that anybody knows of what was made.
+    /// At no time is there no file: the record is all that anybody knows of what was made. Nor is there another one where
+    /// that need not be: the lock is one by which somebody lives.
     fn mend(&self, machine: &mut Machine) -> Result<()> {
+        if lstat(&self.path)?.is_some() && self.says()? {
+            return fs::chmod(&self.path, Mode::from_raw_mode(self.mode)).what(|| self.to_string());
+        }
         self.apply(machine)
     }
 
@@ -214,6 +231,19 @@ pub fn remove(path: &Path) -> Result<()> {
     match fs::unlink(path) {
         Err(Errno::NOENT) => Ok(()),
         other => other.what(|| format!("rm {}", quote(path))),
+    }
+}
+
+/// Whether nobody else may do anything with what has this mode, or that is not asked for.
+fn is_closed(stat: &fs::Stat, wanted: u32) -> bool {
+    wanted & 0o077 != 0 || stat.st_mode & 0o077 == 0
+}
+
+/// Takes a file away that others could open: they may have, and hold a lock on it.
+pub fn remove_open(path: &Path) -> Result<()> {
+    match lstat(path)? {
+        Some(stat) if !is_closed(&stat, 0o600) => remove(path),
+        _ => Ok(()),
     }
 }
 

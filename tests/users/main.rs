@@ -37,6 +37,8 @@ mod installed;
 mod listed;
 /// What a machine has on which people log in.
 mod logins;
+/// What kak knows is for root alone.
+mod modes;
 /// By which names and with which bits kak does anything for a user.
 mod names;
 /// What somebody without rights can do to a jail, which is nothing.
