@@ -236,7 +236,8 @@ pub fn remove(path: &Path) -> Result<()> {
 
 /// Whether nobody else may do anything with what has this mode, or that is not asked for.
 fn is_closed(stat: &fs::Stat, wanted: u32) -> bool {
-    wanted & 0o077 != 0 || stat.st_mode & 0o077 == 0
+    let others = |mode| Mode::from_raw_mode(mode).intersects(Mode::RWXG | Mode::RWXO);
+    others(wanted) || !others(stat.st_mode)
 }
 
 /// Takes a file away that others could open: they may have, and hold a lock on it.
