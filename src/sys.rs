@@ -253,15 +253,34 @@ pub fn lock_holder(fd: BorrowedFd<'_>) -> Result<(Holder, u8)> {
     Ok((holder, u8::try_from(lock.l_len).unwrap_or(u8::MAX)))
 }
 
-/// `int close_range(unsigned first, ~0U, 0)`, one by one where the kernel is older than 5.9.
+/// Closes every descriptor from `first` on.
 pub fn close_from(first: libc::c_int) {
-    // SAFETY: the caller says that nobody uses a descriptor from `first` on.
-    if unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) } == 0 {
+    close_range(first, libc::c_int::MAX);
+}
+
+/// Closes every descriptor from 3 on but these, in a process that is never to use others again.
+pub fn close_but(kept: &[BorrowedFd<'_>]) {
+    let mut kept: Vec<libc::c_int> = kept.iter().map(std::os::fd::AsRawFd::as_raw_fd).collect();
+    kept.sort_unstable();
+    let mut first = 3;
+    for fd in kept.into_iter().filter(|fd| *fd >= 3) {
+        if first < fd {
+            close_range(first, fd - 1);
+        }
+        first = fd + 1;
+    }
+    close_from(first);
+}
+
+/// `int close_range(unsigned first, unsigned last, 0)`, one by one where the kernel is older than 5.9.
+fn close_range(first: libc::c_int, last: libc::c_int) {
+    // SAFETY: the caller says that nobody uses any of them.
+    if unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } == 0 {
         return;
     }
     // The limit says nothing of what was opened before it was lowered.
     let open = descriptors().unwrap_or_else(|| (0..65536).collect());
-    for fd in open.into_iter().filter(|fd| *fd >= first) {
+    for fd in open.into_iter().filter(|fd| (first..=last).contains(fd)) {
         // SAFETY: as above; a number that is no descriptor is refused without harm.
         unsafe { libc::close(fd) };
     }

@@ -67,7 +67,7 @@ sandboxed! {
             let a = |name: &str| format!("{name}.\t\t60\tIN\tA\t{}", address_of(name));
             assert_eq!(dig("three.test"), a("three.test"));
             assert_eq!(dig("+tcp four.test"), a("four.test"));
-            assert_eq!(dig("five.test six.test +tcp seven.test"), [a("five.test"), a("six.test"), a("seven.test")].join("\n"));
+            assert_eq!(dig("five.test sixth.test +tcp seven.test"), [a("five.test"), a("sixth.test"), a("seven.test")].join("\n"));
             let texts = |words: &str| dig(words).matches('x').count();
             // By UDP as large as it may be, by UDP and then TCP, by TCP alone.
             assert_eq!(texts("TXT size4000.test +bufsize=4096 +ignore"), 4000);
@@ -233,6 +233,21 @@ sandboxed! {
         run("kak setup").code(0).says("listen on 127.0.0.1 port 53: Address already in use");
         assert_eq!(ask_many(JAIL, "127.0.0.2:53", 10, 1), 0);
         sh("kak teardown");
+    }
+
+    fn its_process_has_nothing_of_anybody_elses() {
+        uplink::plug();
+        resolv_conf("nameserver 127.0.0.53\n");
+        sh("exec 7>/tmp/seven 8</; kak setup; kak netns add blue --uplink");
+        for (pid, name) in processes() {
+            assert!(["kak-init", "kak-keeper", "kak-dns"].contains(&name.as_str()), "{name}");
+            let open = sh(&format!("for fd in /proc/{pid}/fd/*; do readlink $fd; done"));
+            for path in open.lines().filter(|path| path.starts_with('/') && *path != "/dev/null") {
+                let ours = path.starts_with("/run/kak/") || path.starts_with("/run/netns/") || path.ends_with("/mountinfo");
+                assert!(ours || path == "/kak/USER/lock", "{name}: {open}");
+            }
+        }
+        sh("kak teardown; kak netns delete blue");
     }
 
     fn what_its_process_may_have_is_nobody_elses() {

@@ -12,7 +12,7 @@ mod outer;
 mod relay;
 
 use std::net::IpAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::event::epoll::EventFlags;
 use rustix::net::{RecvFlags, SendFlags};
@@ -39,7 +39,7 @@ pub fn start(init: &Init, jail: &str) -> Result<()> {
         return Ok(());
     }
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).ok();
-    resolvers.serve(&init.fd)
+    resolvers.serve(&init.fd, None)
 }
 
 /// Starts the process for a network without a jail, if it needs one. It is nobody's child; who wants to end it finds it
@@ -115,9 +115,9 @@ impl Resolvers {
         let path = crate::record::dir(name).join("lock");
         let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC;
         let lock = rustix::fs::open(path, flags, rustix::fs::Mode::empty());
-        let Ok(lock) = lock.and_then(|lock| {
-            sys::lock_bytes(std::os::fd::AsFd::as_fd(&lock), super::RELAY).map(|()| lock)
-        }) else {
+        let Ok(lock) =
+            lock.and_then(|lock| sys::lock_bytes(lock.as_fd(), super::RELAY).map(|()| lock))
+        else {
             return;
         };
         let me = rustix::process::pidfd_open(
@@ -127,13 +127,17 @@ impl Resolvers {
         if let Ok(me) = me {
             rustix::net::send(&report, &[0], SendFlags::NOSIGNAL).ok();
             drop(report);
-            self.serve(&me);
+            self.serve(&me, Some(&lock));
         }
         drop(lock);
     }
 
-    /// Leaves everything that belongs to the caller, and serves until this process ends, or the one of `end`.
-    fn serve(mut self, end: &OwnedFd) -> ! {
+    /// Leaves everything that belongs to the caller but `lock`, and serves until this process ends, or the one of `end`.
+    fn serve(mut self, end: &OwnedFd, lock: Option<&OwnedFd>) -> ! {
+        let fds = [&self.namespace, end].into_iter().chain(lock);
+        let fds = fds.chain(self.relay.fds());
+        let fds = fds.chain(self.outer.iter().flat_map(Outer::fds).map(|(fd, _)| fd));
+        sys::close_but(&fds.map(AsFd::as_fd).collect::<Vec<_>>());
         rustix::thread::set_name(c"kak-dns").ok();
         rustix::process::setsid().ok();
         rustix::process::chdir("/").ok();

@@ -1,7 +1,8 @@
 //! A resolver, and somebody who asks it: DNS (RFC 1035) as far as the tests need it.
 //!
 //! Every name has one address, which follows from the name ([`address_of`]), so a wrong answer is seen; one that begins
-//! with `six.` has one of IPv6. The text of `sizeN.test` is N bytes long. By UDP an answer that is larger than the asker takes is truncated.
+//! with `six.` has one of IPv6 only. The text of `sizeN.test` is N bytes long. By UDP an answer that is larger than the
+//! asker takes is truncated.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};

@@ -67,6 +67,11 @@ impl Door {
         })
     }
 
+    /// Its descriptors.
+    pub fn fds(&self) -> impl Iterator<Item = &OwnedFd> {
+        [&self.udp, &self.tcp].into_iter().chain(&self.icmp)
+    }
+
     /// Tells an asker that there is no resolver, as the kernel tells those outside whose question it cannot deliver: his
     /// socket is refused, and he asks the next one at once instead of waiting for an answer.
     pub fn refuse(&self, asker: SocketAddr) {

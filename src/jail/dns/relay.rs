@@ -209,6 +209,12 @@ impl Relay {
         epoll::add(&self.epoll, fd, data(topic::OTHER, 0, number), flags)
     }
 
+    /// Its descriptors.
+    pub fn fds(&self) -> impl Iterator<Item = &OwnedFd> {
+        let doors = self.services.iter().flatten().map(|service| &service.door);
+        [&self.epoll].into_iter().chain(doors.flat_map(Door::fds))
+    }
+
     /// The resolvers that are served.
     pub fn resolvers(&self) -> impl Iterator<Item = IpAddr> {
         let services = self.services.iter().flatten();
