@@ -21,7 +21,7 @@ use rustix::io::Errno;
 use rustix::thread::{CapabilitySet, capabilities};
 
 use crate::error::Error;
-use crate::jail::session;
+use crate::jail::shell;
 use crate::procfs::{self, Mount};
 use crate::step::file;
 
@@ -153,7 +153,7 @@ impl Place {
             version: kernel::version(release.release().to_bytes()).unwrap_or_default(),
             have,
             filtered: rights::status(b"Seccomp:") == 2,
-            inside: session::is_inside(),
+            inside: shell::is_inside(),
             mounts: procfs::mounts(&mounts),
         }
     }

@@ -13,6 +13,7 @@
 
 pub mod build;
 pub mod dns;
+pub mod end;
 pub mod entrypoint;
 pub mod guest;
 pub mod init;
@@ -278,4 +279,11 @@ impl Drop for Lock {
         rustix::fs::rmdir(record::DIR).ok();
         rustix::fs::flock(&self.0, FlockOperation::Unlock).ok();
     }
+}
+
+/// The jail's log.
+pub fn log(jail: &str) -> Result<OwnedFd> {
+    let path = record::dir(jail).join("log");
+    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CLOEXEC;
+    rustix::fs::open(&path, flags, Mode::empty()).what(|| format!("exec 2>>{}", path.display()))
 }

@@ -30,9 +30,9 @@ use crate::step::account::{LoginShell, NSSH, PASSWD};
 use crate::step::cover::Cover;
 use crate::step::file::{Dir, File, Symlink};
 use crate::step::line::Line;
-use crate::step::mount::{Bind, Fresh, Pivot, Root, Slave, inside};
+use crate::step::mount::{Bind, Fresh, Pivot, Root, Slave};
 use crate::step::netns::{NetNs, RunDir};
-use crate::step::{Action, Step};
+use crate::step::{Action, Step, inside};
 use network::network;
 
 pub use resolvers::{follows, own as own_resolvers, socket_cover};

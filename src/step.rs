@@ -181,6 +181,11 @@ impl Machine {
     }
 }
 
+/// A path of the jail, below its root.
+pub fn inside(root: &Path, path: &Path) -> PathBuf {
+    root.join(path.strip_prefix("/").unwrap_or(path))
+}
+
 /// A path or another word as a shell wants it.
 pub fn quote(word: impl AsRef<OsStr>) -> String {
     let text = crate::text::shown(word);

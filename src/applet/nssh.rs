@@ -10,9 +10,10 @@ use super::{Applet, Call, unexpected};
 use crate::config::{self, DEFAULT_JAIL};
 use crate::error::{Error, Result};
 use crate::facts;
+use crate::jail::end::End;
 use crate::jail::guest::Guest;
 use crate::jail::session::{self, IfDown, Terminal};
-use crate::jail::shell::{Called, Environment, Program, c_string};
+use crate::jail::shell::{self, Called, Environment, Program, c_string};
 use crate::step::quote;
 use crate::sys;
 
@@ -74,7 +75,7 @@ fn run(call: Call) -> Result<u8> {
     if let Some(guest) = guest {
         return run_for(&guest, called, args);
     }
-    if let Some(shell) = session::real_shell() {
+    if let Some(shell) = shell::real_shell() {
         return become_it(&shell, called, args, Environment::of_caller());
     }
     let jail = config::jail(jail).map_err(|error| {
@@ -182,5 +183,5 @@ fn become_it(
         .collect::<Result<_>>()?;
     env.set("SHELL", shell.into());
     let errno = sys::execve(&c_string(shell.as_os_str())?, &argv, &env.into_c_strings()?);
-    Ok(session::End::NotRun(shell.display().to_string(), errno).follow("kak: nssh"))
+    Ok(End::NotRun(shell.display().to_string(), errno).follow("kak: nssh"))
 }

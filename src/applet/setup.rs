@@ -11,11 +11,12 @@ use crate::engine;
 use crate::error::{Error, Result, What as _, complain};
 use crate::jail::Life;
 use crate::jail::build::{self, Teller, Wanted};
+use crate::jail::end::End;
 use crate::jail::entrypoint;
 use crate::jail::keeper::{self, Over, Stay};
 use crate::jail::process;
-use crate::jail::session::{self, End, IfDown, Terminal};
-use crate::jail::shell::{Called, Program};
+use crate::jail::session::{self, IfDown, Terminal};
+use crate::jail::shell::{self, Called, Program};
 use crate::plan::Plan;
 use crate::record::Record;
 use crate::step::{Machine, Seen, Step};
@@ -163,7 +164,7 @@ fn run(call: Call) -> Result<u8> {
     let options = parse(call.args)?;
     // Whatever else the caller has open is none of the keeper's or the jail's business.
     sys::close_from(3);
-    if session::is_inside() {
+    if shell::is_inside() {
         return Err(Error::text(
             "",
             "this is the inside of a jail; a jail is made outside of it",

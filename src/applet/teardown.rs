@@ -5,7 +5,7 @@ use lexopt::Arg::{Long, Short};
 use super::{Applet, Call, print, unexpected};
 use crate::config;
 use crate::error::{Error, Result, complain};
-use crate::jail::{build, process, session};
+use crate::jail::{build, process, shell};
 use crate::step::Step;
 
 /// `kak teardown`.
@@ -46,7 +46,7 @@ fn run(call: Call) -> Result<u8> {
         }
     }
     let name = config::jail(name)?;
-    if session::is_inside() {
+    if shell::is_inside() {
         return Err(Error::text(
             "",
             "this is the inside of a jail; it is ended outside of it",

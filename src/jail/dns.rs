@@ -18,7 +18,7 @@ use rustix::event::epoll::EventFlags;
 use rustix::net::{RecvFlags, SendFlags};
 use rustix::process::Signal;
 
-use super::{Init, keeper, process};
+use super::{Init, process};
 use crate::error::{Result, What as _, complain};
 use crate::facts::resolvers::{loopbacks, outer_text};
 use crate::netns;
@@ -142,7 +142,7 @@ impl Resolvers {
         rustix::process::setsid().ok();
         rustix::process::chdir("/").ok();
         process::silence().ok();
-        if let Ok(log) = keeper::log(&self.jail) {
+        if let Ok(log) = super::log(&self.jail) {
             rustix::stdio::dup2_stderr(log).ok();
         }
         Relay::raise_limit();

@@ -27,8 +27,8 @@ use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
-use super::session::{keep_standard_descriptors, real_shell};
-use super::shell::Environment;
+use super::process::keep_standard_descriptors;
+use super::shell::{Environment, real_shell};
 use super::{Init, Life};
 use crate::config::{Accounts, Ids};
 use crate::error::{Error, Result, What as _, complain};

@@ -6,7 +6,6 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open};
@@ -156,7 +155,7 @@ fn leave(jail: &str, stay: Stay, channel: &OwnedFd) -> Result<OwnedFd> {
     let signals = sys::signalfd(&SignalSet::all_but_faults()).what(|| "signalfd")?;
     be_deaf().what(|| "exec <>/dev/null")?;
     let log = match stay {
-        Stay::Background => Some(log(jail)?),
+        Stay::Background => Some(super::log(jail)?),
         // Whoever asked waits for us, and hears what goes wrong at the end.
         Stay::Attached => None,
     };
@@ -216,11 +215,4 @@ pub fn ends(number: i32) -> bool {
 /// Whether init is dead.
 fn is_gone(init: &Init) -> bool {
     super::wait_readable(init.fd.as_fd(), Duration::ZERO)
-}
-
-/// The jail's log.
-pub fn log(jail: &str) -> Result<OwnedFd> {
-    let path = crate::record::dir(jail).join("log");
-    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CLOEXEC;
-    rustix::fs::open(&path, flags, Mode::empty()).what(|| format!("exec 2>>{}", path.display()))
 }

@@ -1,11 +1,11 @@
 //! What the processes of kak have in common: how one waits for another, talks to it, and lets go of the caller's
 //! terminal and pipes. None of it knows what a jail is.
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, IntoRawFd as _, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
@@ -217,4 +217,33 @@ pub fn be_deaf() -> rustix::io::Result<()> {
 pub fn silence() -> rustix::io::Result<()> {
     be_deaf()?;
     rustix::stdio::dup2_stderr(rustix::stdio::stdout())
+}
+
+/// Descriptors 0, 1 and 2 lead somewhere, and to no directory: that would be a way out of the jail.
+pub fn keep_standard_descriptors() -> rustix::io::Result<()> {
+    type Replace = fn(OwnedFd) -> rustix::io::Result<()>;
+    use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout, stderr, stdin, stdout};
+    let unfit = |fd| {
+        let stat = rustix::fs::fstat(fd);
+        stat.map_or(true, |stat| {
+            FileType::from_raw_mode(stat.st_mode) == FileType::Directory
+        })
+    };
+    let standard: [(_, Replace); 3] = [
+        (stdin(), dup2_stdin),
+        (stdout(), dup2_stdout),
+        (stderr(), dup2_stderr),
+    ];
+    for (fd, replace) in standard {
+        if unfit(fd) {
+            let null = rustix::fs::open("/dev/null", OFlags::RDWR, Mode::empty())?;
+            if null.as_raw_fd() == fd.as_raw_fd() {
+                // It was closed, and the lowest number is the next: there it stays.
+                let _kept = null.into_raw_fd();
+            } else {
+                replace(null)?;
+            }
+        }
+    }
+    Ok(())
 }

@@ -6,19 +6,17 @@
 //! child, not ours: a stopped or killed nssh leaves no zombie that the jail's end would have to wait for. What is left is
 //! to wait, to stop when the shell stops, and to die as it died.
 
-use std::ffi::OsString;
-use std::os::fd::{AsFd as _, AsRawFd as _, IntoRawFd as _, OwnedFd};
-use std::os::unix::ffi::OsStringExt as _;
-use std::path::PathBuf;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
-use rustix::process::{Pid, Signal, WaitStatus};
+use rustix::process::{Pid, Signal};
 use rustix::thread::ThreadNameSpaceType;
 
+use super::end::{End, HANG_UP};
 use super::guest::{self, Guest};
 use super::monitor::{self, News, Order};
 use super::pty::relay::Relay;
@@ -28,64 +26,6 @@ use super::{Init, Life, build, keeper, namespaces, process, pty, terminal};
 use crate::config::Config;
 use crate::error::{Error, Result, What as _, complain};
 use crate::sys::{self, Action, SignalSet};
-
-/// How long a shell that was told to hang up has before nssh leaves it alone.
-pub const HANG_UP: Duration = Duration::from_secs(1);
-
-/// How a session ended.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum End {
-    /// With this status.
-    Exit(u8),
-    /// By this signal.
-    Signal(i32),
-    /// It could not be run, for this reason.
-    NotRun(String, Errno),
-    /// The jail went away under it.
-    Gone,
-}
-
-impl End {
-    /// How a child that ran a session for us ended.
-    pub fn of(status: WaitStatus) -> Self {
-        status
-            .terminating_signal()
-            .map_or_else(|| Self::Exit(process::status_number(status)), Self::Signal)
-    }
-
-    /// Ends this process as the session ended: dies of the same signal, or returns the status to exit with. What went
-    /// wrong is told under `name`.
-    pub fn follow(self, name: &str) -> u8 {
-        match self {
-            Self::Exit(status) => status,
-            Self::Signal(number) => {
-                sys::die_of(number);
-                u8::try_from(128 + number).unwrap_or(255)
-            }
-            Self::NotRun(program, errno) => {
-                let error = Err::<(), _>(errno).what(|| format!("exec {program}")).err();
-                complain(&error.map_or_else(String::new, |error| error.lines(name)));
-                if errno == Errno::NOENT { 127 } else { 126 }
-            }
-            Self::Gone => {
-                complain(&format!("{name}: the jail is gone\n"));
-                137
-            }
-        }
-    }
-}
-
-/// The real shell, if we are in a jail. The link that names it stands in the read-only cover of /run/kak, which nobody
-/// outside could make: there /run/kak is root's, and a jail of this name a directory.
-pub fn real_shell() -> Option<PathBuf> {
-    let target = rustix::fs::readlink("/run/kak/shell", Vec::new()).ok()?;
-    Some(OsString::from_vec(target.into_bytes()).into())
-}
-
-/// Whether this is the inside of a jail.
-pub fn is_inside() -> bool {
-    real_shell().is_some()
-}
 
 /// What becomes of a session whose jail is not up.
 #[derive(Clone, Copy)]
@@ -132,7 +72,7 @@ pub fn follow(terminal: Terminal, jail: &str, program: &Program, if_down: IfDown
 /// Runs a program in a jail that is up, or that is brought up for it.
 fn run(terminal: Terminal, jail: &str, program: &Program, if_down: IfDown<'_>) -> Result<End> {
     sys::close_from(3);
-    keep_standard_descriptors().what(|| "open /dev/null")?;
+    process::keep_standard_descriptors().what(|| "open /dev/null")?;
     let own_terminal = terminal == Terminal::Own;
     if own_terminal
         || matches!(program, Program::Shell { args, .. } if terminal::is_interactive(args))
@@ -261,35 +201,6 @@ fn find(jail: &str, if_down: IfDown<'_>) -> Result<Init> {
         )?);
     }
     Err(Error::text(jail, "the jail is going down"))
-}
-
-/// Descriptors 0, 1 and 2 lead somewhere, and to no directory: that would be a way out of the jail.
-pub fn keep_standard_descriptors() -> rustix::io::Result<()> {
-    type Replace = fn(OwnedFd) -> rustix::io::Result<()>;
-    use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout, stderr, stdin, stdout};
-    let unfit = |fd| {
-        let stat = rustix::fs::fstat(fd);
-        stat.map_or(true, |stat| {
-            FileType::from_raw_mode(stat.st_mode) == FileType::Directory
-        })
-    };
-    let standard: [(_, Replace); 3] = [
-        (stdin(), dup2_stdin),
-        (stdout(), dup2_stdout),
-        (stderr(), dup2_stderr),
-    ];
-    for (fd, replace) in standard {
-        if unfit(fd) {
-            let null = rustix::fs::open("/dev/null", OFlags::RDWR, Mode::empty())?;
-            if null.as_raw_fd() == fd.as_raw_fd() {
-                // It was closed, and the lowest number is the next: there it stays.
-                let _kept = null.into_raw_fd();
-            } else {
-                replace(null)?;
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Joins a jail that was found, or the one that came after it.

@@ -15,6 +15,18 @@ use crate::record::Record;
 use crate::step::file;
 use crate::sys::{Disposition, SignalSet};
 
+/// The real shell, if we are in a jail. The link that names it stands in the read-only cover of /run/kak, which nobody
+/// outside could make: there /run/kak is root's, and a jail of this name a directory.
+pub fn real_shell() -> Option<PathBuf> {
+    let target = rustix::fs::readlink("/run/kak/shell", Vec::new()).ok()?;
+    Some(OsString::from_vec(target.into_bytes()).into())
+}
+
+/// Whether this is the inside of a jail.
+pub fn is_inside() -> bool {
+    real_shell().is_some()
+}
+
 /// What is to be run.
 pub enum Program {
     /// The jail's shell with exactly these arguments.

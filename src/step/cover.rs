@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
 
-use super::mount::inside;
-use super::{Action, Machine, Seen, quote};
+use super::{Action, Machine, Seen, inside, quote};
 use crate::error::{Result, What as _};
 
 /// What the kernel shows as the mount's source; by it a cover is known.

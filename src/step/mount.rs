@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 use rustix::mount::{self, MountFlags, MountPropagationFlags, UnmountFlags};
 
-use super::{Action, Machine, Seen, quote};
+use super::{Action, Machine, Seen, inside, quote};
 use crate::error::{Error, Result, What as _};
 use crate::sys;
 
@@ -274,9 +274,4 @@ impl Action for Pivot {
         }
         rustix::process::chdir("/").what(what)
     }
-}
-
-/// A path of the jail, below its root.
-pub fn inside(root: &Path, path: &Path) -> PathBuf {
-    root.join(path.strip_prefix("/").unwrap_or(path))
 }

@@ -18,8 +18,8 @@ use rustix::termios::{SpecialCodeIndex, isatty};
 use super::flow::{Again, Flow, ROOM};
 use super::{Ends, failure};
 use crate::error::{Result, What as _};
+use crate::jail::end::{End, HANG_UP};
 use crate::jail::monitor::{News, Order};
-use crate::jail::session::{End, HANG_UP};
 use crate::jail::{terminal, timespec, wait_readable};
 use crate::sys::{self, SignalSet};
 
