@@ -264,6 +264,22 @@ sandboxed! {
         }
     }
 
+    fn a_port_of_one_family_is_not_one_of_the_other() {
+        uplink::plug6();
+        sh("kak setup --ipv6 --publish 0.0.0.0:8080:80 --publish [::]:8081:80; kak status");
+        serve(JAIL, "[::]:80");
+        for (family, other, addresses) in [(8080, 8081, ["203.0.113.2", "127.0.0.1"]), (8081, 8080, ["[2001:db8::2]", "[::1]"])] {
+            ask(By::Tcp, UPSTREAM, &format!("{}:{family}", addresses[0]));
+            ask_in_vain(By::Tcp, UPSTREAM, &format!("{}:{other}", addresses[0]));
+            ask(By::Tcp, HERE, &format!("{}:{family}", addresses[1]));
+            ask_in_vain(By::Tcp, HERE, &format!("{}:{other}", addresses[1]));
+        }
+        // The same port may lead elsewhere.
+        sh("kak netns add blue --uplink --ipv6 --publish [::]:8080:80");
+        serve(BLUE, "[::]:80");
+        assert_eq!(ask(By::Tcp, UPSTREAM, "[2001:db8::2]:8080"), uplink::THEIRS6);
+    }
+
     fn two_jails_are_published_at_loopback() {
         publish("--publish 8080:80");
         sh("kak setup -n OTHER --ipv6 --publish [::1]:8081:80; kak status -n OTHER; kak status");
@@ -414,6 +430,16 @@ sandboxed! {
         assert_eq!(sh("cat /proc/sys/net/ipv6/conf/*/accept_ra /proc/sys/net/ipv6/conf/*/forwarding"), before);
         advertise(UPSTREAM, "up0", 1800, "2001:db8:0:3::");
         until("as it was before", || has_heard("2001:db8:0:3::", "eth0"));
+    }
+
+    fn a_link_that_heard_no_router_hears_none() {
+        plug_by_router();
+        sh("echo 1 >/proc/sys/net/ipv6/conf/eth0/forwarding");
+        let before = dump();
+        sh("kak setup --ipv6");
+        assert_eq!(sh("cat /proc/sys/net/ipv6/conf/eth0/accept_ra"), "1");
+        sh("kak teardown");
+        assert_same("a router's link", &before, &dump());
     }
 
     fn without_kak_forwarding_loses_the_router() {

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 /// A published port.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Publish {
-    /// The machine's address; all of them where none is given.
+    /// The machine's address; all of them where none is given, all of a family where it is 0.0.0.0 or ::.
     pub address: Option<IpAddr>,
     /// The machine's port.
     pub port: u16,
@@ -37,6 +37,10 @@ impl Publish {
         let (address, ports) = if let Some(rest) = text.strip_prefix('[') {
             let (address, ports) = rest.split_once("]:").ok_or_else(wrong)?;
             let address: Ipv6Addr = address.parse().map_err(|_| wrong())?;
+            // The kernel passes nothing on that bears an address of a cable.
+            if address.is_unicast_link_local() || address.to_ipv4_mapped().is_some() {
+                return Err(wrong());
+            }
             (Some(IpAddr::V6(address)), ports)
         } else {
             match text.split_once(':') {
@@ -72,16 +76,22 @@ impl Publish {
             .is_none_or(|address| address.is_ipv4() == family.is_ipv4())
     }
 
+    /// The single address that it is published at, if it is one.
+    pub fn single(self) -> Option<IpAddr> {
+        self.address.filter(|address| !address.is_unspecified())
+    }
+
     /// Whether the machine's loopback addresses are among those that it is published at.
     pub fn is_on_loopback(self) -> bool {
-        self.address.is_none_or(|address| address.is_loopback())
+        self.single().is_none_or(|address| address.is_loopback())
     }
 
     /// Whether both want the same port.
     pub fn collides(self, other: Self) -> bool {
-        let same =
-            self.address.is_none() || other.address.is_none() || self.address == other.address;
-        same && (self.port, self.udp) == (other.port, other.udp)
+        let families = self.address.is_none_or(|address| other.is_at(address));
+        let (ours, theirs) = (self.single(), other.single());
+        let addresses = ours.is_none() || theirs.is_none() || ours == theirs;
+        families && addresses && (self.port, self.udp) == (other.port, other.udp)
     }
 }
 
@@ -140,6 +150,8 @@ mod tests {
             "[2001:db8::1]80",
             "[2001:db8::1]",
             "[fe80::1%eth0]:80",
+            "[fe80::1]:80",
+            "[::ffff:192.0.2.1]:80",
             "2001:db8::1:80:80",
             "[]:80",
         ] {

@@ -104,14 +104,15 @@ impl Ipv6 {
             let ipv4 = machine.ipv4;
             ipv4.is_some_and(|uplink| uplink.name == link.name) || machine.routes.iter().any(by)
         };
-        for link in machine.links.iter().filter(tells) {
-            if says(&link.name, "accept_ra", "1")? {
-                self.heard.push(link.name.clone());
-            }
-        }
         for link in conf()? {
             if link != "all" && !says(&link, "forwarding", "0")? {
                 self.routers.push(link);
+            }
+        }
+        for link in machine.links.iter().filter(tells) {
+            // A link on which the machine is a router already hears no other.
+            if !self.routers.contains(&link.name) && says(&link.name, "accept_ra", "1")? {
+                self.heard.push(link.name.clone());
             }
         }
         Ok(())

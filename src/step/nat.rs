@@ -124,7 +124,7 @@ impl Nat {
     /// address is nobody's who may have it.
     fn led_in(&self, own: bool) -> Vec<Rule> {
         let ports = self.publish.iter().filter(|port| {
-            let address = port.address;
+            let address = port.single();
             own || !address.is_some_and(|address| address.is_loopback())
         });
         let inside = self.subnet.host(2);
@@ -146,7 +146,7 @@ impl Nat {
         let socket = machine.netfilter().ok()?;
         for port in ports {
             let led = |to| {
-                port.address
+                port.single()
                     .map_or_else(|| is_own(to), |address| address == to)
             };
             conntrack::forget_datagrams(socket, self.family(), port.port, led).ok()?;

@@ -22,6 +22,8 @@ mod examined;
 mod guests;
 /// What `docker exec C /bin/nssh` sees, and what `docker exec C /bin/bash` sees.
 mod inside;
+/// IPv6, where the engine's network has it.
+mod ipv6;
 /// Run, stop, start, commit: the entrypoint.
 mod life;
 /// `kak netns` with less than all rights.

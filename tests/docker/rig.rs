@@ -119,8 +119,13 @@ pub struct Network(pub String);
 impl Network {
     /// Makes one.
     pub fn new() -> Self {
+        Self::with(&[])
+    }
+
+    /// Makes one with these options.
+    pub fn with(options: &[&str]) -> Self {
         let network = Self(unique("net"));
-        docker(&["network", "create", &network.0]).code(0);
+        docker(&[&["network", "create"], options, &[&network.0]].concat()).code(0);
         network
     }
 }

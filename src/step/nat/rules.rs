@@ -224,7 +224,7 @@ pub fn router_advertisement() -> Rule {
 
 /// `(FAMILY daddr ADDR | fib daddr type local) PROTOCOL dport PORT`: only packets to a published port.
 pub fn published(port: Publish) -> Rule {
-    let (at, mut exprs) = match port.address {
+    let (at, mut exprs) = match port.single() {
         Some(address) => {
             let family = Family::of(address);
             let octets = octets(address);
