@@ -7,7 +7,6 @@ mod namespace;
 mod publish;
 mod subnet;
 
-use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
@@ -59,7 +58,7 @@ pub struct Config {
     /// What of it the machine's neighbours reach at the machine's addresses.
     pub publish: Vec<Publish>,
     /// The namespaces that it has of its own beside those that every jail has.
-    pub unshare: BTreeSet<Namespace>,
+    pub unshare: Vec<Namespace>,
     /// Its host name, in a UTS namespace of its own; the outer one where none is given.
     pub hostname: Option<String>,
     /// Who may join it without being root.
@@ -84,7 +83,7 @@ impl Config {
             ipv6: false,
             nat: true,
             publish: Vec::new(),
-            unshare: BTreeSet::new(),
+            unshare: Vec::new(),
             hostname: None,
             allow: Vec::new(),
             shell: None,
@@ -124,10 +123,10 @@ impl Config {
             "ipv6" => self.ipv6 = true,
             "no-nat" => self.nat = false,
             "publish" => self.publish(Publish::parse(value)?)?,
-            "unshare" => self.unshare.extend(Namespace::parse(value)?),
+            "unshare" => self.unshare(&Namespace::parse(value)?),
             "hostname" => {
                 self.hostname = Some(namespace::hostname(value)?);
-                self.unshare.insert(Namespace::Uts);
+                self.unshare(&[Namespace::Uts]);
             }
             "allow" => self.allow.push(Allow::parse(value)?),
             "shell" => self.shell = Some(absolute("--shell", value)?),
@@ -151,6 +150,12 @@ impl Config {
         }
         self.publish.push(port);
         Ok(())
+    }
+
+    /// Adds kinds of namespaces of its own: each is there once, in the order of [`Namespace::ALL`].
+    fn unshare(&mut self, kinds: &[Namespace]) {
+        let is_one = |kind: &Namespace| self.unshare.contains(kind) || kinds.contains(kind);
+        self.unshare = Namespace::ALL.into_iter().filter(is_one).collect();
     }
 
     /// That its ports can be published, once all options are known.

@@ -333,7 +333,7 @@ fn entries(config: &Config) -> Result<Vec<Entry>> {
         };
         entries.push(Entry { name, kind });
     }
-    entries.sort_by(|a, b| a.name.cmp(&b.name));
+    entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     Ok(entries)
 }
 

@@ -4,7 +4,6 @@
 
 mod words;
 
-use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
@@ -31,7 +30,7 @@ pub struct Record {
     /// What the machine looked like.
     pub facts: Facts,
     /// The steps, as text, that were there before: teardown leaves them.
-    pub found: BTreeSet<String>,
+    pub found: Vec<String>,
 }
 
 impl Record {
@@ -168,7 +167,7 @@ impl Record {
         let (mut resolv_in_etc, mut resolvers, mut resolvers_before) = (None, None, None);
         let (mut root, mut shells, mut shell, mut ping) = (None, None, None, None);
         let (mut subnet, mut uplink, mut ipv6, mut cookie) = (None, None, None, None);
-        let (mut single, mut found) = (Single::default(), BTreeSet::new());
+        let (mut single, mut found) = (Single::default(), Vec::new());
         let (mut firewall, mut sockets) = (Firewall::default(), Vec::new());
         let (mut passwd_writable, mut login_shells) = (None, Vec::new());
         for line in text.strip_suffix(b"\n")?.split(|byte| *byte == b'\n') {
@@ -223,7 +222,7 @@ impl Record {
                 ("no-redirects", None) => single.no_redirects = yes(&value)?,
                 ("cookie", None) => cookie = value.to_str()?.parse().ok(),
                 ("found", None) => {
-                    found.insert(value.into_string().ok()?);
+                    found.push(value.into_string().ok()?);
                 }
                 (key, more) => Ipv6::take(&mut ipv6, key, &value, more.as_ref())?,
             }
@@ -297,7 +296,7 @@ pub fn jails() -> Result<Vec<String>> {
         config::jail_name(OsStr::from_bytes(entry.ok()?.file_name().to_bytes())).ok()
     };
     let mut names: Vec<String> = names.filter_map(name).collect();
-    names.sort();
+    names.sort_unstable();
     Ok(names)
 }
 
@@ -389,7 +388,7 @@ pub mod tests {
                 },
                 cookie: 7,
             },
-            found: BTreeSet::from(["mkdir -p -m 755 /mnt".to_owned(), "two\nlines".to_owned()]),
+            found: vec!["mkdir -p -m 755 /mnt".to_owned(), "two\nlines".to_owned()],
         }
     }
 

@@ -260,10 +260,9 @@ pub fn close_from(first: libc::c_int) {
 
 /// Closes every descriptor from 3 on but these, in a process that is never to use others again.
 pub fn close_but(kept: &[BorrowedFd<'_>]) {
-    let mut kept: Vec<libc::c_int> = kept.iter().map(std::os::fd::AsRawFd::as_raw_fd).collect();
-    kept.sort_unstable();
     let mut first = 3;
-    for fd in kept.into_iter().filter(|fd| *fd >= 3) {
+    let kept = || kept.iter().map(std::os::fd::AsRawFd::as_raw_fd);
+    while let Some(fd) = kept().filter(|fd| *fd >= first).min() {
         if first < fd {
             close_range(first, fd - 1);
         }

@@ -4,7 +4,6 @@
 //! copy is a file of its own named nssh, under which name alone a set-user-ID kak does anything at all ([`crate::jail::guest`]).
 
 use std::ffi::{OsStr, OsString};
-use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
@@ -118,7 +117,8 @@ fn place(path: &Path) -> Result<PathBuf> {
         Some(dir) if !dir.as_os_str().is_empty() => dir,
         _ => Path::new("."),
     };
-    let dir = real_path(dir).what(|| format!("realpath {}", quote(dir)))?;
+    // A slash at the end is for a directory only.
+    let dir = file::real_path(&dir.join("")).what(|| format!("realpath {}", quote(dir)))?;
     for above in dir.ancestors() {
         let stat = fs::lstat(above).what(|| format!("stat {}", quote(above)))?;
         // What is in a sticky directory is for its owner to replace, but others may put something beside it.
@@ -141,14 +141,6 @@ fn place(path: &Path) -> Result<PathBuf> {
         ));
     }
     Ok(dir)
-}
-
-/// A directory's path without any link in it: the kernel's own word.
-fn real_path(dir: &Path) -> rustix::io::Result<PathBuf> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let fd = fs::open(dir, flags, Mode::empty())?;
-    let path = fs::readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()), Vec::new())?;
-    Ok(OsString::from_vec(path.into_bytes()).into())
 }
 
 /// Whether what is there may be replaced: nothing, a link to this binary, or root's copy of a kak of whatever version,

@@ -1,6 +1,7 @@
 //! `kak setup`: options to a plan, and what is done with it.
 
 use std::ffi::OsString;
+use std::path::Path;
 
 use lexopt::Arg::{Long, Short};
 use rustix::io::Errno;
@@ -19,7 +20,7 @@ use crate::jail::session::{self, IfDown, Terminal};
 use crate::jail::shell::{self, Called, Program};
 use crate::plan::Plan;
 use crate::record::Record;
-use crate::step::{Machine, Seen, Step};
+use crate::step::{Machine, Seen, Step, file};
 use crate::sys;
 
 /// `kak setup`.
@@ -176,7 +177,8 @@ fn run(call: Call) -> Result<u8> {
     match options.mode {
         Mode::Explain => {
             let record = planned(&options.wanted)?;
-            let kak = std::env::current_exe().what(|| "readlink /proc/self/exe")?;
+            let kak =
+                file::real_path(Path::new("/proc/self/exe")).what(|| "readlink /proc/self/exe")?;
             print(&engine::explain(&record, &Plan::new(&record), &kak));
             return Ok(0);
         }

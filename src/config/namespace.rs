@@ -1,13 +1,12 @@
 //! The namespaces that a jail can have of its own beside those that every jail has, as words; and a host's name, for
 //! which one of them is.
 
-use std::collections::BTreeSet;
 use std::ffi::OsStr;
 
 use crate::error::{Error, Result};
 
 /// A kind of namespace that a jail need not have.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Namespace {
     /// Host name.
     Uts,
@@ -36,27 +35,24 @@ impl Namespace {
         }
     }
 
-    /// Reads a list with commas.
-    pub fn parse(list: &OsStr) -> Result<BTreeSet<Self>> {
-        let known = |word: &str| Self::ALL.into_iter().find(|kind| kind.name() == word);
-        let mut kinds = BTreeSet::new();
-        for word in list.to_string_lossy().split(',') {
-            match known(word) {
-                Some(kind) => drop(kinds.insert(kind)),
-                None if ALWAYS.contains(&word) => {}
-                None => {
-                    return Err(Error::usage(format!(
-                        "--unshare {list:?}: {word:?} is none of uts, ipc, cgroup, time (and of pid, mnt, net, which \
-                         a jail always has)"
-                    )));
-                }
-            }
+    /// Reads a list with commas. Each kind comes once, in the order of [`Self::ALL`], however often it is named.
+    pub fn parse(list: &OsStr) -> Result<Vec<Self>> {
+        let text = list.to_string_lossy();
+        let is_known = |word: &&str| {
+            ALWAYS.contains(word) || Self::ALL.iter().any(|kind| kind.name() == *word)
+        };
+        if let Some(word) = text.split(',').find(|word| !is_known(word)) {
+            return Err(Error::usage(format!(
+                "--unshare {list:?}: {word:?} is none of uts, ipc, cgroup, time (and of pid, mnt, net, which a jail \
+                 always has)"
+            )));
         }
-        Ok(kinds)
+        let is_asked_for = |kind: &Self| text.split(',').any(|word| word == kind.name());
+        Ok(Self::ALL.into_iter().filter(is_asked_for).collect())
     }
 
     /// Writes a list with commas.
-    pub fn list(kinds: &BTreeSet<Self>) -> String {
+    pub fn list(kinds: &[Self]) -> String {
         let names: Vec<&str> = kinds.iter().map(|kind| kind.name()).collect();
         names.join(",")
     }

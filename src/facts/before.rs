@@ -1,7 +1,6 @@
 //! What an earlier life of a jail has left on the machine, and what the machine would look like without it: a jail that
 //! comes up again is made from what is there now, but not from what it has made itself.
 
-use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::path::Path;
 
@@ -16,7 +15,7 @@ pub struct Before<'a> {
     /// What is written down of it.
     pub record: &'a Record,
     /// The steps that are the jail's own, as text.
-    pub own: BTreeSet<String>,
+    pub own: Vec<String>,
 }
 
 impl Before<'_> {

@@ -206,7 +206,7 @@ fn conf() -> Result<Vec<String>> {
         let name = entry.what(what)?.file_name().to_string_lossy().into_owned();
         names.extend(Some(name).filter(|name| name != "." && name != ".."));
     }
-    names.sort();
+    names.sort_unstable();
     Ok(names)
 }
 

@@ -82,7 +82,9 @@ impl Network {
 fn forwarded(others: &[Record], before: Option<&Before<'_>>) -> Result<Option<Single>> {
     let now = super::cookie()?;
     let has_turned = |record: &&Record| {
-        record.config.nat && record.facts.cookie == now && !record.found.contains(Forwarding::TEXT)
+        record.config.nat
+            && record.facts.cookie == now
+            && !record.found.iter().any(|text| text == Forwarding::TEXT)
     };
     let records = before.map(|before| before.record);
     let record = records.into_iter().chain(others).find(has_turned);

@@ -1,9 +1,9 @@
 //! Where a jail's root is put together, and that nothing else is there.
 
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FileType;
+use rustix::io::Errno;
 
 use crate::config::Config;
 use crate::error::{Error, Result, What as _};
@@ -37,12 +37,12 @@ pub fn root(config: &Config, others: &[Record]) -> Result<PathBuf> {
 /// A path without links. What of it is not there yet will not be one.
 fn real(path: &Path, what: impl Fn() -> String) -> Result<PathBuf> {
     for there in path.ancestors() {
-        match there.canonicalize() {
+        match file::real_path(there) {
             Ok(real) => {
                 let rest = path.strip_prefix(there).unwrap_or(path);
                 return Ok(real.components().chain(rest.components()).collect());
             }
-            Err(why) if [ErrorKind::NotFound, ErrorKind::NotADirectory].contains(&why.kind()) => {
+            Err(Errno::NOENT | Errno::NOTDIR) => {
                 let is_link = |stat: rustix::fs::Stat| {
                     FileType::from_raw_mode(stat.st_mode) == FileType::Symlink
                 };

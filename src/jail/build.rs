@@ -1,7 +1,6 @@
 //! How a jail comes up, is mended, and is taken down: the outer steps by the caller, who holds [`Lock`], the inner ones by
 //! the init that is started here. Which process does it, and who waits for that, is [`super::keeper`]'s business.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use rustix::net::RecvFlags;
@@ -108,7 +107,7 @@ pub fn draw_up(
     unseen: impl Fn(Error) -> Result<()>,
 ) -> Result<Record> {
     let mut record = sketch(config, None, machine)?;
-    find(&mut record, &BTreeSet::new(), machine, unseen)?;
+    find(&mut record, &[], machine, unseen)?;
     Ok(record)
 }
 
@@ -131,11 +130,11 @@ fn renewed(wanted: &Wanted, old: Record, machine: &mut Machine) -> Result<Record
         return Ok(old);
     }
     let own = own(&old)?;
-    let steps: BTreeSet<String> = texts(&new).collect();
+    let steps: Vec<String> = texts(&new).collect();
     let last = Plan::new(&old);
     let (_, rest) = last.outer.split_at(plan::STATE);
     let shared = shared(&old);
-    let keep = |text: &str| !own.contains(text) || shared.contains(text) || steps.contains(text);
+    let keep = |text: &str| !has(&own, text) || has(&shared, text) || has(&steps, text);
     engine::teardown(rest, machine, keep, &mut quietly)?;
     find(&mut new, &own, machine, Err)?;
     Ok(new)
@@ -168,21 +167,21 @@ fn sketch(config: Config, before: Option<&Record>, machine: &mut Machine) -> Res
     Ok(Record {
         facts: Facts::gather(&config, &others, before.as_ref(), machine)?,
         config,
-        found: BTreeSet::new(),
+        found: Vec::new(),
     })
 }
 
 /// Writes into a record what is there already and is not ours: not `own`, by an earlier record, nor by a mark of ours.
 fn find(
     record: &mut Record,
-    own: &BTreeSet<String>,
+    own: &[String],
     machine: &mut Machine,
     unseen: impl Fn(Error) -> Result<()>,
 ) -> Result<()> {
     for step in Plan::new(record).outer {
         match step.act.observe(machine) {
             Ok(Seen::Done) if !step.act.is_marked() => {
-                record.found.insert(step.act.to_string());
+                record.found.push(step.act.to_string());
             }
             Ok(_) => {}
             Err(error) => unseen(error)?,
@@ -191,7 +190,7 @@ fn find(
     // What another jail made is as much this one's as that one's: the last of them takes it back.
     for other in record::others(&record.config.jail) {
         for text in texts(&other).filter(|text| !other.found.contains(text)) {
-            record.found.remove(&text);
+            record.found.retain(|found| *found != text);
         }
     }
     record.found.retain(|text| !own.contains(text));
@@ -205,18 +204,23 @@ fn texts(record: &Record) -> impl Iterator<Item = String> {
 }
 
 /// Those of them that are the jail's own: that were not there before.
-fn own(record: &Record) -> Result<BTreeSet<String>> {
-    let mut own: BTreeSet<String> = texts(record).collect();
+fn own(record: &Record) -> Result<Vec<String>> {
+    let mut own: Vec<String> = texts(record).collect();
     own.retain(|text| !record.found.contains(text));
     if record.facts.cookie != facts::cookie()? {
         // The kernel's switches were those of another life of the machine; this one's are not the jail's.
-        own.remove(Forwarding::TEXT);
-        own.remove(Forwarding6::TEXT);
+        own.retain(|text| text != Forwarding::TEXT && text != Forwarding6::TEXT);
         for link in record.facts.ipv6.iter().flat_map(|ipv6| &ipv6.heard) {
-            own.remove(&Ipv6Switch::hear(link).to_string());
+            let switch = Ipv6Switch::hear(link).to_string();
+            own.retain(|text| *text != switch);
         }
     }
     Ok(own)
+}
+
+/// Whether a step, as text, is one of these.
+fn has(steps: &[String], text: &str) -> bool {
+    steps.iter().any(|step| step == text)
 }
 
 /// Takes into a record what has come after the jail: chains that drop what passes through, since a firewall may have been
@@ -255,7 +259,7 @@ fn check_resolvers(record: &Record) -> Result<()> {
 }
 
 /// The steps of other jails, as text: what this one has in common with them stays when it goes.
-fn shared(record: &Record) -> BTreeSet<String> {
+fn shared(record: &Record) -> Vec<String> {
     record::others(&record.config.jail)
         .iter()
         .flat_map(texts)
@@ -356,7 +360,7 @@ pub fn clear(record: &Record, tell: Tell<'_>) -> Result<()> {
     let (own, shared) = (own(record)?, shared(record));
     let plan = Plan::new(record);
     let mut machine = Machine::new(&record.config.jail);
-    let keep = |text: &str| !own.contains(text) || shared.contains(text);
+    let keep = |text: &str| !has(&own, text) || has(&shared, text);
     let (state, rest) = plan.outer.split_at(plan::STATE);
     // The record goes last, and only if nothing is left that it is needed for.
     engine::teardown(rest, &mut machine, keep, tell)?;

@@ -1,7 +1,6 @@
 //! Which namespaces a jail's init is started in, and with which others everybody who joins it joins it. Those that every
 //! jail has are here; the network's has a name and is made before ([`crate::netns`]).
 
-use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{Mode, OFlags};
@@ -17,7 +16,7 @@ use crate::sys;
 
 /// The flags of clone(2) for an init with these namespaces. Time is not among them: a namespace of it is made ahead, as
 /// its clocks can be set only while nobody is in it.
-pub fn flags(own: &BTreeSet<Namespace>) -> u64 {
+pub fn flags(own: &[Namespace]) -> u64 {
     let flag = |kind: &Namespace| match kind {
         Namespace::Uts => libc::CLONE_NEWUTS,
         Namespace::Ipc => libc::CLONE_NEWIPC,
@@ -30,7 +29,7 @@ pub fn flags(own: &BTreeSet<Namespace>) -> u64 {
 }
 
 /// The same in shell words.
-pub fn command(own: &BTreeSet<Namespace>) -> String {
+pub fn command(own: &[Namespace]) -> String {
     let more: String = own
         .iter()
         .map(|kind| format!("--{} ", kind.name()))

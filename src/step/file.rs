@@ -4,8 +4,8 @@ pub mod rewrite;
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt as _;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{self, FileType, Mode, OFlags};
@@ -198,6 +198,13 @@ pub fn lstat(path: &Path) -> Result<Option<fs::Stat>> {
         Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
         Err(errno) => Err(errno).what(|| format!("stat {}", quote(path))),
     }
+}
+
+/// What a path leads to, as a path without any link in it: the kernel's own word.
+pub fn real_path(path: &Path) -> rustix::io::Result<PathBuf> {
+    let fd = fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let real = fs::readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()), Vec::new())?;
+    Ok(OsString::from_vec(real.into_bytes()).into())
 }
 
 /// A file's bytes; none where there is no file.

@@ -6,10 +6,11 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{self, Mode, OFlags};
+use rustix::io::Errno;
 
 use super::account::NSSH;
 use super::file::rewrite::{beside, overwrite, recover, rewrite, write_all};
-use super::file::{lstat, read, remove};
+use super::file::{lstat, read, real_path, remove};
 use super::{Action, Machine, Seen, quote};
 use crate::error::{Result, What as _, Why};
 
@@ -126,8 +127,8 @@ fn restore(path: &Path, old: &[u8], text: &[u8]) -> Result<(), Why> {
 
 /// The file that a path leads to; none where it leads to none.
 fn real(path: &Path) -> Result<Option<PathBuf>> {
-    match path.canonicalize() {
-        Err(why) if why.kind() == std::io::ErrorKind::NotFound => Ok(None),
+    match real_path(path) {
+        Err(Errno::NOENT) => Ok(None),
         other => other.map(Some).what(|| format!("realpath {}", quote(path))),
     }
 }

@@ -1,7 +1,6 @@
 //! `list` and `list-id`: names and numbers of namespaces. A namespace has a number only for those who gave it one, so
 //! both look from the namespace that they are called in.
 
-use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io::Write as _;
 use std::os::fd::AsFd as _;
@@ -128,7 +127,7 @@ pub fn list_id(options: &Options, words: &[OsString]) -> Result<u8> {
         },
     };
     let names = if rows.is_empty() {
-        BTreeMap::new()
+        Vec::new()
     } else {
         names(&mut socket)
     };
@@ -141,13 +140,16 @@ fn shown(
     options: &Options,
     elsewhere: bool,
     rows: &[Numbers],
-    names: &BTreeMap<i32, OsString>,
+    names: &[(i32, OsString)],
 ) -> Vec<u8> {
     let mut text = Vec::new();
     let mut json = Array::new(options.pretty);
     for row in rows {
         let ours = if elsewhere { row.current } else { row.target };
-        let name = ours.and_then(|number| names.get(&number));
+        let name = names
+            .iter()
+            .find(|(number, _)| ours == Some(*number))
+            .map(|(_, name)| name);
         if options.json {
             let current = if elsewhere { row.current } else { None };
             json.object(&[
@@ -175,16 +177,14 @@ fn shown(
     if options.json { json.end() } else { text }
 }
 
-/// The name of each number that has one; of several, the first in the directory.
-fn names(socket: &mut nl::Socket) -> BTreeMap<i32, OsString> {
-    let mut names = BTreeMap::new();
+/// The numbers that have a name, in the order of the directory: of several names of one, the first counts.
+fn names(socket: &mut nl::Socket) -> Vec<(i32, OsString)> {
+    let mut names = Vec::new();
     for name in netns::names().ok().flatten().unwrap_or_default() {
         let number = netns::open(&name)
             .ok()
             .and_then(|namespace| nsid::of(socket, namespace.as_fd()).ok()?);
-        if let Some(number) = number {
-            names.entry(number).or_insert(name);
-        }
+        names.extend(number.map(|number| (number, name)));
     }
     names
 }
