@@ -1,8 +1,9 @@
 //! What a jail shall be like: the options of `setup` as values, checked for shape only. It never looks at the machine;
-//! what must exist there is checked by [`crate::facts`]. Pure, but for the one variable that names a jail.
+//! what must exist there is checked by [`crate::survey`]. Pure, but for the one variable that names a jail.
 
 mod allow;
 mod bind;
+mod link;
 mod namespace;
 mod publish;
 mod subnet;
@@ -15,6 +16,7 @@ use crate::error::{Error, Result};
 
 pub use allow::{Accounts, Allow, Ids};
 pub use bind::Bind;
+pub use link::{hash, link_name};
 pub use namespace::Namespace;
 pub use publish::Publish;
 pub use subnet::Subnet;

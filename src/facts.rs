@@ -1,38 +1,20 @@
-//! What the machine looks like where it matters to a jail: looked at once, before the first change, and then written
-//! down ([`crate::record`]). It decides nothing but what has to be free: the subnet.
+//! What of the machine matters to a jail, as a record has it ([`crate::record`]) and a plan is made from. Nothing here
+//! looks at the machine; that is [`crate::survey`].
 
-mod accounts;
-mod before;
 mod firewall;
 mod ipv6;
-mod namespaces;
-mod network;
 pub mod resolvers;
-mod root;
 
 use std::ffi::OsString;
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{Access, FileType, Mode, OFlags};
-use rustix::io::Errno;
-
-use crate::config::{Accounts, Allow, Bind, Config, OWN, Subnet};
-use crate::error::{Error, Result, What as _};
-use crate::procfs;
-use crate::record::Record;
+use crate::config::{Config, Namespace, OWN, Subnet};
 use crate::step::forwarding::Single;
-use crate::step::line::{SHELLS, Was};
+use crate::step::line::Was;
 use crate::step::ping::Groups;
-use crate::step::{Machine, account, file, quote};
-use network::check_free;
 
-pub use accounts::{have_others, take_in_chosen};
-pub use before::Before;
 pub use firewall::Firewall;
 pub use ipv6::Ipv6;
-pub use namespaces::Afresh;
-pub use network::{Network, link_name};
 
 /// What was found.
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
@@ -118,232 +100,27 @@ pub struct Uplink {
 /// The largest packet where no uplink says otherwise (RFC 894).
 pub const ETHERNET_MTU: u32 = 1500;
 
-impl Facts {
-    /// Looks at the machine, as it would be without what an earlier life of the jail has left; `others` are the records of
-    /// the other jails on it.
-    pub fn gather(
-        config: &Config,
-        others: &[Record],
-        before: Option<&Before<'_>>,
-        machine: &mut Machine,
-    ) -> Result<Self> {
-        config
-            .publish
-            .iter()
-            .try_for_each(|port| check_free(*port, config.ipv6))?;
-        if config.bare {
-            return Self::of_network(config, others, machine);
-        }
-        namespaces::check(config)?;
-        check_known(config, before)?;
-        let root = root::root(config, others)?;
-        let mounts = procfs::mounts(&file::read(Path::new("/proc/self/mountinfo"))?);
-        let mut submounts: Vec<PathBuf> = Vec::new();
-        for dir in ["/proc", "/sys"] {
-            submounts.extend(
-                procfs::uppermost_below(
-                    mounts.iter().map(|mount| mount.point.as_path()),
-                    Path::new(dir),
-                )
-                .into_iter()
-                .filter(|path| !is_of_a_process(path))
-                .map(Path::to_owned),
-            );
-        }
-        let sys = mounts
-            .iter()
-            .rev()
-            .find(|mount| mount.point == Path::new("/sys"));
-        let etc_writable = rustix::fs::access("/etc", Access::WRITE_OK).is_ok();
-        let shells = match before.map_or(Ok(None), Before::shells)? {
-            Some(was) => was,
-            None => Was::of(Path::new(SHELLS))?,
-        };
-        let network = Network::gather(config, others, before)?;
-        let mut entries = entries(config)?;
-        entries.retain(|entry| before.is_none_or(|before| !before.made_for(&root, entry)));
-        let sockets = resolvers::sockets(config, &entries);
-        let bound_dirs = config
-            .binds
-            .iter()
-            .map(|bind| bound_dir(config, &entries, bind))
-            .collect::<Result<_>>()?;
-        Ok(Self {
-            root,
-            entries,
-            bound_dirs,
-            submounts,
-            afresh: namespaces::afresh(config, &mounts),
-            sys_read_only: sys.is_some_and(|mount| mount.read_only),
-            etc_writable,
-            resolv: resolvers::ResolvConf::gather(before)?,
-            resolv_in_etc: resolvers::in_etc(config, etc_writable)?,
-            resolvers: resolvers::text(config)?,
-            resolvers_before: before.map_or_else(Vec::new, |before| {
-                before.record.facts.resolvers_before.clone()
-            }),
-            sockets,
-            shells,
-            shell: shell(config.shell.as_deref())?,
-            passwd_writable: account::is_writable(),
-            login_shells: accounts::login_shells(config, others, before)?,
-            subnet: network.subnet,
-            ping: Groups::here(),
-            uplink: network.uplink,
-            ipv6: network.ipv6,
-            single: network.single,
-            firewall: firewall(
-                config,
-                before.map(|before| &before.record.facts.firewall),
-                machine,
-            )?,
-            cookie: cookie()?,
-        })
-    }
-
-    /// Looks only at what a network needs.
-    fn of_network(config: &Config, others: &[Record], machine: &mut Machine) -> Result<Self> {
-        let network = Network::gather(config, others, None)?;
-        let etc_writable = rustix::fs::access("/etc", Access::WRITE_OK).is_ok();
-        Ok(Self {
-            root: config.root.clone(),
-            entries: Vec::new(),
-            bound_dirs: Vec::new(),
-            submounts: Vec::new(),
-            afresh: Vec::new(),
-            sys_read_only: false,
-            etc_writable,
-            resolv: resolvers::ResolvConf::File,
-            resolv_in_etc: resolvers::in_etc(config, etc_writable)?,
-            resolvers: resolvers::text(config)?,
-            resolvers_before: Vec::new(),
-            sockets: Vec::new(),
-            shells: Was::Absent,
-            shell: "/bin/sh".into(),
-            passwd_writable: false,
-            login_shells: Vec::new(),
-            subnet: network.subnet,
-            ping: Groups::here(),
-            uplink: network.uplink,
-            ipv6: network.ipv6,
-            single: network.single,
-            firewall: firewall(config, None, machine)?,
-            cookie: cookie()?,
-        })
-    }
+/// A file system to be mounted afresh.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Afresh {
+    /// Where.
+    pub path: PathBuf,
+    /// Its type.
+    pub kind: String,
+    /// Its options, as mount(8) takes them.
+    pub options: String,
 }
 
-/// What drops a jail's packets, where any are to pass through. A chain that is `known` and not there now may come back.
-pub fn firewall(
-    config: &Config,
-    known: Option<&Firewall>,
-    machine: &mut Machine,
-) -> Result<Firewall> {
-    if !config.nat {
-        return Ok(Firewall::default());
-    }
-    let mut firewall =
-        Firewall::gather(machine.netfilter()?, &link_name(&config.jail), config.ipv6)?;
-    if let Some(known) = known {
-        firewall.add_to(&known.chains);
-    }
-    Ok(firewall)
-}
-
-/// That whoever may join is somebody. What he may is decided when he does, by the accounts that there are then.
-fn check_known(config: &Config, before: Option<&Before<'_>>) -> Result<()> {
-    if config.allow.is_empty() {
-        return Ok(());
-    }
-    let users = file::read(Path::new("/etc/passwd"))?;
-    let groups = file::read(Path::new("/etc/group"))?;
-    let accounts = Accounts {
-        users: &users,
-        groups: &groups,
-    };
-    let is_new =
-        |who: &&Allow| before.is_none_or(|before| !before.record.config.allow.contains(who));
-    let mut new = config.allow.iter().filter(is_new);
-    match new.find(|who| !who.is_known(accounts)) {
-        None => Ok(()),
-        Some(who) => Err(Error::text(
-            format!("--allow {who}"),
-            "there is no such user or group in /etc/passwd and /etc/group",
-        )),
-    }
-}
-
-/// The cookie of the network namespace we are in.
-pub fn cookie() -> Result<u64> {
-    use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
-    let socket = socket_with(
-        AddressFamily::UNIX,
-        SocketType::DGRAM,
-        SocketFlags::CLOEXEC,
-        None,
-    )
-    .what(|| "socket")?;
-    crate::sys::netns_cookie(std::os::fd::AsFd::as_fd(&socket))
-        .what(|| "getsockopt SO_NETNS_COOKIE")
-}
-
-/// The outer top level as far as the jail sees it, in the order of names.
-fn entries(config: &Config) -> Result<Vec<Entry>> {
-    let what = || "ls -A /";
-    for hidden in &config.hide {
-        let path = Path::new("/").join(hidden);
-        if file::lstat(&path)?
-            .is_none_or(|stat| FileType::from_raw_mode(stat.st_mode) != FileType::Directory)
-        {
-            return Err(Error::text(
-                format!("--hide {}", quote(&path)),
-                "there is no such directory",
-            ));
+impl Afresh {
+    /// For which namespace of its own a jail needs it anew, if for any.
+    pub fn belongs_to(kind: &str) -> Option<Namespace> {
+        match kind {
+            // POSIX message queues; and shared memory, which is files, but IPC to everybody who uses it.
+            "mqueue" | "tmpfs" => Some(Namespace::Ipc),
+            "cgroup" | "cgroup2" => Some(Namespace::Cgroup),
+            _ => None,
         }
     }
-    let own = |name: &[u8]| {
-        [&b"."[..], b"..", b"proc", b"sys"].contains(&name)
-            || OWN.iter().any(|(own, _)| own.as_bytes() == name)
-            || config.hide.iter().any(|hidden| hidden.as_bytes() == name)
-    };
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = rustix::fs::open("/", flags, Mode::empty()).what(what)?;
-    let mut entries = Vec::new();
-    for entry in rustix::fs::Dir::read_from(&root).what(what)? {
-        let entry = entry.what(what)?;
-        let name = entry.file_name().to_bytes();
-        if own(name) {
-            continue;
-        }
-        let name = OsString::from_vec(name.to_vec());
-        let path = Path::new("/").join(&name);
-        // Looked at, not taken from the directory: an overlay may not say.
-        let Some(stat) = file::lstat(&path)? else {
-            continue;
-        };
-        let kind = match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Directory => Kind::Dir,
-            FileType::RegularFile => Kind::File,
-            FileType::Symlink => {
-                let target = rustix::fs::readlink(&path, Vec::new())
-                    .what(|| format!("readlink {}", quote(&path)))?;
-                Kind::Link(OsString::from_vec(target.into_bytes()))
-            }
-            _ => continue,
-        };
-        entries.push(Entry { name, kind });
-    }
-    entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-    Ok(entries)
-}
-
-/// Whether a path is one of a process, which another proc does not have: `/proc/PID/...`.
-fn is_of_a_process(path: &Path) -> bool {
-    let name = path
-        .strip_prefix("/proc")
-        .ok()
-        .and_then(|rest| rest.iter().next());
-    name.is_some_and(|name| name.as_bytes().iter().all(u8::is_ascii_digit))
 }
 
 /// Whether a path of the jail is in a directory of its own, where kak may make things: hidden, or unknown outside.
@@ -354,90 +131,4 @@ pub fn is_own(config: &Config, entries: &[Entry], path: &Path) -> bool {
     OWN.iter().any(|(own, _)| top == *own)
         || config.hide.iter().any(|hidden| top == hidden)
         || !(top == "proc" || top == "sys" || entries.iter().any(|entry| top == entry.name))
-}
-
-/// Whether a bind is one of a directory; an error where it cannot be made.
-fn bound_dir(config: &Config, entries: &[Entry], bind: &Bind) -> Result<bool> {
-    let what = || format!("--bind {}", quote(bind.to_word()));
-    let is_dir = |path: &Path| match rustix::fs::stat(path) {
-        Ok(stat) => Ok(Some(
-            FileType::from_raw_mode(stat.st_mode) == FileType::Directory,
-        )),
-        Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
-        Err(errno) => Err(errno).what(what),
-    };
-    let Some(dir) = is_dir(&bind.source)? else {
-        return Err(Error::text(
-            what(),
-            format!("there is no {}", quote(&bind.source)),
-        ));
-    };
-    if !is_own(config, entries, &bind.target) {
-        // The place is in a directory of the machine's, where kak makes nothing.
-        match is_dir(&bind.target)? {
-            None => {
-                return Err(Error::cure(
-                    what(),
-                    format!("there is no {} to put it on", quote(&bind.target)),
-                    "make it, or choose a place in /mnt, /opt or another directory of the jail's own",
-                ));
-            }
-            Some(there) if there != dir => {
-                return Err(Error::text(
-                    what(),
-                    "one is a directory and the other is not",
-                ));
-            }
-            Some(_) => {}
-        }
-    }
-    Ok(dir)
-}
-
-/// Whether a path leads to a file that can be executed.
-fn is_program(path: &Path) -> bool {
-    let regular = rustix::fs::stat(path)
-        .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile);
-    regular && rustix::fs::access(path, Access::EXEC_OK).is_ok()
-}
-
-/// The jail's shell.
-fn shell(wanted: Option<&Path>) -> Result<PathBuf> {
-    let Some(wanted) = wanted else {
-        let usual = [Path::new("/bin/bash"), Path::new("/bin/sh")];
-        let mut there = usual.into_iter().filter(|path| is_program(path)).peekable();
-        if there.peek().is_none() {
-            return Ok("/bin/sh".into());
-        }
-        return there
-            .find(|path| !is_kak(path))
-            .map(Into::into)
-            .ok_or_else(|| {
-                Error::cure(
-                    "ls -l /bin/bash /bin/sh",
-                    "there is no shell but kak itself",
-                    "name one with --shell PATH",
-                )
-            });
-    };
-    let what = || format!("--shell {}", quote(wanted));
-    if !is_program(wanted) {
-        return Err(Error::text(what(), "is not an executable file"));
-    }
-    if is_kak(wanted) {
-        return Err(Error::text(what(), "is kak itself"));
-    }
-    Ok(wanted.into())
-}
-
-/// Whether a file is this very program, by whatever name or link, or a copy of it: as a jail's shell it would only ever
-/// look for the jail's shell.
-pub fn is_kak(path: &Path) -> bool {
-    let me = Path::new("/proc/self/exe");
-    let (Ok(it), Ok(mine)) = (rustix::fs::stat(path), rustix::fs::stat(me)) else {
-        return false;
-    };
-    (it.st_dev, it.st_ino) == (mine.st_dev, mine.st_ino)
-        || it.st_size == mine.st_size
-            && file::read(path).is_ok_and(|it| file::read(me).is_ok_and(|mine| it == mine))
 }

@@ -17,6 +17,7 @@ mod plan;
 mod procfs;
 mod record;
 mod step;
+mod survey;
 mod sys;
 mod text;
 mod watch;

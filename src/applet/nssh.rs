@@ -9,12 +9,12 @@ use lexopt::Arg::{Long, Short, Value};
 use super::{Applet, Call, unexpected};
 use crate::config::{self, DEFAULT_JAIL};
 use crate::error::{Error, Result};
-use crate::facts;
 use crate::jail::end::End;
 use crate::jail::guest::Guest;
 use crate::jail::session::{self, IfDown, Terminal};
 use crate::jail::shell::{self, Called, Environment, Program, c_string};
 use crate::step::quote;
+use crate::survey;
 use crate::sys;
 
 /// `nssh`.
@@ -168,7 +168,7 @@ fn become_it(
     args: Vec<OsString>,
     mut env: Environment,
 ) -> Result<u8> {
-    if facts::is_kak(shell) {
+    if survey::is_kak(shell) {
         // It would become itself for ever.
         return Err(Error::cure(
             format!("exec {}", quote(shell)),

@@ -9,7 +9,7 @@ use rustix::process::{PidfdFlags, getpid, pidfd_open};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
 use super::{Cure, Place, Report, State, say};
-use crate::{facts, sys};
+use crate::{survey, sys};
 
 /// The oldest kernel that kak works on.
 const OLDEST: (u32, u32) = (5, 4);
@@ -74,7 +74,7 @@ const CALLS: &[(Call, Probe)] = &[
             state: State::Warn,
             lost: "that a container was started again since a record was written is not seen",
         },
-        || match facts::cookie() {
+        || match survey::cookie() {
             Ok(cookie) if cookie != 0 => Ok(()),
             Ok(_) => Err(Errno::NOPROTOOPT),
             Err(error) => Err(error.errno().unwrap_or(Errno::IO)),

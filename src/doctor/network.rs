@@ -9,13 +9,15 @@ use rustix::thread::UnshareFlags;
 
 use super::kernel::configured;
 use super::{Cure, Place, Report, say};
+use crate::config::link_name;
 use crate::config::{self, Config, Publish, Subnet};
 use crate::error::{Error, Result, What as _};
-use crate::facts::{Firewall, Network, link_name};
+use crate::facts::Firewall;
 use crate::nl::{self, link, route};
 use crate::record;
 use crate::step::nat::Nat;
 use crate::step::{Action as _, Machine, quote};
+use crate::survey::{self, Network};
 use crate::sys;
 
 /// The smallest packet that every IPv6 link has to carry (RFC 8200); who has less has a tunnel in a tunnel.
@@ -179,7 +181,7 @@ fn firewall(place: &Place, report: &mut Report) {
         let link = link_name(jail);
         let found = nl::Socket::netfilter()
             .what(|| "nft list ruleset")
-            .and_then(|mut socket| Firewall::gather(&mut socket, &link, false));
+            .and_then(|mut socket| survey::firewall::look(&mut socket, &link, false));
         let firewall = match found {
             Ok(firewall) => firewall,
             // A kernel without nf_tables has none of its chains; that it has not is told above.

@@ -88,7 +88,7 @@ fn copy(report: &mut Report, path: &Path, stat: &Stat) {
         let dir = quote(path.parent().unwrap_or(path));
         let cure = format!("mount -o remount,bind,suid \"$(findmnt -nT {dir} -o TARGET)\"");
         report.warn(name, &path_text, why, Cure::Run(cure));
-    } else if stat.st_uid != 0 || !crate::facts::is_kak(path) {
+    } else if stat.st_uid != 0 || !crate::survey::is_kak(path) {
         let why = "is set-user-ID, and not a copy of this kak";
         let cure = Cure::Run(format!("kak --install --setuid-nssh {path_text}"));
         report.warn(name, &path_text, why, cure);

@@ -1,20 +1,6 @@
-//! Which firewall drops what passes through this machine: where kak can do something about it, and where it cannot.
+//! A firewall that drops what passes through this machine.
 
-use std::path::Path;
-
-use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
-
-use crate::error::{Result, What as _, Why};
-use crate::iptables;
-use crate::nl;
-use crate::nl::nft::Family;
-use crate::nl::nft::foreign::{self, Dropping};
-use crate::step::file;
-use crate::sys;
-
-/// The tables of iptables that are in use, without nf_tables.
-const LEGACY: &str = "/proc/net/ip_tables_names";
+use crate::nl::nft::foreign::Dropping;
 
 /// What drops.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -34,71 +20,10 @@ impl Firewall {
         self.chains = chains;
     }
 
-    /// Looks, for a jail whose outer link has this name, and that has IPv6 or not.
-    pub fn gather(socket: &mut nl::Socket, link: &str, ipv6: bool) -> Result<Self> {
-        let mut chains = match foreign::dropping(socket) {
-            // Who may not look may not change anything either: it is only shown what would be done.
-            Err(Why::Kernel(Errno::PERM, _)) => Vec::new(),
-            other => other.what(|| "nft list ruleset")?,
-        };
-        chains.retain(|chain| ipv6 || chain.place.family != Family::Ipv6);
-        Ok(Self {
-            chains,
-            legacy: legacy_drops(link).unwrap_or(false),
-        })
-    }
-}
-
-impl Firewall {
     /// What lets a link's packets through iptables without nf_tables.
     pub fn legacy_cure(link: &str) -> String {
         ["-i", "-o"]
             .map(|way| format!("iptables-legacy -I FORWARD {way} {link} -j ACCEPT"))
             .join(" && ")
     }
-}
-
-/// Whether the FORWARD chain of iptables without nf_tables drops a jail's packets; none where that cannot be seen. Asked
-/// only where the table is in use, since to ask for it would make it.
-fn legacy_drops(link: &str) -> Option<bool> {
-    /// How often a table is asked for anew that changes meanwhile.
-    const ATTEMPTS: usize = 16;
-    let names = file::read(Path::new(LEGACY)).ok()?;
-    let filter = b"filter";
-    names
-        .split(|byte| *byte == b'\n')
-        .any(|name| name == filter)
-        .then_some(())?;
-    let socket = socket_with(
-        AddressFamily::INET,
-        SocketType::DGRAM,
-        SocketFlags::CLOEXEC,
-        None,
-    )
-    .ok()?;
-    let socket = std::os::fd::AsFd::as_fd(&socket);
-    for _ in 0..ATTEMPTS {
-        let named = |size: usize| {
-            let mut bytes = filter.to_vec();
-            bytes.resize(size, 0);
-            bytes
-        };
-        let mut info = named(iptables::INFO);
-        sys::iptables_get(socket, sys::IptablesGet::Info, &mut info).ok()?;
-        let mut entries = named(iptables::size(&info)?);
-        // Its size is part of the question.
-        let size = info.get(iptables::INFO - 4..)?;
-        entries.splice(
-            iptables::NAME..iptables::NAME + size.len(),
-            size.iter().copied(),
-        );
-        match sys::iptables_get(socket, sys::IptablesGet::Entries, &mut entries) {
-            Err(Errno::AGAIN) => {}
-            other => {
-                other.ok()?;
-                return iptables::drops(&info, &entries, link);
-            }
-        }
-    }
-    None
 }

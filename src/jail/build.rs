@@ -12,7 +12,6 @@ use super::{Init, Life, Lock, Waits, init, lost, namespaces};
 use crate::config::{Config, Namespace};
 use crate::engine::{self, Tell};
 use crate::error::{Error, Result, What as _};
-use crate::facts::{self, Before, Facts};
 use crate::netns;
 use crate::plan::{self, Plan};
 use crate::record::{self, Record};
@@ -21,6 +20,7 @@ use crate::step::forwarding::Forwarding;
 use crate::step::forwarding6::Forwarding6;
 use crate::step::switch::Ipv6Switch;
 use crate::step::{Machine, Seen, Step, file};
+use crate::survey::{self, Before};
 use crate::sys::{self, SignalSet};
 
 /// What somebody wants to be up.
@@ -92,7 +92,7 @@ pub fn bring_up(wanted: &Wanted, teller: &mut Teller<'_>, waits: Waits<'_>) -> R
 fn hold_accounts(config: &Config, machine: &mut Machine) -> Result<()> {
     if let Some(user) = config.login_shells.first()
         && account::is_writable()
-        && facts::have_others(config)?
+        && survey::have_others(config)?
     {
         machine.accounts = Some(account::Lock::take(&format!("--login-shell {user}"))?);
     }
@@ -165,7 +165,7 @@ fn sketch(config: Config, before: Option<&Record>, machine: &mut Machine) -> Res
         }),
     };
     Ok(Record {
-        facts: Facts::gather(&config, &others, before.as_ref(), machine)?,
+        facts: survey::take(&config, &others, before.as_ref(), machine)?,
         config,
         found: Vec::new(),
     })
@@ -207,7 +207,7 @@ fn texts(record: &Record) -> impl Iterator<Item = String> {
 fn own(record: &Record) -> Result<Vec<String>> {
     let mut own: Vec<String> = texts(record).collect();
     own.retain(|text| !record.found.contains(text));
-    if record.facts.cookie != facts::cookie()? {
+    if record.facts.cookie != survey::cookie()? {
         // The kernel's switches were those of another life of the machine; this one's are not the jail's.
         own.retain(|text| text != Forwarding::TEXT && text != Forwarding6::TEXT);
         for link in record.facts.ipv6.iter().flat_map(|ipv6| &ipv6.heard) {
@@ -227,10 +227,11 @@ fn has(steps: &[String], text: &str) -> bool {
 /// started, and login shells that users have chosen, whose accounts then are held.
 fn look_again(record: &mut Record, machine: &mut Machine) -> Result<()> {
     let known = record.facts.clone();
-    record.facts.firewall = facts::firewall(&record.config, Some(&known.firewall), machine)?;
+    record.facts.firewall =
+        survey::firewall::drops(&record.config, Some(&known.firewall), machine)?;
     if known.passwd_writable {
         hold_accounts(&record.config, machine)?;
-        facts::take_in_chosen(&record.config, &mut record.facts)?;
+        survey::take_in_chosen(&record.config, &mut record.facts)?;
     }
     if record.facts == known {
         return Ok(());

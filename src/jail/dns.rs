@@ -20,11 +20,12 @@ use rustix::process::Signal;
 
 use super::{Init, process};
 use crate::error::{Result, What as _, complain};
-use crate::facts::resolvers::{loopbacks, outer_text};
+use crate::facts::resolvers::loopbacks;
 use crate::netns;
 use crate::plan::follows;
 use crate::record::Record;
 use crate::step::file;
+use crate::survey::resolvers::outer_text;
 use crate::sys::{self, SignalSet};
 use door::PORT;
 use outer::{Look, Outer};

@@ -7,8 +7,8 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::Init;
 use super::sessions::Processes;
+use crate::config::link_name;
 use crate::error::{Error, Result, What as _};
-use crate::facts::link_name;
 use crate::netns::{self, Identity, State};
 use crate::nl::nft::foreign;
 use crate::nl::{self, link};

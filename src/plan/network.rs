@@ -1,8 +1,9 @@
 //! The steps of the network, a jail's and that of a namespace without a jail alike.
 
 use super::Steps;
+use crate::config::link_name;
 use crate::config::{Publish, Subnet};
-use crate::facts::{ETHERNET_MTU, Facts, Firewall, Ipv6, link_name};
+use crate::facts::{ETHERNET_MTU, Facts, Firewall, Ipv6};
 use crate::nl::nft::foreign::Dropping;
 use crate::record::Record;
 use crate::step::Side;

@@ -4,9 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use rustix::io::Errno;
 
-use super::{Before, Ipv6, Uplink, ipv6};
-use crate::config::{Config, Publish, Subnet};
+use super::{Before, ipv6};
+use crate::config::{Config, Publish, Subnet, link_name};
 use crate::error::{Error, Result, What as _};
+use crate::facts::{Ipv6, Uplink};
 use crate::nl::route::{Address, Family, Route};
 use crate::nl::{self, link, route};
 use crate::record::Record;
@@ -58,7 +59,7 @@ impl Network {
                 routes: &routes,
             };
             let before = before.map(|before| before.record);
-            Some(Ipv6::gather(config, &machine, before, others)?)
+            Some(ipv6::look(config, &machine, before, others)?)
         } else {
             None
         };
@@ -169,23 +170,6 @@ fn choose(
         })
 }
 
-/// The name of a jail's outer link: `kak-JAIL`, with a hash in the name's stead where that is longer than a link's name
-/// can be (IFNAMSIZ: 15 bytes).
-pub fn link_name(jail: &str) -> String {
-    let name = format!("kak-{jail}");
-    if name.len() <= 15 {
-        return name;
-    }
-    format!("kak-{:010x}", hash(jail.as_bytes()) >> 24)
-}
-
-/// FNV-1a.
-pub fn hash(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    })
-}
-
 /// Sees that nobody serves a port that is to lead into the jail: whoever does would not be reached any more.
 pub fn check_free(publish: Publish, ipv6: bool) -> Result<()> {
     if let Some(address) = publish.address {
@@ -274,13 +258,5 @@ mod tests {
         }
         let error = choose(Some(net("10.0.1.0/24")), None, &taken).unwrap_err();
         assert_eq!(error.to_string(), "--subnet 10.0.1.0/24: is taken by x");
-    }
-
-    #[test]
-    fn link_names_fit() {
-        assert_eq!(link_name("USER"), "kak-USER");
-        assert_eq!(link_name("elevenchars"), "kak-elevenchars");
-        let long = link_name("a-name-of-more-than-eleven");
-        assert!(long.len() <= 15 && long != link_name("a-name-of-more-than-twelve"));
     }
 }

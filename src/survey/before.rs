@@ -4,8 +4,10 @@
 use std::fmt::Display;
 use std::path::Path;
 
-use super::{Entry, resolvers};
+use super::resolvers;
 use crate::error::Result;
+use crate::facts::Entry;
+use crate::facts::resolvers::OUTER;
 use crate::record::Record;
 use crate::step::file::{self, Dir, File};
 use crate::step::line::{Line, Was};
@@ -33,7 +35,7 @@ impl Before<'_> {
     /// Whether /etc/resolv.conf is there only since a mount needs a place.
     pub fn made_resolv(&self) -> Result<bool> {
         let is_empty = resolvers::outer_text()?.is_empty();
-        Ok(is_empty && self.made(&File::mount_point(resolvers::OUTER.into())))
+        Ok(is_empty && self.made(&File::mount_point(OUTER.into())))
     }
 
     /// What /etc/shells was like, if there is a line of the jail's in it.

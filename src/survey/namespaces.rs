@@ -2,35 +2,13 @@
 //! systems are mounted that show what a namespace has. Each of those is mounted afresh in such a jail, with the options
 //! that it has outside.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::config::{Config, Namespace};
 use crate::error::{Error, Result};
+use crate::facts::Afresh;
 use crate::procfs::Mount;
 use crate::step::file;
-
-/// A file system to be mounted afresh.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Afresh {
-    /// Where.
-    pub path: PathBuf,
-    /// Its type.
-    pub kind: String,
-    /// Its options, as mount(8) takes them.
-    pub options: String,
-}
-
-impl Afresh {
-    /// For which namespace of its own a jail needs it anew, if for any.
-    pub fn belongs_to(kind: &str) -> Option<Namespace> {
-        match kind {
-            // POSIX message queues; and shared memory, which is files, but IPC to everybody who uses it.
-            "mqueue" | "tmpfs" => Some(Namespace::Ipc),
-            "cgroup" | "cgroup2" => Some(Namespace::Cgroup),
-            _ => None,
-        }
-    }
-}
 
 /// Where POSIX shared memory is (shm_overview(7)).
 const SHM: &str = "/dev/shm";

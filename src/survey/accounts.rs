@@ -7,9 +7,10 @@ use std::path::Path;
 
 use rustix::fs::FileType;
 
-use super::{Before, Facts, is_program, shell as usual};
+use super::{Before, is_program, shell as usual};
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::facts::Facts;
 use crate::passwd;
 use crate::record::Record;
 use crate::step::account::{NSSH, PASSWD};

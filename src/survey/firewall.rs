@@ -1,0 +1,90 @@
+//! Which firewall drops what passes through this machine: where kak can do something about it, and where it cannot.
+
+use std::path::Path;
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+
+use crate::config::{Config, link_name};
+use crate::error::{Result, What as _, Why};
+use crate::facts::Firewall;
+use crate::iptables;
+use crate::nl;
+use crate::nl::nft::Family;
+use crate::nl::nft::foreign;
+use crate::step::{Machine, file};
+use crate::sys;
+
+/// The tables of iptables that are in use, without nf_tables.
+const LEGACY: &str = "/proc/net/ip_tables_names";
+
+/// What drops a jail's packets, where any are to pass through. A chain that is `known` and not there now may come back.
+pub fn drops(config: &Config, known: Option<&Firewall>, machine: &mut Machine) -> Result<Firewall> {
+    if !config.nat {
+        return Ok(Firewall::default());
+    }
+    let mut firewall = look(machine.netfilter()?, &link_name(&config.jail), config.ipv6)?;
+    if let Some(known) = known {
+        firewall.add_to(&known.chains);
+    }
+    Ok(firewall)
+}
+
+/// Looks, for a jail whose outer link has this name, and that has IPv6 or not.
+pub fn look(socket: &mut nl::Socket, link: &str, ipv6: bool) -> Result<Firewall> {
+    let mut chains = match foreign::dropping(socket) {
+        // Who may not look may not change anything either: it is only shown what would be done.
+        Err(Why::Kernel(Errno::PERM, _)) => Vec::new(),
+        other => other.what(|| "nft list ruleset")?,
+    };
+    chains.retain(|chain| ipv6 || chain.place.family != Family::Ipv6);
+    Ok(Firewall {
+        chains,
+        legacy: legacy_drops(link).unwrap_or(false),
+    })
+}
+
+/// Whether the FORWARD chain of iptables without nf_tables drops a jail's packets; none where that cannot be seen. Asked
+/// only where the table is in use, since to ask for it would make it.
+fn legacy_drops(link: &str) -> Option<bool> {
+    /// How often a table is asked for anew that changes meanwhile.
+    const ATTEMPTS: usize = 16;
+    let names = file::read(Path::new(LEGACY)).ok()?;
+    let filter = b"filter";
+    names
+        .split(|byte| *byte == b'\n')
+        .any(|name| name == filter)
+        .then_some(())?;
+    let socket = socket_with(
+        AddressFamily::INET,
+        SocketType::DGRAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .ok()?;
+    let socket = std::os::fd::AsFd::as_fd(&socket);
+    for _ in 0..ATTEMPTS {
+        let named = |size: usize| {
+            let mut bytes = filter.to_vec();
+            bytes.resize(size, 0);
+            bytes
+        };
+        let mut info = named(iptables::INFO);
+        sys::iptables_get(socket, sys::IptablesGet::Info, &mut info).ok()?;
+        let mut entries = named(iptables::size(&info)?);
+        // Its size is part of the question.
+        let size = info.get(iptables::INFO - 4..)?;
+        entries.splice(
+            iptables::NAME..iptables::NAME + size.len(),
+            size.iter().copied(),
+        );
+        match sys::iptables_get(socket, sys::IptablesGet::Entries, &mut entries) {
+            Err(Errno::AGAIN) => {}
+            other => {
+                other.ok()?;
+                return iptables::drops(&info, &entries, link);
+            }
+        }
+    }
+    None
+}
