@@ -21,9 +21,9 @@ use rustix::io::Errno;
 use rustix::thread::{CapabilitySet, capabilities};
 
 use crate::error::Error;
+use crate::file;
 use crate::jail::shell;
 use crate::procfs::{self, Mount};
-use crate::step::file;
 
 /// What came of a check.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

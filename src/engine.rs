@@ -6,7 +6,8 @@ use std::path::Path;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::record::Record;
-use crate::step::{Machine, Seen, Step, quote};
+use crate::step::{Machine, Seen, Step};
+use crate::text::quote;
 
 /// What became of a step, for whoever wants to tell.
 pub type Tell<'a> = &'a mut dyn FnMut(char, &Step);

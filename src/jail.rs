@@ -40,9 +40,10 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use self::sessions::Processes;
 use crate::error::{Error, Result, What as _, complain};
+use crate::file;
 use crate::procfs;
 use crate::record;
-use crate::step::{View, file};
+use crate::step::View;
 use crate::sys::{self, Holder};
 
 /// How long the processes of a jail have to end by themselves. Docker kills a container 10 s after it asked.

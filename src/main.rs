@@ -8,6 +8,7 @@ mod doctor;
 mod engine;
 mod error;
 mod facts;
+mod file;
 mod iptables;
 mod jail;
 mod netns;

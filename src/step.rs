@@ -185,26 +185,3 @@ impl Machine {
 pub fn inside(root: &Path, path: &Path) -> PathBuf {
     root.join(path.strip_prefix("/").unwrap_or(path))
 }
-
-/// A path or another word as a shell wants it.
-pub fn quote(word: impl AsRef<OsStr>) -> String {
-    let text = crate::text::shown(word);
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:,=@%".contains(c);
-    if !text.is_empty() && text.chars().all(plain) {
-        return text;
-    }
-    format!("'{}'", text.replace('\'', "'\\''"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn quoted_for_a_shell() {
-        assert_eq!(quote("/mnt/user"), "/mnt/user");
-        assert_eq!(quote("a b"), "'a b'");
-        assert_eq!(quote("it's"), "'it'\\''s'");
-        assert_eq!(quote(""), "''");
-    }
-}

@@ -21,11 +21,13 @@ use crate::config::{Accounts, Allow, Bind, Config, OWN};
 use crate::error::{Error, Result, What as _};
 use crate::facts::resolvers::ResolvConf;
 use crate::facts::{Entry, Facts, Kind, is_own};
+use crate::file;
 use crate::procfs;
 use crate::record::Record;
 use crate::step::line::{SHELLS, Was};
 use crate::step::ping::Groups;
-use crate::step::{Machine, account, file, quote};
+use crate::step::{Machine, account};
+use crate::text::quote;
 use network::check_free;
 
 pub use accounts::{have_others, take_in_chosen};

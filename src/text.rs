@@ -38,6 +38,16 @@ pub fn bytes(text: &str) -> Vec<u8> {
     bytes
 }
 
+/// A path or another word as a shell wants it.
+pub fn quote(word: impl AsRef<OsStr>) -> String {
+    let text = shown(word);
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:,=@%".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        return text;
+    }
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
 /// A JSON string (RFC 8259, section 7).
 pub fn quoted(text: &str) -> String {
     use std::fmt::Write as _;
@@ -67,6 +77,14 @@ fn byte(c: char) -> Option<u8> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn quoted_for_a_shell() {
+        assert_eq!(quote("/mnt/user"), "/mnt/user");
+        assert_eq!(quote("a b"), "'a b'");
+        assert_eq!(quote("it's"), "'it'\\''s'");
+        assert_eq!(quote(""), "''");
+    }
 
     #[test]
     fn what_is_text_stays_text() {

@@ -11,7 +11,8 @@ use rustix::fs::{self, FileType, Gid, Mode, OFlags, Stat, StatVfsMountFlags, Uid
 use rustix::io::Errno;
 
 use crate::error::{Error, Result, What as _};
-use crate::step::{file, quote};
+use crate::file;
+use crate::text::quote;
 
 /// What every kak has in it, whatever its version. A file that is an ELF program and has it too is known by it as one.
 const MARK: &[u8] = b"kak: many names, one binary: 6b616b2d6e737368";

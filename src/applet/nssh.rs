@@ -13,9 +13,9 @@ use crate::jail::end::End;
 use crate::jail::guest::Guest;
 use crate::jail::session::{self, IfDown, Terminal};
 use crate::jail::shell::{self, Called, Environment, Program, c_string};
-use crate::step::quote;
 use crate::survey;
 use crate::sys;
+use crate::text::quote;
 
 /// `nssh`.
 pub const APPLET: Applet = Applet {

@@ -10,6 +10,7 @@ use super::{Applet, Call, install, print, unexpected};
 use crate::config::{self, Config, Takes};
 use crate::engine;
 use crate::error::{Error, Result, What as _, complain};
+use crate::file;
 use crate::jail::Life;
 use crate::jail::build::{self, Teller, Wanted};
 use crate::jail::end::End;
@@ -20,7 +21,7 @@ use crate::jail::session::{self, IfDown, Terminal};
 use crate::jail::shell::{self, Called, Program};
 use crate::plan::Plan;
 use crate::record::Record;
-use crate::step::{Machine, Seen, Step, file};
+use crate::step::{Machine, Seen, Step};
 use crate::sys;
 
 /// `kak setup`.

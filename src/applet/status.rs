@@ -8,12 +8,13 @@ use super::{Applet, Call, print, unexpected};
 use crate::config;
 use crate::engine;
 use crate::error::{Error, Result};
+use crate::file;
 use crate::jail::Life;
 use crate::jail::sessions::{Processes, Session};
 use crate::passwd;
 use crate::plan::Plan;
 use crate::record::{self, Record};
-use crate::step::{Machine, Seen, file};
+use crate::step::{Machine, Seen};
 use crate::text::quoted;
 
 /// `kak status`.

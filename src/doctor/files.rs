@@ -7,10 +7,11 @@ use rustix::io::Errno;
 
 use super::{Cure, Place, Report, State, say};
 use crate::error::Error;
+use crate::file;
 use crate::netns;
 use crate::procfs::Mount;
 use crate::record;
-use crate::step::{file, quote};
+use crate::text::quote;
 
 /// A directory that is written to: what comes of it if it cannot be, what is lost, and whether a file system of its own
 /// over it will do.

@@ -9,7 +9,8 @@ use rustix::io::Errno;
 use super::{Place, Report, say};
 use crate::error::Error;
 use crate::facts::resolvers::{OUTER, nameservers};
-use crate::step::{file, quote};
+use crate::file;
+use crate::text::quote;
 use crate::text::shown;
 
 /// Looks.

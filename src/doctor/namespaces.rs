@@ -7,7 +7,7 @@ use rustix::thread::UnshareFlags;
 
 use super::{Cure, Place, Report, State};
 use crate::error::Error;
-use crate::step::file;
+use crate::file;
 use crate::sys;
 
 /// A kind of namespace: its name, the flag, what limits how many there are, what is lost without it.

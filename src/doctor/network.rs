@@ -16,9 +16,10 @@ use crate::facts::Firewall;
 use crate::nl::{self, link, route};
 use crate::record;
 use crate::step::nat::Nat;
-use crate::step::{Action as _, Machine, quote};
+use crate::step::{Action as _, Machine};
 use crate::survey::{self, Network};
 use crate::sys;
+use crate::text::quote;
 
 /// The smallest packet that every IPv6 link has to carry (RFC 8200); who has less has a tunnel in a tunnel.
 const SMALL: u32 = 1280;

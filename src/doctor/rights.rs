@@ -5,7 +5,7 @@ use std::path::Path;
 use rustix::thread::CapabilitySet;
 
 use super::{Cure, Place, Report, State, say};
-use crate::step::file;
+use crate::file;
 
 /// The capabilities that kak uses, and what it cannot do without.
 const CAPABILITIES: &[(CapabilitySet, &str, State, &str)] = &[

@@ -6,8 +6,9 @@ use rustix::fs::{FileType, Stat, StatVfsMountFlags};
 
 use super::{Cure, Place, Report};
 use crate::error::{Result, What as _};
+use crate::file;
 use crate::record::{self, Record};
-use crate::step::{file, quote};
+use crate::text::quote;
 
 /// Where a copy of nssh is looked for: in the usual search path, and where `kak --install` is told to put it.
 const DIRS: [&str; 6] = [

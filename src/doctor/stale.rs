@@ -10,13 +10,15 @@ use rustix::fs::{Mode, OFlags};
 use super::{Cure, Place, Report};
 use crate::engine;
 use crate::error::Result;
+use crate::file;
 use crate::jail::Life;
 use crate::netns::{self, State};
 use crate::nl::nft::foreign;
 use crate::nl::{self, link};
 use crate::plan::Plan;
 use crate::record::{self, Record};
-use crate::step::{Machine, Seen, file, quote};
+use crate::step::{Machine, Seen};
+use crate::text::quote;
 use crate::text::shown;
 
 /// What every mark of kak's begins with: the alias of a link, the comment of a table.

@@ -12,6 +12,7 @@ use super::{Init, Life, Lock, Waits, init, lost, namespaces};
 use crate::config::{Config, Namespace};
 use crate::engine::{self, Tell};
 use crate::error::{Error, Result, What as _};
+use crate::file;
 use crate::netns;
 use crate::plan::{self, Plan};
 use crate::record::{self, Record};
@@ -19,7 +20,7 @@ use crate::step::account;
 use crate::step::forwarding::Forwarding;
 use crate::step::forwarding6::Forwarding6;
 use crate::step::switch::Ipv6Switch;
-use crate::step::{Machine, Seen, Step, file};
+use crate::step::{Machine, Seen, Step};
 use crate::survey::{self, Before};
 use crate::sys::{self, SignalSet};
 

@@ -18,7 +18,7 @@ use super::session::{self, IfDown, Terminal};
 use super::shell::{Called, Program};
 use super::{Init, Life, dns, init, keeper, process};
 use crate::error::{Result, What as _, complain};
-use crate::step::file;
+use crate::file;
 use crate::sys::{self, Action, SignalSet};
 
 /// Its life: with a first session, if there is a command or somebody to talk to. The status is the

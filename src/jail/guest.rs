@@ -32,10 +32,11 @@ use super::shell::{Environment, real_shell};
 use super::{Init, Life};
 use crate::config::{Accounts, Ids};
 use crate::error::{Error, Result, What as _, complain};
+use crate::file;
 use crate::procfs;
 use crate::record::{self, Record};
-use crate::step::{file, quote};
 use crate::sys;
+use crate::text::quote;
 
 /// How long a jail that is coming up is waited for,
 const LIMIT: Duration = Duration::from_secs(10);

@@ -15,8 +15,8 @@ use super::pty;
 use super::sessions::{MONITOR, Processes};
 use super::shell::{Caller, Shell};
 use crate::error::{What as _, complain};
-use crate::step::quote;
 use crate::sys::{self, Action, SignalSet};
+use crate::text::quote;
 
 /// What a monitor tells.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -10,7 +10,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::config::Namespace;
 use crate::error::{Result, What as _};
-use crate::step::file;
+use crate::file;
 use crate::step::namespace::differs;
 use crate::sys;
 

@@ -8,11 +8,11 @@ use super::{Lock, build, dns};
 use crate::config::{self, Config};
 use crate::engine;
 use crate::error::{Error, Result};
+use crate::file;
 use crate::netns::{self, State};
 use crate::plan::Plan;
 use crate::record::{self, Record};
 use crate::step::Machine;
-use crate::step::file;
 
 /// Makes one; `note` hears what the machine does not allow. What does not work is taken back.
 pub fn make(config: Config, note: &mut dyn FnMut(&str)) -> Result<()> {

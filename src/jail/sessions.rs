@@ -7,8 +7,8 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
+use crate::file;
 use crate::procfs::{self, Stat};
-use crate::step::file;
 
 /// The name that a monitor gives itself.
 pub const MONITOR: &std::ffi::CStr = c"kak-session";

@@ -10,9 +10,9 @@ use rustix::termios::isatty;
 
 use super::terminal;
 use crate::error::{Error, Result};
+use crate::file;
 use crate::passwd;
 use crate::record::Record;
-use crate::step::file;
 use crate::sys::{Disposition, SignalSet};
 
 /// The real shell, if we are in a jail. The link that names it stands in the read-only cover of /run/kak, which nobody

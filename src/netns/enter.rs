@@ -22,8 +22,8 @@ use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space}
 use super::guard::{self, Bound};
 use super::{State, mounts, open, state};
 use crate::error::{Error, Result, What as _, complain};
+use crate::file;
 use crate::procfs::{self, Mount};
-use crate::step::file;
 use crate::sys;
 use crate::text::shown;
 use crate::watch::kept::is_mounted;

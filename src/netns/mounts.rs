@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags};
 
 use crate::error::Result;
+use crate::file;
 use crate::procfs;
-use crate::step::file;
 use crate::sys;
 
 /// What is mounted at a directory and below it.

@@ -4,10 +4,11 @@
 
 use std::fmt;
 
-use super::{Action, Machine, Seen, quote};
+use super::{Action, Machine, Seen};
 use crate::error::{Result, What as _};
 use crate::nl::nft::Found;
 use crate::nl::nft::foreign::{self, Place, WAYS};
+use crate::text::quote;
 
 /// A chain that drops what it does not know lets the jail's packets through. What may come to the jail is decided by the
 /// jail's own table ([`super::nat`]), which they pass as well.

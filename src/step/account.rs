@@ -10,10 +10,12 @@ use std::path::Path;
 
 use rustix::fs::{Access, access};
 
-use super::file::rewrite::{beside, recover, rewrite};
-use super::{Action, Machine, Seen, file, quote};
+use super::{Action, Machine, Seen};
 use crate::error::{Error, Result, What as _};
+use crate::file;
+use crate::file::rewrite::{beside, recover, rewrite};
 use crate::passwd;
+use crate::text::quote;
 
 pub use lock::Lock;
 

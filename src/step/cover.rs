@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
 
-use super::{Action, Machine, Seen, inside, quote};
+use super::{Action, Machine, Seen, inside};
 use crate::error::{Result, What as _};
+use crate::text::quote;
 
 /// What the kernel shows as the mount's source; by it a cover is known.
 pub const SOURCE: &str = "kak";

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use super::{Action, Machine, Seen, Side, file};
+use super::{Action, Machine, Seen, Side};
 use crate::error::{Result, What as _, Why};
+use crate::file;
 use crate::nl::{self, link};
 
 /// The switch for all links.

@@ -9,10 +9,11 @@ use rustix::fs::{self, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::account::NSSH;
-use super::file::rewrite::{beside, overwrite, recover, rewrite, write_all};
-use super::file::{lstat, read, real_path, remove};
-use super::{Action, Machine, Seen, quote};
+use super::{Action, Machine, Seen};
 use crate::error::{Result, What as _, Why};
+use crate::file::rewrite::{beside, overwrite, recover, rewrite, write_all};
+use crate::file::{lstat, read, real_path, remove};
+use crate::text::quote;
 
 /// The login shells of the machine.
 pub const SHELLS: &str = "/etc/shells";

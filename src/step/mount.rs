@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 use rustix::mount::{self, MountFlags, MountPropagationFlags, UnmountFlags};
 
-use super::{Action, Machine, Seen, inside, quote};
+use super::{Action, Machine, Seen, inside};
 use crate::error::{Error, Result, What as _};
 use crate::sys;
+use crate::text::quote;
 
 /// Cuts the way by which an unmount in here would unmount outside; what is mounted outside later still arrives.
 pub struct Slave;

@@ -23,7 +23,7 @@ impl fmt::Display for RunDir {
 
 impl Action for RunDir {
     fn observe(&self, _: &mut Machine) -> Result<Seen> {
-        let mounts = crate::procfs::mounts(&super::file::read(Path::new("/proc/self/mountinfo"))?);
+        let mounts = crate::procfs::mounts(&crate::file::read(Path::new("/proc/self/mountinfo"))?);
         Ok(
             match mounts
                 .iter()

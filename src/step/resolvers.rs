@@ -8,9 +8,11 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 
-use super::file::{self, File};
-use super::{Action, Machine, Seen, quote};
+use super::file::File;
+use super::{Action, Machine, Seen};
 use crate::error::{Result, What as _};
+use crate::file;
+use crate::text::quote;
 
 /// The file. One that is there already is used as it is, be it a link.
 pub struct Own {

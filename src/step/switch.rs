@@ -10,9 +10,10 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use rustix::thread::UnshareFlags;
 
-use super::{Action, Machine, Seen, quote};
+use super::{Action, Machine, Seen};
 use crate::error::{Result, What as _};
 use crate::sys;
+use crate::text::quote;
 
 /// What a switch says, without blanks around it; none where it is not there.
 pub fn read(path: &Path) -> rustix::io::Result<Option<String>> {

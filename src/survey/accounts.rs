@@ -11,10 +11,11 @@ use super::{Before, is_program, shell as usual};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::facts::Facts;
+use crate::file;
 use crate::passwd;
 use crate::record::Record;
 use crate::step::account::{NSSH, PASSWD};
-use crate::step::{file, quote};
+use crate::text::quote;
 
 /// The users' login shells as they are; an error where one cannot be changed to nssh.
 pub fn login_shells(

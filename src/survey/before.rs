@@ -8,8 +8,9 @@ use super::resolvers;
 use crate::error::Result;
 use crate::facts::Entry;
 use crate::facts::resolvers::OUTER;
+use crate::file;
 use crate::record::Record;
-use crate::step::file::{self, Dir, File};
+use crate::step::file::{Dir, File};
 use crate::step::line::{Line, Was};
 
 /// An earlier life whose traces may still be there.

@@ -8,11 +8,12 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use crate::config::{Config, link_name};
 use crate::error::{Result, What as _, Why};
 use crate::facts::Firewall;
+use crate::file;
 use crate::iptables;
 use crate::nl;
 use crate::nl::nft::Family;
 use crate::nl::nft::foreign;
-use crate::step::{Machine, file};
+use crate::step::Machine;
 use crate::sys;
 
 /// The tables of iptables that are in use, without nf_tables.

@@ -8,10 +8,10 @@ use super::network::uplink;
 use crate::config::{Config, Subnet, hash};
 use crate::error::{Error, Result, What as _};
 use crate::facts::{Ipv6, Uplink};
+use crate::file;
 use crate::nl::link::Link;
 use crate::nl::route::{self, Address, RTPROT_RA, Route};
 use crate::record::Record;
-use crate::step::file;
 use crate::step::forwarding6::Forwarding6;
 use crate::step::switch;
 

@@ -7,8 +7,8 @@ use std::path::Path;
 use crate::config::{Config, Namespace};
 use crate::error::{Error, Result};
 use crate::facts::Afresh;
+use crate::file;
 use crate::procfs::Mount;
-use crate::step::file;
 
 /// Where POSIX shared memory is (shm_overview(7)).
 const SHM: &str = "/dev/shm";

@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::facts::resolvers::{OUTER, ResolvConf, SOCKETS};
 use crate::facts::{Entry, is_own};
-use crate::step::file;
+use crate::file;
 
 /// Whether a jail's resolv.conf is, or can be, in /etc/netns.
 pub fn in_etc(config: &Config, etc_writable: bool) -> Result<bool> {

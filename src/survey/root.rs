@@ -7,8 +7,9 @@ use rustix::io::Errno;
 
 use crate::config::Config;
 use crate::error::{Error, Result, What as _};
+use crate::file;
 use crate::record::Record;
-use crate::step::{file, quote};
+use crate::text::quote;
 
 /// The place, whatever links lead there; an error where it cannot be one.
 pub fn root(config: &Config, others: &[Record]) -> Result<PathBuf> {

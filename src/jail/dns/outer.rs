@@ -9,10 +9,10 @@ use rustix::event::PollFlags;
 
 use crate::error::Result;
 use crate::facts::resolvers::OUTER;
+use crate::file;
 use crate::jail::Lock;
 use crate::plan::{follows, own_resolvers};
 use crate::record::Record;
-use crate::step::file;
 use crate::watch::Watch;
 
 /// How long to wait for somebody who makes or ends a jail just now.

@@ -13,9 +13,9 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, getpid, test_kill_process};
 
 use crate::error::{Error, Result, What as _};
+use crate::file::rewrite::{beside, write_all};
+use crate::file::{self, lstat, remove};
 use crate::procfs;
-use crate::step::file::rewrite::{beside, write_all};
-use crate::step::file::{self, lstat, remove};
 use crate::sys::{self, Action, Disposition, Holder, SignalSet};
 
 /// The C library's lock.

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{self, FileType, Mode, OFlags, XattrFlags};
 use rustix::io::{Errno, Result};
 
-use super::{lstat, quote, read, read_all, remove};
+use super::{lstat, read, read_all, remove};
 use crate::error::{self, What as _};
+use crate::text::quote;
 
 /// The longest list of extended attributes, and the longest of them (linux/limits.h).
 const ATTRIBUTES_MAX: usize = 65536;

@@ -1,0 +1,98 @@
+//! Files as a whole: what is there, what is in it, taken away. It knows nothing of what they are for; what a file of
+//! ours is to be like is [`crate::step::file`]'s business.
+
+pub mod rewrite;
+
+use std::ffi::OsString;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{self, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::error::{Error, Result, What as _};
+use crate::text::quote;
+
+pub use rewrite::{overwrite, replace};
+
+/// lstat(2), where a missing file or parent is no error.
+pub fn lstat(path: &Path) -> Result<Option<fs::Stat>> {
+    match fs::lstat(path) {
+        Ok(stat) => Ok(Some(stat)),
+        Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+        Err(errno) => Err(errno).what(|| format!("stat {}", quote(path))),
+    }
+}
+
+/// What a path leads to, as a path without any link in it: the kernel's own word.
+pub fn real_path(path: &Path) -> rustix::io::Result<PathBuf> {
+    let fd = fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let real = fs::readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()), Vec::new())?;
+    Ok(OsString::from_vec(real.into_bytes()).into())
+}
+
+/// A file's bytes; none where there is no file.
+pub fn read(path: &Path) -> Result<Vec<u8>> {
+    let what = || format!("cat {}", quote(path));
+    let file = match fs::open(
+        path,
+        OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK,
+        Mode::empty(),
+    ) {
+        Ok(file) => file,
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(Vec::new()),
+        Err(errno) => return Err(errno).what(what),
+    };
+    read_all(&file).what(what)
+}
+
+/// What is in an open file from here on.
+fn read_all(file: &OwnedFd) -> rustix::io::Result<Vec<u8>> {
+    let mut text = Vec::with_capacity(4096);
+    while rustix::io::read(file, rustix::buffer::spare_capacity(&mut text))? > 0 {
+        if text.len() == text.capacity() {
+            text.reserve(text.len());
+        }
+    }
+    Ok(text)
+}
+
+/// unlink(2), where a missing file is no error.
+pub fn remove(path: &Path) -> Result<()> {
+    match fs::unlink(path) {
+        Err(Errno::NOENT) => Ok(()),
+        other => other.what(|| format!("rm {}", quote(path))),
+    }
+}
+
+/// Whether nobody else may do anything with what has this mode, or that is not asked for.
+pub fn is_closed(stat: &fs::Stat, wanted: u32) -> bool {
+    let others = |mode| Mode::from_raw_mode(mode).intersects(Mode::RWXG | Mode::RWXO);
+    others(wanted) || !others(stat.st_mode)
+}
+
+/// Takes a file away that others could open: they may have, and hold a lock on it.
+pub fn remove_open(path: &Path) -> Result<()> {
+    match lstat(path)? {
+        Some(stat) if !is_closed(&stat, 0o600) => remove(path),
+        _ => Ok(()),
+    }
+}
+
+/// That a directory is nobody else's: a real directory that belongs to us.
+pub fn check_ours(path: &Path) -> Result<()> {
+    let Some(stat) = lstat(path)? else {
+        return Ok(());
+    };
+    if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+        return Err(Error::text(quote(path), "is there and is not a directory"));
+    }
+    if stat.st_uid != rustix::process::geteuid().as_raw() {
+        return Err(Error::text(
+            quote(path),
+            format!("belongs to user {}, not to us", stat.st_uid),
+        ));
+    }
+    Ok(())
+}
