@@ -362,10 +362,12 @@ sandboxed! {
         sh("ip route add blackhole 10.0.0.0/23");
         doctor().is_well("subnet", "10.0.2.0/24 is the first that is free");
         sh("ip route add blackhole 10.0.0.0/8");
+        doctor().is_well("subnet", "172.16.0.0/24 is the first that is free");
+        sh("ip route add blackhole 172.16.0.0/12; ip route add blackhole 192.168.0.0/16");
         let told = doctor();
-        told.has("subnet", "fail", &["no /24 of 10.0.0.0/8 is free", "kak setup --subnet"]);
+        told.has("subnet", "fail", &["no /24 of 10.0.0.0/8, 172.16.0.0/12 and 192.168.0.0/16 is free", "kak setup --subnet"]);
         assert_eq!(told.status, 1);
-        sh("kak setup --subnet 172.31.0.0/24; kak teardown; ip route del 10.0.0.0/8");
+        sh("kak setup --subnet 100.64.0.0/24; kak teardown; ip route del 10.0.0.0/8");
         doctor().is_content();
     }
 
