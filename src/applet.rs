@@ -8,9 +8,9 @@ mod init;
 mod install;
 mod ip;
 mod kill;
-mod netns;
-mod nssh;
-mod setup;
+pub mod netns;
+pub mod nssh;
+pub mod setup;
 mod status;
 mod teardown;
 

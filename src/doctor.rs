@@ -5,12 +5,12 @@
 //! looked at and the [`Report`] is written. What a room cannot look at for want of a right it says so, once for each
 //! check, and never guesses: a refusal of the kernel's is only a defect of the machine's where the right was there.
 
-mod files;
+pub mod files;
 mod kernel;
 mod names;
 mod namespaces;
 mod network;
-mod rights;
+pub mod rights;
 mod setuid;
 mod stale;
 mod trial;
@@ -130,7 +130,7 @@ impl Report {
 }
 
 /// What the checks have in common.
-struct Place {
+pub struct Place {
     /// The kernel's version, as far as it counts.
     version: (u32, u32),
     /// The capabilities of this process.

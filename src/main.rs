@@ -23,6 +23,11 @@ mod sys;
 mod text;
 mod watch;
 
+/// What takes any input: tests/fuzz, which is built with this and never released.
+#[cfg(fuzzing)]
+#[path = "../tests/fuzz/targets.rs"]
+mod fuzz;
+
 use std::ffi::OsString;
 
 /// Runs the applet that `args` (argv) names and says how the process ends.

@@ -113,6 +113,17 @@ impl Socket {
         })
     }
 
+    /// One with somebody else at the other end than the kernel.
+    #[cfg(fuzzing)]
+    pub fn over(fd: OwnedFd) -> Self {
+        let (sequence, buffer) = (0, vec![0; 64 * 1024]);
+        Self {
+            fd,
+            sequence,
+            buffer,
+        }
+    }
+
     /// Sends a request and waits until the kernel says that it is done.
     pub fn request(&mut self, mut message: Message) -> Result<(), Why> {
         self.sequence += 1;

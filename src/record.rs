@@ -160,7 +160,7 @@ impl Record {
     }
 
     /// Parses a record's text; none where anything about it is wrong.
-    fn parse(text: &[u8]) -> Option<Self> {
+    pub fn parse(text: &[u8]) -> Option<Self> {
         let (mut config, mut entries) = (None::<Config>, Vec::new());
         let (mut bound_dirs, mut submounts, mut afresh) = (Vec::new(), Vec::new(), Vec::new());
         let (mut sys_read_only, mut etc_writable, mut resolv) = (None, None, None);

@@ -15,7 +15,7 @@
     reason = "C integer types at the boundary"
 )]
 
-#[cfg(not(test))]
+#[cfg(not(any(test, fuzzing)))]
 use std::ffi::OsString;
 mod child;
 #[cfg_attr(
@@ -27,12 +27,12 @@ mod identity;
 mod mounts;
 mod signal;
 mod terminal;
-#[cfg(not(test))]
+#[cfg(not(any(test, fuzzing)))]
 mod unwind;
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
-#[cfg(not(test))]
+#[cfg(not(any(test, fuzzing)))]
 use std::os::unix::ffi::OsStringExt as _;
 
 use rustix::io::{Errno, Result};
@@ -45,13 +45,13 @@ pub use signal::*;
 pub use terminal::*;
 
 /// See [`heap`].
-#[cfg(not(test))]
+#[cfg(not(any(test, fuzzing)))]
 #[global_allocator]
 static HEAP: heap::Heap = heap::Heap::new();
 
 /// Where the C library enters: without the standard library's own start-up, which would set SIGPIPE, poll the standard
 /// descriptors and map a signal stack before the first line of ours.
-#[cfg(not(test))]
+#[cfg(not(any(test, fuzzing)))]
 #[unsafe(no_mangle)]
 extern "C" fn main(argc: libc::c_int, argv: *const *const libc::c_char) -> libc::c_int {
     let mut args = Vec::new();

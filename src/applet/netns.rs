@@ -4,8 +4,8 @@
 //! What a script could notice is as with ip: shortened verbs, words that are too many, texts, exit statuses. An ordinary
 //! failure is 1, what the kernel refuses by netlink is 2, and wrong usage 255.
 
-mod add;
-mod batch;
+pub mod add;
+pub mod batch;
 mod exec;
 mod json;
 mod list;

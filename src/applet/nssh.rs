@@ -91,13 +91,13 @@ fn run(call: Call) -> Result<u8> {
 }
 
 /// kak's own options, and what is the shell's.
-struct Options {
+pub struct Options {
     /// The jail that was named.
-    jail: Option<String>,
+    pub jail: Option<String>,
     /// Whose terminal it is on.
     terminal: Terminal,
     /// The shell's arguments.
-    args: Vec<OsString>,
+    pub args: Vec<OsString>,
 }
 
 /// Does it for somebody who has not the rights that this process has.
@@ -117,7 +117,7 @@ fn run_for(guest: &Guest, called: Called, args: Vec<OsString>) -> Result<u8> {
 }
 
 /// Reads kak's own options.
-fn parse(args: Vec<OsString>) -> Result<Options> {
+pub fn parse(args: Vec<OsString>) -> Result<Options> {
     let mut parser = lexopt::Parser::from_args(args);
     let (mut jail, mut terminal) = (None, Terminal::Callers);
     let mut rest = Vec::new();

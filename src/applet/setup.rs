@@ -92,9 +92,9 @@ enum Mode {
 }
 
 /// The options.
-struct Options {
+pub struct Options {
     /// The jail, and whether anything but its name was said about it.
-    wanted: Wanted,
+    pub wanted: Wanted,
     /// What to do.
     mode: Mode,
     /// Whether a first session is wanted.
@@ -106,7 +106,7 @@ struct Options {
 }
 
 /// Reads the command line.
-fn parse(args: Vec<OsString>) -> Result<Options> {
+pub fn parse(args: Vec<OsString>) -> Result<Options> {
     let mut parser = lexopt::Parser::from_args(args);
     let mut name = None;
     let mut said: Vec<(String, OsString)> = Vec::new();

@@ -166,7 +166,7 @@ fn shells(place: &Place, report: &mut Report) {
 }
 
 /// The first user whose shell is an nssh that /etc/shells does not have, and that shell.
-fn unlisted(users: &[u8], shells: &[u8]) -> Option<(String, String)> {
+pub fn unlisted(users: &[u8], shells: &[u8]) -> Option<(String, String)> {
     users.split(|byte| *byte == b'\n').find_map(|line| {
         let mut fields = line.split(|byte| *byte == b':');
         let (user, shell) = (fields.next()?, fields.nth(5)?);

@@ -85,7 +85,7 @@ fn user_namespace(report: &mut Report) {
 }
 
 /// What /proc/self/uid_map says of a user namespace; none of the machine's first one.
-fn map_of_its_own(map: &[u8]) -> Option<String> {
+pub fn map_of_its_own(map: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(map).ok()?;
     let mut who = "one of its own; there is no root here".to_owned();
     for line in text.lines() {
@@ -137,7 +137,7 @@ pub fn status(key: &[u8]) -> u32 {
 }
 
 /// The number after a word at the beginning of a line.
-fn field(text: &[u8], key: &[u8]) -> Option<u32> {
+pub fn field(text: &[u8], key: &[u8]) -> Option<u32> {
     let mut lines = text.split(|byte| *byte == b'\n');
     let value = lines.find_map(|line| line.strip_prefix(key))?;
     std::str::from_utf8(value).ok()?.trim().parse().ok()

@@ -7,9 +7,9 @@
 //! change. It is the keeper's child, and ends with it or with init.
 
 mod connection;
-mod door;
+pub mod door;
 mod outer;
-mod relay;
+pub mod relay;
 
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};

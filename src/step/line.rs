@@ -83,7 +83,7 @@ impl Line {
     }
 
     /// What apply adds at the end of the file.
-    fn added(&self) -> Vec<u8> {
+    pub fn added(&self) -> Vec<u8> {
         let start = if self.was == Was::Unterminated {
             "\n"
         } else {
@@ -94,7 +94,7 @@ impl Line {
 
     /// A text without the line: as it was before, if nothing has come after it, else without the first line like it. One
     /// more is somebody else's.
-    fn without(&self, text: &[u8]) -> Vec<u8> {
+    pub fn without(&self, text: &[u8]) -> Vec<u8> {
         let is_line = |before: &&[u8]| {
             self.was == Was::Unterminated || matches!(before.last(), None | Some(b'\n'))
         };

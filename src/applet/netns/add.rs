@@ -63,10 +63,10 @@ pub fn run(words: &[OsString]) -> Result<u8> {
 }
 
 /// Options and their values.
-type Said = Vec<(String, OsString)>;
+pub type Said = Vec<(String, OsString)>;
 
 /// The names, and what is said of an uplink.
-fn parse(words: &[OsString]) -> Result<(Vec<OsString>, Option<Said>)> {
+pub fn parse(words: &[OsString]) -> Result<(Vec<OsString>, Option<Said>)> {
     let mut parser = lexopt::Parser::from_args(words);
     let (mut names, mut wanted, mut said) = (Vec::new(), false, Said::new());
     while let Some(arg) = parser.next()? {

@@ -63,19 +63,19 @@ pub fn run(
 
 /// Standard input, line by line.
 #[derive(Default)]
-struct Lines {
+pub struct Lines {
     /// What was read and not used.
-    rest: Vec<u8>,
+    pub rest: Vec<u8>,
     /// The last line's number.
-    number: usize,
+    pub number: usize,
     /// Whether there is nothing more to read.
-    over: bool,
+    pub over: bool,
 }
 
 impl Lines {
     /// The next line, with those that a backslash at its very end joins to it, and without comments. One that is to go on
     /// and does not is none.
-    fn next(&mut self) -> Result<Option<Vec<u8>>> {
+    pub fn next(&mut self) -> Result<Option<Vec<u8>>> {
         let Some(mut line) = self.physical()? else {
             return Ok(None);
         };
@@ -132,7 +132,7 @@ fn without_comment(mut line: Vec<u8>) -> Vec<u8> {
 }
 
 /// The words of a line; none if it is blank. A word that begins with a quote goes to the next one of its kind.
-fn split(line: &[u8]) -> Result<Option<Vec<OsString>>, &'static str> {
+pub fn split(line: &[u8]) -> Result<Option<Vec<OsString>>, &'static str> {
     let blank = |byte: &u8| b" \t\r\n".contains(byte);
     let mut words = Vec::new();
     let mut rest = line;

@@ -22,7 +22,7 @@ pub struct Door {
     /// Where connections come.
     pub tcp: OwnedFd,
     /// Where refusals go from; none without CAP_NET_RAW.
-    icmp: Option<OwnedFd>,
+    pub icmp: Option<OwnedFd>,
 }
 
 /// Opens doors in another network namespace: a child goes there, and ends. For each resolver its own result.
