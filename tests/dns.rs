@@ -83,15 +83,6 @@ sandboxed! {
         }
     }
 
-    fn ten_thousand_lookups() {
-        uplink::plug();
-        let _resolver = Resolver::start("127.0.0.53:53");
-        resolv_conf("nameserver 127.0.0.53\n");
-        sh("kak setup");
-        assert_eq!(ask_many(JAIL, "127.0.0.53:53", 10_000, 64), 0, "lost");
-        until("all is let go of", || descriptors(relay()) < 20);
-    }
-
     fn ten_thousand_lookups_while_the_resolver_is_killed_and_started_again() {
         uplink::plug();
         let mut resolver = Some(Resolver::start("127.0.0.53:53"));
