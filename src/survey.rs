@@ -9,6 +9,7 @@ mod namespaces;
 mod network;
 pub mod resolvers;
 mod root;
+mod uplink;
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};

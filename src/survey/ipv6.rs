@@ -4,7 +4,7 @@
 use std::net::Ipv6Addr;
 use std::path::Path;
 
-use super::network::uplink;
+use super::uplink;
 use crate::config::{Config, Subnet, hash};
 use crate::error::{Error, Result, What as _};
 use crate::facts::{Ipv6, Uplink};
@@ -44,7 +44,7 @@ pub fn look(
     others: &[Record],
 ) -> Result<Ipv6> {
     let off = is_off()?;
-    let uplink = uplink(machine.routes, machine.links);
+    let uplink = uplink::of(machine.routes, machine.links);
     if let Some(Uplink { name, mtu }) = machine.ipv4.or(uplink.as_ref())
         && *mtu < SMALLEST_MTU
     {

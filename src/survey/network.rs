@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use rustix::io::Errno;
 
-use super::{Before, ipv6};
+use super::{Before, ipv6, uplink};
 use crate::config::{Config, Publish, Subnet, link_name};
 use crate::error::{Error, Result, What as _};
 use crate::facts::{Ipv6, Uplink};
@@ -49,7 +49,7 @@ impl Network {
             let subnet = Subnet::around(route.destination, route.prefix);
             taken.push((subnet, format!("the route to {subnet}")));
         }
-        let uplink = uplink(&routes, &links);
+        let uplink = uplink::of(&routes, &links);
         let ipv6 = if config.ipv6 {
             let (addresses, routes) = known(&mut socket, Family::Ipv6, own)?;
             let machine = ipv6::Machine {
@@ -108,19 +108,6 @@ fn known(
     addresses.retain(|address| Some(address.index) != but);
     routes.retain(|route| but.is_none() || route.oif != but);
     Ok((addresses, routes))
-}
-
-/// The way out that routes name.
-pub fn uplink(routes: &[Route], links: &[link::Link]) -> Option<Uplink> {
-    let ways = routes.iter().filter(|route| {
-        route.prefix == 0 && route.kind == route::RTN_UNICAST && route.table == route::RT_TABLE_MAIN
-    });
-    let index = ways.min_by_key(|route| route.metric)?.oif?;
-    let link = links.iter().find(|link| link.index == index)?;
-    Some(Uplink {
-        name: link.name.clone(),
-        mtu: link.mtu,
-    })
 }
 
 /// The networks that are nobody's own (RFC 1918), and how many /24 each has.
