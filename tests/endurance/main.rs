@@ -1,4 +1,4 @@
-//! What only many calls show: `cargo test --test endurance`, as root, since the figures
+//! What only many calls show, at once or one after the other: `cargo test --test endurance`, as root, since the figures
 //! are of the whole kernel's. Each test is on a machine of its own, as those of the other test programs are (see
 //! [`sandbox`]), one after the other. What they print is shown by `-- --show-output`.
 #![allow(unreachable_pub, reason = "a test binary exports nothing")]
@@ -22,7 +22,15 @@
 #[allow(dead_code, reason = "the other test programs use the rest")]
 mod sandbox;
 
+/// How each command may end, and by which rule.
+mod allowed;
+/// Commands against each other.
+mod concurrency;
 /// What a machine and its processes hold.
 mod figures;
 /// What is as it was after thousands of calls.
 mod flat;
+/// Choices that can be made again.
+mod random;
+/// Commands that have to end.
+mod running;

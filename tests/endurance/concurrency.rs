@@ -1,0 +1,294 @@
+//! Concurrency: commands that are started at random against each other, while the processes of jails are killed, and
+//! those at work on them.
+//!
+//! A round is so many commands of so many callers, all of them drawn before it begins. Each must end, in time and as
+//! [`crate::allowed`] says. After the round, when everything has come to rest, each jail is either up, complete and of
+//! use, or down; and after teardown the machine is as it was before the first one. The seed of all choices is a fixed one,
+//! or KAK_SEED; what goes wrong names it and the round.
+
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::ScopedJoinHandle;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::allowed::{Beside, COMMANDS, Command};
+use crate::figures::{named, pids};
+use crate::random::Random;
+use crate::running::{Ended, goes, run, standing, wait};
+use crate::sandbox::*;
+
+/// How many rounds there are.
+const ROUNDS: u64 = 40;
+
+/// How many callers there are at once, and how many commands each has in a round.
+const CALLERS: u64 = 6;
+const COMMANDS_EACH: u64 = 5;
+
+/// The seed if none is given.
+const SEED: u64 = 20_180_601;
+
+/// The jails, and the names for networks without one.
+const JAILS: &[&str] = &["one", "two"];
+const NAMES: &[&str] = &["blue", "green"];
+
+/// What a jail may have been brought up with. It keeps it until it is taken down.
+const OPTIONS: &[&[&str]] = &[
+    &[],
+    &["--publish", "8001:80", "--ipv6"],
+    &[
+        "--unshare",
+        "uts,ipc,cgroup",
+        "--hostname",
+        "jailed",
+        "--login-shell",
+        "nobody",
+    ],
+];
+
+/// What is killed: what jails stand on, sessions, and in every other such round whoever is at work on them.
+const KILLED: &[&str] = &["kak-keeper", "kak-init", "kak-session"];
+const AT_WORK: &[&str] = &["kak-keeper", "kak-init", "kak-session", "kak"];
+
+/// What may be there when nobody does anything.
+const AT_REST: &[&str] = &["kak-keeper", "kak-init", "kak-dns"];
+
+/// Where we are, for what goes wrong.
+static WHERE: Mutex<String> = Mutex::new(String::new());
+
+/// The next command's own number.
+static NUMBER: AtomicUsize = AtomicUsize::new(0);
+
+/// Calls a command.
+fn call(words: &[&str]) -> Ended {
+    run(words, NUMBER.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Calls a command, and asserts its status.
+#[track_caller]
+fn must(words: &[&str], status: i32) -> Ended {
+    let ended = call(words);
+    assert_eq!(ended.status.code(), Some(status), "{ended}");
+    ended
+}
+
+/// Calls one of the table, and asserts that it may end so, and says why if something went wrong.
+fn check(command: &Command, words: &[&str], beside: Beside) {
+    let ended = call(words);
+    assert!(command.may(beside, ended.status), "{beside:?}: {ended}");
+    // The kernel's word for a PID namespace that is going, and what a program says that did not expect something.
+    for never in ["Cannot allocate memory", "panicked", "os error"] {
+        assert!(!ended.stderr.contains(never), "{ended}");
+    }
+    if let Some(1 | 125 | 137) = ended.status.code() {
+        assert!(!ended.stderr.is_empty(), "nothing is said: {ended}");
+    }
+}
+
+/// The shell of some session, if there is one.
+fn some_session(random: &mut Random) -> String {
+    let monitors: BTreeSet<i64> = named("kak-session").into_iter().collect();
+    let parent = |pid: i64| process_field(pid, "PPid")?.parse().ok();
+    let shells: Vec<i64> = pids()
+        .into_iter()
+        .map(i64::from)
+        .filter(|pid| parent(*pid).is_some_and(|parent: i64| monitors.contains(&parent)))
+        .collect();
+    if shells.is_empty() {
+        return "1".into();
+    }
+    random.one_of(&shells).to_string()
+}
+
+/// What one caller does in a round.
+fn do_all(mut random: Random, beside: Beside) {
+    for _ in 0..COMMANDS_EACH {
+        let possible: Vec<&Command> = COMMANDS
+            .iter()
+            .filter(|command| beside >= command.from)
+            .collect();
+        let command = random.one_of(&possible);
+        let (jail, name) = (random.one_of(JAILS), random.one_of(NAMES));
+        std::thread::sleep(Duration::from_millis(random.below(20)));
+        let session = some_session(&mut random);
+        let words = command.words.iter().map(|word| match *word {
+            "JAIL" => jail,
+            "NAME" => name,
+            "SESSION" => &session,
+            word => word,
+        });
+        check(command, &words.collect::<Vec<_>>(), beside);
+    }
+}
+
+/// Kills one process after the other until everybody is done.
+fn kill(mut random: Random, names: &[&str], done: &AtomicBool) {
+    while !done.load(Ordering::Relaxed) {
+        std::thread::sleep(Duration::from_millis(5 + random.below(60)));
+        let victims = named(random.one_of(names));
+        if !victims.is_empty() {
+            let pid = i32::try_from(random.one_of(&victims)).unwrap();
+            kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).ok();
+        }
+    }
+}
+
+/// A round.
+fn round(random: &mut Random, beside: Beside, killed: &[&str]) {
+    let done = AtomicBool::new(false);
+    let (callers, killer): (Vec<Random>, Random) = (
+        (0..CALLERS).map(|_| Random::new(random.number())).collect(),
+        Random::new(random.number()),
+    );
+    std::thread::scope(|scope| {
+        let callers: Vec<_> = callers
+            .into_iter()
+            .map(|random| scope.spawn(move || do_all(random, beside)))
+            .collect();
+        if beside == Beside::Kills {
+            scope.spawn(|| kill(killer, killed, &done));
+        }
+        let ended: Vec<_> = callers.into_iter().map(ScopedJoinHandle::join).collect();
+        done.store(true, Ordering::Relaxed);
+        assert!(ended.iter().all(Result::is_ok), "a caller failed");
+    });
+}
+
+/// Waits until only what jails stand on is there, and nothing of that is about to go.
+#[track_caller]
+fn rest() {
+    let mine = i64::from(std::process::id());
+    wait("rest", || {
+        let all = pids().into_iter().map(i64::from);
+        let mut all = all.filter(|pid| *pid != 1 && *pid != mine);
+        let rests = |pid: i64| {
+            let name = process_field(pid, "Name");
+            name.is_some_and(|name| AT_REST.contains(&name.as_str())) && !goes(pid)
+        };
+        all.all(rests)
+    });
+}
+
+/// Asserts that each jail is whole and of use, or down; and that nothing is there but what they stand on.
+#[track_caller]
+fn look() {
+    rest();
+    let mut inits = BTreeSet::new();
+    for jail in JAILS {
+        let ended = call(&["kak", "status", "-n", jail, "--json"]);
+        let status: Value =
+            serde_json::from_str(&ended.stdout).unwrap_or_else(|why| panic!("{why}: {ended}"));
+        match (ended.status.code(), status["init"].as_i64()) {
+            (Some(0), Some(init)) => {
+                inits.insert(init);
+                let inside = "test -z \"$(ls -A /run/netns)\" && ip -o addr show dev eth0 && readlink /proc/self/ns/net && echo whole";
+                let said = must(&["kak", "nssh", "-n", jail, "--", "-c", inside], 0).stdout;
+                let network = std::fs::metadata(format!("/run/netns/{jail}")).unwrap();
+                let network = format!("net:[{}]", std::os::unix::fs::MetadataExt::ino(&network));
+                for wanted in [" inet 10.", network.as_str(), "whole"] {
+                    assert!(said.contains(wanted), "{jail}: no {wanted} in {said}");
+                }
+            }
+            (Some(3), None) => {}
+            _ => panic!(
+                "a jail that is neither whole nor down: {ended}\n{}",
+                call(&["kak", "status", "-n", jail])
+            ),
+        }
+    }
+    rest();
+    // Each jail has one init and one keeper, and none is without a jail.
+    assert_eq!(
+        inits,
+        named("kak-init").into_iter().collect(),
+        "{}",
+        standing()
+    );
+    assert_eq!(inits.len(), named("kak-keeper").len(), "{}", standing());
+}
+
+/// Takes everything down.
+fn clear() {
+    for jail in JAILS {
+        must(&["kak", "teardown", "-n", jail], 0);
+    }
+    let named = must(&["kak", "netns", "list"], 0).stdout;
+    for line in named.lines() {
+        must(
+            &["kak", "netns", "delete", line.split(' ').next().unwrap()],
+            0,
+        );
+    }
+    until("nobody is left", || processes().is_empty());
+    // The number of a namespace goes when the kernel has taken that apart; upstream's stays.
+    let numbers = || sh("ip netns list-id");
+    let start = std::time::Instant::now();
+    while numbers().lines().count() != 1 {
+        assert!(
+            start.elapsed().as_secs() < 45,
+            "{}\n{}\n{}",
+            numbers(),
+            sh("ip -d link; ls -la /run/netns; cat /proc/self/mountinfo"),
+            standing()
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// All that there is, also where no jail has anything.
+fn everything() -> String {
+    let more = sh("find /tmp /home /srv /var/said 2>/dev/null | sort; ls -A /");
+    dump() + &more
+}
+
+sandboxed! {
+    fn at_random_against_each_other() {
+        let seed = std::env::var("KAK_SEED").map_or(SEED, |text| text.parse().expect("KAK_SEED is a number"));
+        // Whoever panics, in whichever thread.
+        let tell = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            eprintln!("{}", WHERE.lock().unwrap());
+            tell(panic);
+        }));
+        println!("\nKAK_SEED={seed}");
+        let begun = std::time::Instant::now();
+        uplink::plug();
+        std::fs::create_dir("/var/said").unwrap();
+        std::fs::write("/etc/resolv.conf", "nameserver 127.0.0.53\n").unwrap();
+        // The directory of names stays, once there was one.
+        sh("kak netns add first; kak netns delete first");
+        let before = everything();
+        let mut random = Random::new(seed);
+        for number in 0..ROUNDS {
+            let beside = random.one_of(&[Beside::Peace, Beside::Ends, Beside::Kills, Beside::Kills]);
+            let killed = random.one_of(&[KILLED, AT_WORK]);
+            *WHERE.lock().unwrap() = format!("KAK_SEED={seed}, round {number}, {beside:?}:");
+            round(&mut random, beside, killed);
+            look();
+            match random.below(4) {
+                0 => {
+                    // As it is, the next round begins.
+                }
+                1 => {
+                    for jail in JAILS {
+                        must(&["kak", "setup", "-n", jail], 0);
+                    }
+                    look();
+                }
+                _ => {
+                    clear();
+                    assert_same("everything is taken down", &before, &everything());
+                    let jail = random.one_of(JAILS);
+                    let words = [&["kak", "setup", "-n", jail][..], random.one_of(OPTIONS)].concat();
+                    must(&words, 0);
+                }
+            }
+        }
+        clear();
+        assert_same("everything is taken down", &before, &everything());
+        println!("{ROUNDS} rounds: {:.1} s", begun.elapsed().as_secs_f64());
+    }
+}
