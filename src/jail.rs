@@ -12,6 +12,7 @@
 //! 5. Init is asked to end by signals that only somebody outside can send it.
 
 pub mod build;
+mod capabilities;
 pub mod dns;
 pub mod end;
 pub mod entrypoint;

@@ -74,8 +74,8 @@ session's status is returned.
   -v, --verbose        say why, too
       --help           show this
 
-A jail needs CAP_SYS_ADMIN and CAP_NET_ADMIN. Exit status: 0 done, 1 failed,
-2 wrong usage; with a session that session's.
+A jail needs CAP_SYS_ADMIN, CAP_NET_ADMIN and CAP_SYS_CHROOT. Exit status:
+0 done, 1 failed, 2 wrong usage; with a session that session's.
 ",
     run,
 };

@@ -5,10 +5,9 @@ use std::path::Path;
 
 use rustix::net::RecvFlags;
 use rustix::process::{PidfdFlags, Signal, WaitOptions};
-use rustix::thread::{CapabilitySet, capabilities};
 
 use super::process::channel;
-use super::{Init, Life, Lock, Waits, init, lost, namespaces};
+use super::{Init, Life, Lock, Waits, capabilities, init, lost, namespaces};
 use crate::config::{Config, Namespace};
 use crate::engine::{self, Tell};
 use crate::error::{Error, Result, What as _};
@@ -42,7 +41,7 @@ pub struct Teller<'a> {
 
 /// Brings a jail up, or mends one that is. The init is new if it is our own child.
 pub fn bring_up(wanted: &Wanted, teller: &mut Teller<'_>, waits: Waits<'_>) -> Result<Init> {
-    check_capabilities("a jail")?;
+    capabilities::check("a jail", capabilities::JAIL)?;
     let jail = wanted.config.jail.as_str();
     let _lock = Lock::take(waits)?;
     account::sweep()?;
@@ -407,28 +406,6 @@ fn take_down_locked(jail: &str, tell: Tell<'_>) -> Result<()> {
         gone.and_then(|()| lost::check(jail))
     };
     Error::all([swept.err(), gone.err()].into_iter().flatten().collect())
-}
-
-/// Names the capabilities that are missing, before anything is changed.
-pub fn check_capabilities(what: &str) -> Result<()> {
-    let have = capabilities(None).what(|| "capget")?.effective;
-    let missing: Vec<&str> = [
-        (CapabilitySet::SYS_ADMIN, "CAP_SYS_ADMIN"),
-        (CapabilitySet::NET_ADMIN, "CAP_NET_ADMIN"),
-    ]
-    .into_iter()
-    .filter(|(capability, _)| !have.contains(*capability))
-    .map(|(_, name)| name)
-    .collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    Err(Error::cure(
-        what,
-        format!("needs {}", missing.join(" and ")),
-        "run as root; in Docker use --privileged, or --cap-add SYS_ADMIN --cap-add NET_ADMIN \
-         --security-opt apparmor=unconfined",
-    ))
 }
 
 /// Shows nothing.

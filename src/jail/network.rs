@@ -4,7 +4,7 @@
 
 use std::ffi::OsStr;
 
-use super::{Lock, build, dns};
+use super::{Lock, build, capabilities, dns};
 use crate::config::{self, Config};
 use crate::engine;
 use crate::error::{Error, Result};
@@ -16,7 +16,7 @@ use crate::step::Machine;
 
 /// Makes one; `note` hears what the machine does not allow. What does not work is taken back.
 pub fn make(config: Config, note: &mut dyn FnMut(&str)) -> Result<()> {
-    build::check_capabilities("a network with an uplink")?;
+    capabilities::check("a network with an uplink", capabilities::NETWORK)?;
     let name = config.jail.clone();
     let _lock = Lock::take(&mut |_| {})?;
     match Record::read(&name)? {

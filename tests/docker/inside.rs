@@ -261,3 +261,32 @@ fn a_container_without_rights_says_so_in_one_message() {
     assert!(ended.stderr.contains("--privileged"), "{}", ended.stderr);
     assert!(ended.stderr.lines().count() <= 2, "{}", ended.stderr);
 }
+
+#[test]
+fn what_is_dropped_beside_is_named_too() {
+    let container = Container(unique("c"));
+    let rights = |more: &[&str]| {
+        let few = [
+            "--cap-drop",
+            "ALL",
+            "--cap-add",
+            "SYS_ADMIN",
+            "--cap-add",
+            "NET_ADMIN",
+        ];
+        let run = ["run", "--rm", "--name", &container.0];
+        let command = [
+            image(),
+            "--",
+            "/bin/bash",
+            "-c",
+            "exec nssh -c 'echo $$; cat /proc/1/comm'",
+        ];
+        docker(&[&run[..], &few, more, &command].concat())
+    };
+    let ended = rights(&[]).code(1);
+    let said = "needs CAP_SYS_CHROOT\nkak: setup: run as root; in Docker use --privileged, or --cap-add SYS_CHROOT ";
+    assert!(ended.stderr.contains(said), "{}", ended.stderr);
+    let ended = rights(&["--cap-add", "SYS_CHROOT"]).code(0);
+    assert!(ended.stdout.contains("kak-init"), "{}", ended.stdout);
+}
