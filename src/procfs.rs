@@ -146,6 +146,8 @@ pub struct Stat {
     pub name: Vec<u8>,
     /// Whether it waits for something.
     pub waits: bool,
+    /// Whether it is dead, and only its parent does not know yet.
+    pub dead: bool,
     /// Its parent.
     pub parent: i32,
     /// Its process group, 0 for one of another PID namespace.
@@ -169,6 +171,7 @@ pub fn stat(text: &[u8]) -> Option<Stat> {
     Some(Stat {
         name,
         waits: *field(0)? == "S",
+        dead: ["Z", "X"].contains(field(0)?),
         parent: field(1)?.parse().ok()?,
         group: field(2)?.parse().ok()?,
         session: field(3)?.parse().ok()?,
@@ -244,6 +247,7 @@ mod tests {
             Some(Stat {
                 name,
                 waits: false,
+                dead: false,
                 parent: 42,
                 group: 7,
                 session: 7,

@@ -100,4 +100,26 @@ sandboxed! {
         sh(&format!("kill -CONT {}", session.id()));
         assert!(!session.wait().unwrap().success());
     }
+    fn a_session_is_over_as_soon_as_anybody_knows() {
+        sh("kak setup");
+        let mut session = start("exec sleep 1000");
+        until("it is listed", || listed().first().is_some_and(|one| one["command"] == "sleep 1000"));
+        let shell = listed()[0]["pid"].as_i64().unwrap();
+        let monitor = process_field(shell, "PPid").unwrap();
+        sh(&format!("kill -STOP {monitor}; kill -KILL {shell}"));
+        until("the shell is dead", || process_field(shell, "State").unwrap().starts_with('Z'));
+        assert!(listed().is_empty(), "a shell that nobody has reaped yet");
+        sh(&format!("kill -CONT {monitor}"));
+        assert!(!session.wait().unwrap().success());
+        // A monitor that has told of the end, and is still there: what its shell has left is no shell.
+        let mut session = Command::new("strace")
+            .args(["-f", "-o", "/dev/null", "-e", "inject=exit_group:delay_enter=2000000", "nssh", "-c", "(setsid sleep 1000 &); exit 3"])
+            .spawn()
+            .unwrap();
+        until("the session is over", || named("kak-over") == 1);
+        assert!(listed().is_empty(), "{:?}", listed());
+        // It would wait for what is left, too.
+        session.kill().unwrap();
+        session.wait().unwrap();
+    }
 }

@@ -12,7 +12,7 @@ use rustix::process::{Pid, Resource, Signal, WaitOptions, wait};
 use rustix::stdio::stdin;
 
 use super::pty;
-use super::sessions::{MONITOR, Processes};
+use super::sessions::{MONITOR, OVER, Processes};
 use super::shell::{Caller, Shell};
 use crate::error::{What as _, complain};
 use crate::sys::{self, Action, SignalSet};
@@ -154,6 +154,7 @@ pub fn run(socket: &OwnedFd, shell: &Shell, caller: &Caller) -> ! {
             }
         }
         if let Some(end) = look(socket, child) {
+            rustix::thread::set_name(OVER).ok();
             if hung_up || terminal.as_ref().is_some_and(is_gone) {
                 hang_up_the_rest(child, caller);
             }

@@ -10,8 +10,10 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use crate::file;
 use crate::procfs::{self, Stat};
 
-/// The name that a monitor gives itself.
+/// The name that a monitor gives itself,
 pub const MONITOR: &std::ffi::CStr = c"kak-session";
+/// and the one that it has when its session is over: as soon as anybody is told, nobody finds that any more.
+pub const OVER: &std::ffi::CStr = c"kak-over";
 
 /// One nssh and what it started.
 pub struct Session {
@@ -48,7 +50,7 @@ impl Processes {
     }
 
     /// The sessions of a jail: the first child of each child of init that is a monitor. Its others are what the first one
-    /// has left behind, later ones all.
+    /// has left behind, later ones all; a session whose shell is dead is over.
     pub fn sessions(&self, init: Pid) -> Vec<Session> {
         let init = init.as_raw_nonzero().get();
         let shell = |(monitor, stat): &(i32, Stat)| {
@@ -56,7 +58,8 @@ impl Processes {
                 return None;
             }
             let children = self.0.iter().filter(|(_, stat)| stat.parent == *monitor);
-            children.min_by_key(|(pid, stat)| (stat.started, *pid))
+            let first = children.min_by_key(|(pid, stat)| (stat.started, *pid));
+            first.filter(|(_, stat)| !stat.dead)
         };
         let session = |(pid, stat): &(i32, Stat)| Session {
             pid: *pid,
