@@ -286,6 +286,18 @@ netns.setns('c')
         assert_eq!(with("+net_admin", "netns").code(0).text(), "a\n");
     }
 
+    fn a_deleted_name_is_gone_whoever_made_its_namespace() {
+        uplink::plug();
+        sh("kak netns add first; kak netns delete first");
+        let before = dump();
+        // As if somebody had given the name just before.
+        sh(r"kak netns add blue --uplink; printf '%s\n' 'found ip\040netns\040add\040blue' >>/run/kak/blue/record");
+        assert_eq!(sh("kak netns delete blue; kak netns list"), "");
+        assert_same("added and deleted", &before, &dump());
+        sh("kak netns add blue --uplink; kak netns delete blue");
+        assert_same("once more", &before, &dump());
+    }
+
     fn a_namespace_with_an_uplink() {
         uplink::plug();
         let before = dump();

@@ -13,6 +13,7 @@ use crate::netns::{self, State};
 use crate::plan::Plan;
 use crate::record::{self, Record};
 use crate::step::Machine;
+use crate::step::netns::NetNs;
 
 /// Makes one; `note` hears what the machine does not allow. What does not work is taken back.
 pub fn make(config: Config, note: &mut dyn FnMut(&str)) -> Result<()> {
@@ -29,10 +30,7 @@ pub fn make(config: Config, note: &mut dyn FnMut(&str)) -> Result<()> {
         }
         old => {
             if netns::state(name.as_ref())? == State::Namespace {
-                return Err(Error::text(
-                    format!("Cannot create namespace file \"{}/{name}\"", netns::DIR),
-                    "File exists",
-                ));
+                return Err(exists(&name));
             }
             super::end(&name)?;
             if let Some(old) = old {
@@ -43,10 +41,23 @@ pub fn make(config: Config, note: &mut dyn FnMut(&str)) -> Result<()> {
     }
     let mut machine = Machine::new(&name);
     let record = build::draw_up(config, &mut machine, Err)?;
+    let namespace = NetNs { name: name.clone() };
+    if record.found.contains(&namespace.to_string()) {
+        // Somebody has made it meanwhile: who gives a name to nothing but a namespace does not wait for the lock.
+        return Err(exists(&name));
+    }
     let plan = Plan::new(&record);
     plan.notes.iter().for_each(|text| note(text));
     let made = engine::setup(&plan.outer, &mut machine, &mut build::quietly)?;
     dns::start_alone(&name).map_err(|error| error.and(made.take_back(&mut machine)))
+}
+
+/// That there is a network of this name.
+fn exists(name: &str) -> Error {
+    Error::text(
+        format!("Cannot create namespace file \"{}/{name}\"", netns::DIR),
+        "File exists",
+    )
 }
 
 /// Whether a name is one that [`make`] made, whatever is left of it.
@@ -73,5 +84,10 @@ pub fn unmake(name: &OsStr, force: bool) -> Result<()> {
             netns::check_devices(name)?;
         }
     }
-    build::take_down(&jail, &mut build::quietly, &mut |_| {})
+    build::take_down(&jail, &mut build::quietly, &mut |_| {})?;
+    // Whoever made the namespace: it is the name that shall go.
+    match netns::state(name)? {
+        State::Namespace => netns::delete(name, force),
+        _ => Ok(()),
+    }
 }
