@@ -215,6 +215,19 @@ sandboxed! {
         sh("kak teardown");
     }
 
+    fn a_killed_relay_is_no_zombie() {
+        uplink::plug();
+        resolv_conf("nameserver 127.0.0.53\n");
+        sh("kak setup");
+        let relay = relay();
+        sh(&format!("kill -KILL {relay}"));
+        until("it is gone", || process_field(relay, "State").is_none());
+        // The jail is none the worse for it.
+        assert_eq!(sh("nssh -c 'echo on'"), "on");
+        sh("kak teardown");
+        until("nobody is left", || processes().is_empty());
+    }
+
     fn a_port_that_is_taken_is_told_and_the_others_serve() {
         uplink::plug();
         let _resolvers = ["127.0.0.1:53", "127.0.0.2:53"].map(Resolver::start);

@@ -16,7 +16,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::event::epoll::EventFlags;
 use rustix::net::{RecvFlags, SendFlags};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 
 use super::{Init, process};
 use crate::error::{Result, What as _, complain};
@@ -32,12 +32,12 @@ use outer::{Look, Outer};
 use relay::{DOORS, Relay};
 
 /// Starts the process for a jail that is up, if it needs one: as a child of the keeper, who calls this.
-pub fn start(init: &Init, jail: &str) -> Result<()> {
+pub fn start(init: &Init, jail: &str) -> Result<Option<Pid>> {
     let Some(resolvers) = Resolvers::prepare(jail)? else {
-        return Ok(());
+        return Ok(None);
     };
-    if sys::fork().what(|| "fork")?.is_some() {
-        return Ok(());
+    if let Some(relay) = sys::fork().what(|| "fork")? {
+        return Ok(Some(relay));
     }
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).ok();
     resolvers.serve(&init.fd, None)

@@ -118,9 +118,10 @@ fn keep(wanted: &Wanted, stay: Stay, channel: &OwnedFd, teller: &mut Teller<'_>)
         say_up(channel).ok();
         return 0;
     }
-    if let Err(error) = dns::start(&init, jail) {
+    let relay = dns::start(&init, jail).unwrap_or_else(|error| {
         complain(&error.lines("kak: setup"));
-    }
+        None
+    });
     let signals = match leave(jail, stay, channel) {
         Ok(signals) => signals,
         Err(error) => {
@@ -128,7 +129,7 @@ fn keep(wanted: &Wanted, stay: Stay, channel: &OwnedFd, teller: &mut Teller<'_>)
             return failed(&error, "kak: setup");
         }
     };
-    watch(&init, channel, &signals, stay);
+    watch(&init, relay, channel, &signals, stay);
     let result = if stay == Stay::Background && is_gone(&init) {
         Ok(())
     } else {
@@ -177,7 +178,7 @@ fn say_up(channel: &OwnedFd) -> rustix::io::Result<()> {
 }
 
 /// Returns when init is gone, or somebody asks for the jail's end.
-fn watch(init: &Init, channel: &OwnedFd, signals: &OwnedFd, stay: Stay) {
+fn watch(init: &Init, relay: Option<Pid>, channel: &OwnedFd, signals: &OwnedFd, stay: Stay) {
     let mut attached = stay == Stay::Attached;
     loop {
         let mut fds = vec![
@@ -201,6 +202,10 @@ fn watch(init: &Init, channel: &OwnedFd, signals: &OwnedFd, stay: Stay) {
             if ends(signal.number) {
                 return;
             }
+        }
+        if let Some(relay) = relay {
+            // Killed before its jail, it is no zombie until that ends.
+            rustix::process::waitpid(Some(relay), WaitOptions::NOHANG).ok();
         }
     }
 }
