@@ -2,6 +2,7 @@
 //! ours is to be like is [`crate::step::file`]'s business.
 
 pub mod rewrite;
+mod within;
 
 use std::ffi::OsString;
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -15,6 +16,7 @@ use crate::error::{Error, Result, What as _};
 use crate::text::quote;
 
 pub use rewrite::{overwrite, replace};
+pub use within::{Astray, open_within, roots_path};
 
 /// lstat(2), where a missing file or parent is no error.
 pub fn lstat(path: &Path) -> Result<Option<fs::Stat>> {
@@ -78,6 +80,12 @@ pub fn remove_open(path: &Path) -> Result<()> {
         Some(stat) if !is_closed(&stat, 0o600) => remove(path),
         _ => Ok(()),
     }
+}
+
+/// Whether something belongs to us, or to whom the root does: in a user namespace that one may have no number.
+pub fn is_ours(stat: &fs::Stat) -> bool {
+    stat.st_uid == rustix::process::geteuid().as_raw()
+        || fs::stat("/").is_ok_and(|root| root.st_uid == stat.st_uid)
 }
 
 /// That a directory is nobody else's: a real directory that belongs to us.

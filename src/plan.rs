@@ -27,6 +27,7 @@ use crate::facts::{Kind, is_own};
 use crate::netns;
 use crate::record::{self, Record};
 use crate::step::account::{LoginShell, NSSH, PASSWD};
+use crate::step::below::Below;
 use crate::step::cover::Cover;
 use crate::step::file::{Dir, File, Symlink};
 use crate::step::line::Line;
@@ -191,11 +192,11 @@ fn root_dir(record: &Record, steps: &mut Steps) {
         .into_iter()
         .rev()
     {
-        steps.add("the way to the jail's root", dir(ancestor.into()));
+        steps.add("the way to the jail's root", Below(dir(ancestor.into())));
     }
     steps.add(
         "everything that the jail sees is put together here",
-        dir(root.clone()),
+        Below(dir(root.clone())),
     );
     for (own, mode) in OWN {
         let path = root.join(own);
@@ -241,13 +242,13 @@ fn root_dir(record: &Record, steps: &mut Steps) {
             .rev()
             .skip_while(|path| OWN.iter().any(|(own, _)| *path == root.join(own)))
         {
-            steps.add("the way to what is bound", dir(between.into()));
+            steps.add("the way to what is bound", Below(dir(between.into())));
         }
         let why = "what is bound will be seen here";
         if *is_dir {
-            steps.add(why, dir(target));
+            steps.add(why, Below(dir(target)));
         } else {
-            steps.add(why, File::mount_point(target));
+            steps.add(why, Below(File::mount_point(target)));
         }
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod accept;
 pub mod account;
+pub mod below;
 pub mod cover;
 pub mod file;
 pub mod forwarding;

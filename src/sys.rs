@@ -313,15 +313,13 @@ fn descriptors() -> Option<Vec<libc::c_int>> {
     Some(names.filter_map(number).collect())
 }
 
-/// `mount_setattr(path, AT_RECURSIVE, MOUNT_ATTR_RDONLY)`: a mount and all below it can only be read.
+/// `mount_setattr(mount, "", AT_EMPTY_PATH | AT_RECURSIVE, MOUNT_ATTR_RDONLY)`: a mount and all below it can only be read.
 /// <https://man7.org/linux/man-pages/man2/mount_setattr.2.html>
-pub fn make_read_only(path: &std::path::Path) -> Result<()> {
+pub fn make_read_only(mount: BorrowedFd<'_>) -> Result<()> {
     /// `struct mount_attr`, linux/mount.h: set, clear, propagation, userns_fd.
     type MountAttr = [u64; 4];
     /// `MOUNT_ATTR_RDONLY`, linux/mount.h.
     const RDONLY: u64 = 1;
-    let path = CString::new(std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str()))
-        .map_err(|_| Errno::INVAL)?;
     let attributes: MountAttr = [RDONLY, 0, 0, 0];
     let call = libc::SYS_mount_setattr;
     let size = size_of::<MountAttr>();
@@ -329,9 +327,9 @@ pub fn make_read_only(path: &std::path::Path) -> Result<()> {
     let result = unsafe {
         libc::syscall(
             call,
-            libc::AT_FDCWD,
-            path.as_ptr(),
-            libc::AT_RECURSIVE,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH | libc::AT_RECURSIVE,
             &raw const attributes,
             size,
         )

@@ -2,9 +2,9 @@
 //! that a jail has. All of it goes with the child, and nothing of it is seen outside: it begins with what cuts the way
 //! out, and ends there if that is refused.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 
-use rustix::fs::CWD;
+use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::{Errno, Result};
 use rustix::mount::{
     MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount, mount_bind_recursive,
@@ -228,7 +228,10 @@ fn attempt(read_only: bool) -> [i32; STEPS.len()] {
                 MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
             )
         },
-        &|| sys::make_read_only(HERE.as_ref()),
+        &|| {
+            let flags = OFlags::PATH | OFlags::CLOEXEC;
+            sys::make_read_only(rustix::fs::open(HERE, flags, Mode::empty())?.as_fd())
+        },
     ];
     let mut results = [NOT; STEPS.len()];
     for (at, (step, result)) in steps.iter().zip(&mut results).enumerate() {

@@ -5,7 +5,7 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
-use rustix::fs::{self, FileType, Mode};
+use rustix::fs::{self, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::{Action, Machine, Seen};
@@ -46,12 +46,18 @@ impl Action for Dir {
     }
 
     fn apply(&self, _: &mut Machine) -> Result<()> {
-        match fs::mkdir(&self.path, Mode::from_raw_mode(self.mode)) {
-            Err(Errno::EXIST) => {}
-            other => other.what(|| self.to_string())?,
-        }
-        // Whatever umask the caller has.
-        fs::chmod(&self.path, Mode::from_raw_mode(self.mode)).what(|| self.to_string())
+        let mode = Mode::from_raw_mode(self.mode);
+        let made = match fs::mkdir(&self.path, mode) {
+            // Whatever umask the caller has.
+            Ok(()) => fs::chmod(&self.path, mode),
+            // What somebody else has made may be a link by now.
+            Err(Errno::EXIST) => {
+                let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                fs::open(&self.path, flags, Mode::empty()).and_then(|dir| fs::fchmod(dir, mode))
+            }
+            Err(errno) => Err(errno),
+        };
+        made.what(|| self.to_string())
     }
 
     fn undo(&self, _: &mut Machine) -> Result<()> {

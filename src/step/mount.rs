@@ -2,13 +2,19 @@
 //! taken back; looking at them means reading the mountinfo of that namespace ([`super::View`]).
 
 use std::fmt;
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::CWD;
 use rustix::io::Errno;
-use rustix::mount::{self, MountFlags, MountPropagationFlags, UnmountFlags};
+use rustix::mount::{
+    self, MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
+    move_mount, open_tree,
+};
 
 use super::{Action, Machine, Seen, inside};
 use crate::error::{Error, Result, What as _};
+use crate::file;
 use crate::sys;
 use crate::text::quote;
 
@@ -78,19 +84,23 @@ impl Action for Bind {
     }
 
     fn apply(&self, _: &mut Machine) -> Result<()> {
-        mount::mount_bind_recursive(&self.source, self.place()).what(|| self.to_string())?;
+        let what = || self.to_string();
+        let place =
+            file::open_within(&self.root, &self.target).map_err(|astray| astray.told(what))?;
+        let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let tree = open_tree(CWD, &self.source, clone | OpenTreeFlags::AT_RECURSIVE).what(what)?;
         if self.read_only {
-            match sys::make_read_only(&self.place()) {
+            match sys::make_read_only(tree.as_fd()) {
                 Err(Errno::NOSYS) => {
-                    return Err(Error::text(
-                        self.to_string(),
-                        "':ro' needs Linux 5.12 or later",
-                    ));
+                    return Err(Error::text(what(), "':ro' needs Linux 5.12 or later"));
                 }
-                other => other.what(|| self.to_string())?,
+                other => other.what(what)?,
             }
         }
-        Ok(())
+        // From descriptor to descriptor: what the names lead to may have become something else.
+        let empty =
+            MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+        move_mount(&tree, c"", &place, c"", empty).what(what)
     }
 }
 

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 
 use crate::config::Config;
 use crate::error::{Error, Result, What as _};
-use crate::file;
+use crate::file::{self, Astray};
 use crate::record::Record;
 use crate::text::quote;
 
@@ -35,15 +35,23 @@ pub fn root(config: &Config, others: &[Record]) -> Result<PathBuf> {
     }
 }
 
-/// A path without links. What of it is not there yet will not be one.
+/// A path without links. What of it is not there yet will not be one. Where anybody else could write on the way, or has
+/// put a link there, it is no place: he would have root make and mount things wherever he likes.
 fn real(path: &Path, what: impl Fn() -> String) -> Result<PathBuf> {
     for there in path.ancestors() {
-        match file::real_path(there) {
+        match file::roots_path(there, there == path) {
             Ok(real) => {
                 let rest = path.strip_prefix(there).unwrap_or(path);
                 return Ok(real.components().chain(rest.components()).collect());
             }
-            Err(Errno::NOENT | Errno::NOTDIR) => {
+            Err(Astray::Foreign(there, why)) => {
+                return Err(Error::cure(
+                    what(),
+                    format!("{} {why}, who could put something else there", quote(there)),
+                    "name a place with --root that nobody but root can write to, and on whose way nobody else can",
+                ));
+            }
+            Err(Astray::Errno(Errno::NOENT | Errno::NOTDIR)) => {
                 let is_link = |stat: rustix::fs::Stat| {
                     FileType::from_raw_mode(stat.st_mode) == FileType::Symlink
                 };
@@ -55,7 +63,7 @@ fn real(path: &Path, what: impl Fn() -> String) -> Result<PathBuf> {
                     ));
                 }
             }
-            Err(why) => return Err(why).what(what),
+            Err(Astray::Errno(why)) => return Err(why).what(what),
         }
     }
     Ok(path.to_owned())

@@ -49,5 +49,7 @@ mod people;
 mod ssh;
 /// What a guest is told of a jail that is not up, or not what it says it is.
 mod state;
+/// What is swapped for a link while a jail is set up and taken down.
+mod swapped;
 /// What others of the same user can do to a set-user-ID nssh.
 mod watched;
