@@ -192,11 +192,11 @@ fn root_dir(record: &Record, steps: &mut Steps) {
         .into_iter()
         .rev()
     {
-        steps.add("the way to the jail's root", Below(dir(ancestor.into())));
+        steps.add("the way to the jail's root", below(ancestor.into(), true));
     }
     steps.add(
         "everything that the jail sees is put together here",
-        Below(dir(root.clone())),
+        below(root.clone(), true),
     );
     for (own, mode) in OWN {
         let path = root.join(own);
@@ -242,15 +242,16 @@ fn root_dir(record: &Record, steps: &mut Steps) {
             .rev()
             .skip_while(|path| OWN.iter().any(|(own, _)| *path == root.join(own)))
         {
-            steps.add("the way to what is bound", Below(dir(between.into())));
+            steps.add("the way to what is bound", below(between.into(), true));
         }
         let why = "what is bound will be seen here";
-        if *is_dir {
-            steps.add(why, Below(dir(target)));
-        } else {
-            steps.add(why, Below(File::mount_point(target)));
-        }
+        steps.add(why, below(target, *is_dir));
     }
+}
+
+/// A directory or an empty file where others may write, too.
+fn below(path: PathBuf, is_dir: bool) -> Below {
+    Below { path, is_dir }
 }
 
 /// A directory like most.

@@ -7,11 +7,13 @@ use std::ffi::OsString;
 use std::mem::take;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt as _;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use rustix::event::PollFlags;
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use rustix::fs::{Mode, OFlags};
+
+use crate::file::names;
 
 /// The mount table of whoever reads it; it polls as changed when it is (proc_pid_mountinfo(5)).
 pub const TABLE: &str = "/proc/self/mountinfo";
@@ -81,7 +83,7 @@ impl Watch {
     fn walk(&mut self, path: &Path) {
         let mut links = 0;
         let mut here = PathBuf::from("/");
-        let mut rest: Vec<OsString> = reversed(path);
+        let mut rest: Vec<OsString> = names(path);
         while let Some(name) = rest.pop() {
             if name == ".." {
                 here.pop();
@@ -96,7 +98,7 @@ impl Watch {
                     if target.is_absolute() {
                         here = "/".into();
                     }
-                    rest.extend(reversed(&target));
+                    rest.extend(names(&target));
                 }
                 _ => here.push(name),
             }
@@ -112,14 +114,4 @@ impl Watch {
             self.watched.push(number);
         }
     }
-}
-
-/// The names of a path, the last one first.
-fn reversed(path: &Path) -> Vec<OsString> {
-    let names = path.components().rev().filter_map(|part| match part {
-        Component::Normal(name) => Some(name.to_owned()),
-        Component::ParentDir => Some("..".into()),
-        _ => None,
-    });
-    names.collect()
 }

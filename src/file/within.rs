@@ -46,7 +46,7 @@ impl Astray {
 
 /// Opens what a path leads to in a root, to be mounted on. Directories on the way may be anybody's.
 pub fn open_within(root: &Path, path: &Path) -> Result<OwnedFd> {
-    follow(root, path, |_, _| None).map(|(fd, _)| fd)
+    follow(root, path, &|_, _| None).map(|(fd, _)| fd)
 }
 
 /// The path without links to where a path leads, if nobody but root can put something else into any directory on the
@@ -64,7 +64,7 @@ pub fn roots_path(path: &Path, closed: bool) -> Result<PathBuf> {
             None
         }
     };
-    follow(Path::new("/"), path, foreign).map(|(_, real)| real)
+    follow(Path::new("/"), path, &foreign).map(|(_, real)| real)
 }
 
 /// Follows a path: what it leads to, and that one's path without links. `foreign` says why a directory, the last one
@@ -72,7 +72,7 @@ pub fn roots_path(path: &Path, closed: bool) -> Result<PathBuf> {
 fn follow(
     root: &Path,
     path: &Path,
-    foreign: impl Fn(&Stat, bool) -> Option<String>,
+    foreign: &dyn Fn(&Stat, bool) -> Option<String>,
 ) -> Result<(OwnedFd, PathBuf)> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     // What is open, and its path.
@@ -119,10 +119,11 @@ fn follow(
 }
 
 /// The names of a path, the last one first.
-fn names(path: &Path) -> Vec<OsString> {
-    let names = path.components().rev();
-    names
-        .filter(|name| matches!(name, Component::Normal(_) | Component::ParentDir))
-        .map(|name| name.as_os_str().to_owned())
-        .collect()
+pub fn names(path: &Path) -> Vec<OsString> {
+    let names = path.components().rev().filter_map(|part| match part {
+        Component::Normal(name) => Some(name.to_owned()),
+        Component::ParentDir => Some("..".into()),
+        _ => None,
+    });
+    names.collect()
 }

@@ -17,45 +17,13 @@ use super::{Action, Machine, Seen};
 use crate::error::{Error, Result, What as _};
 use crate::file::{is_ours, lstat};
 
-/// What can be there.
-pub trait Placed: Action {
-    /// Where it is.
-    fn path(&self) -> &Path;
-
-    /// The same at another path.
-    fn at(&self, path: PathBuf) -> Self;
+/// A directory or a file in a directory that is held.
+pub struct Below {
+    /// Where.
+    pub path: PathBuf,
+    /// Whether it is a directory; else it is a file to mount something on.
+    pub is_dir: bool,
 }
-
-impl Placed for Dir {
-    fn path(&self) -> &Path {
-        &self.path
-    }
-
-    fn at(&self, path: PathBuf) -> Self {
-        let mode = self.mode;
-        Self { path, mode }
-    }
-}
-
-impl Placed for File {
-    fn path(&self) -> &Path {
-        &self.path
-    }
-
-    fn at(&self, path: PathBuf) -> Self {
-        let text = self.text.clone();
-        let (mode, ours) = (self.mode, self.ours);
-        Self {
-            path,
-            mode,
-            text,
-            ours,
-        }
-    }
-}
-
-/// Something in a directory that is held.
-pub struct Below<A>(pub A);
 
 /// A directory that is held, and the path by which something in it is found as long as it is.
 struct Held {
@@ -89,31 +57,35 @@ impl Held {
     }
 }
 
-impl<A: Placed> Below<A> {
+impl Below {
     /// Holds its directory; none if that is not there.
     fn hold(&self) -> Result<Option<Held>> {
-        Held::of(self.0.path()).what(|| self.to_string())
+        Held::of(&self.path).what(|| self.to_string())
     }
 
-    /// Does something to it in its directory, and tells of what went wrong by its own name.
-    fn within(&self, held: &Held, work: impl FnOnce(A) -> Result<()>) -> Result<()> {
-        work(self.0.at(held.path.clone())).map_err(|error| {
-            match error.errno() {
-                Some(errno) => Err::<(), _>(errno).what(|| self.to_string()).err(),
-                None => None,
-            }
-            .unwrap_or(error)
-        })
+    /// The same at another path.
+    fn at(&self, path: PathBuf) -> Box<dyn Action> {
+        if self.is_dir {
+            Box::new(Dir { path, mode: 0o755 })
+        } else {
+            Box::new(File::mount_point(path))
+        }
+    }
+
+    /// What went wrong, by its own name.
+    fn told(&self, error: Error) -> Error {
+        let by_name = |errno| Err::<(), _>(errno).what(|| self.to_string()).err();
+        error.errno().and_then(by_name).unwrap_or(error)
     }
 }
 
-impl<A: Placed> fmt::Display for Below<A> {
+impl fmt::Display for Below {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.at(self.path.clone()).fmt(f)
     }
 }
 
-impl<A: Placed> Action for Below<A> {
+impl Action for Below {
     fn observe(&self, machine: &mut Machine) -> Result<Seen> {
         let Some(held) = self.hold()? else {
             return Ok(Seen::Absent);
@@ -125,13 +97,15 @@ impl<A: Placed> Action for Below<A> {
                 return Ok(Seen::Other(whose));
             }
         }
-        self.0.at(held.path).observe(machine)
+        let seen = self.at(held.path).observe(machine);
+        seen.map_err(|error| self.told(error))
     }
 
     fn apply(&self, machine: &mut Machine) -> Result<()> {
         let held = self.hold()?;
         let held = held.ok_or(Errno::NOTDIR).what(|| self.to_string())?;
-        self.within(&held, |act| act.apply(machine))?;
+        let made = self.at(held.path).apply(machine);
+        made.map_err(|error| self.told(error))?;
         // Somebody may have been there first.
         match self.observe(machine)? {
             Seen::Other(there) => Err(Error::text(self.to_string(), format!("there is {there}"))),
@@ -141,7 +115,10 @@ impl<A: Placed> Action for Below<A> {
 
     fn undo(&self, machine: &mut Machine) -> Result<()> {
         match self.hold()? {
-            Some(held) => self.within(&held, |act| act.undo(machine)),
+            Some(held) => {
+                let undone = self.at(held.path).undo(machine);
+                undone.map_err(|error| self.told(error))
+            }
             None => Ok(()),
         }
     }

@@ -188,12 +188,12 @@ while True:
             run(&format!("kak setup --bind /data:/home/alice/{link}")).code(1).says("is a link of user 1000's");
             assert_eq!(seen(), before);
         }
-        let _swaps = Swaps::of_alice(&["/home/alice/place", "/home/alice/inside", "/home/alice/place", "/home/alice/outside"]);
+        let swaps = Swaps::of_alice(&["/home/alice/place", "/home/alice/inside", "/home/alice/place", "/home/alice/outside"]);
         let done = set_up_and_take_down(TIMES, "--bind /data:/home/alice/place:ro", |n| {
             sh(&format!("nssh -c 'test -e /etc/passwd && ! test -e /etc/marker && ! test -e /var/victim/marker' # {n}"));
         });
         assert!(done > 0, "never set up");
-        drop(_swaps);
+        drop(swaps);
         // A link that is root's is as good as another place, absolute or not.
         sh("mkdir -p /srv/place /srv/more; ln -s /srv/place /srv/absolute; ln -s ../srv/../srv/more /srv/relative
             kak setup --bind /data:/srv/absolute --bind /data/marker:/bin/true --bind /data:/srv/relative:ro");
