@@ -19,6 +19,7 @@ pub mod entrypoint;
 pub mod guest;
 pub mod init;
 pub mod keeper;
+mod line;
 mod lost;
 pub mod monitor;
 pub mod namespaces;

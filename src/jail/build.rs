@@ -3,10 +3,9 @@
 
 use std::path::Path;
 
-use rustix::net::RecvFlags;
+use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{PidfdFlags, Signal, WaitOptions};
 
-use super::process::channel;
 use super::{Init, Life, Lock, Waits, capabilities, init, lost, namespaces};
 use crate::config::{Config, Namespace};
 use crate::engine::{self, Tell};
@@ -315,7 +314,8 @@ fn start(record: &Record, plan: &Plan) -> Result<Init> {
     let own = &record.config.unshare;
     let time = own.contains(&Namespace::Time).then(namespaces::time);
     let time = time.transpose()?;
-    let (ours, report) = channel()?;
+    // No socket, by which whoever is in the jail already could ask who is at this end (see `line`).
+    let (ours, report) = pipe_with(PipeFlags::CLOEXEC).what(|| "pipe")?;
     let me = rustix::process::getpid();
     let keeper = rustix::process::pidfd_open(me, PidfdFlags::empty()).what(|| "pidfd_open")?;
     let before = sys::set_signal_mask(&SignalSet::all_but_faults());
@@ -335,9 +335,9 @@ fn start(record: &Record, plan: &Plan) -> Result<Init> {
     drop(report);
     let mut text = [0; 4096];
     let said = loop {
-        match rustix::net::recv(&ours, &mut text, RecvFlags::empty()) {
+        match rustix::io::read(&ours, &mut text) {
             Err(rustix::io::Errno::INTR) => {}
-            other => break other.map_or(0, |(read, _)| read),
+            other => break other.unwrap_or(0),
         }
     };
     let life = Life::of(&record.config.jail);

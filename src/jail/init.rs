@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::net::SendFlags;
 use rustix::process::{Signal, WaitOptions, WaitStatus, wait};
 use rustix::thread::LinkNameSpaceType;
 
@@ -61,7 +60,8 @@ pub fn run(start: Start<'_>) -> ! {
         sys::exit_now(1)
     };
     let text = lock.as_ref().err().map(Error::packed).unwrap_or_default();
-    rustix::net::send(&report, text.as_bytes(), SendFlags::NOSIGNAL).ok();
+    // All signals are blocked, SIGPIPE too.
+    rustix::io::write(&report, text.as_bytes()).ok();
     drop(report);
     match lock {
         Ok((lock, signals)) => serve(&lock, &signals),

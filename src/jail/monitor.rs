@@ -1,5 +1,5 @@
 //! The parent of a session's shell, inside the jail: a child of init that tells nssh outside what becomes of the shell,
-//! and the shell when nssh is gone. It holds no terminal and no pipe, and ends with its shell.
+//! and the shell when nssh is gone. It holds no terminal and no pipe of the shell's, and ends with its shell.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags};
 use rustix::process::{Pid, Resource, Signal, WaitOptions, wait};
 use rustix::stdio::stdin;
 
+use super::line::{Heard, Inner};
 use super::pty;
 use super::sessions::{MONITOR, OVER, Processes};
 use super::shell::{Caller, Shell};
-use crate::error::{What as _, complain};
+use crate::error::{Error, What as _, complain};
 use crate::sys::{self, Action, SignalSet};
 use crate::text::quote;
 
@@ -64,6 +64,15 @@ impl News {
     }
 }
 
+/// What it means that there could be no process in the jail.
+pub fn no_process(errno: Errno) -> Error {
+    match errno {
+        // The PID namespace is dead, which fork(2) puts this way.
+        Errno::NOMEM => Error::text("fork", "the jail is going down"),
+        errno => Error::text("fork", Error::reason(errno)),
+    }
+}
+
 /// What a monitor is told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Order {
@@ -106,7 +115,7 @@ const INIT: u32 = 1;
 const OUTSIDE: u32 = 0;
 
 /// The life of a monitor.
-pub fn run(socket: &OwnedFd, shell: &Shell, caller: &Caller) -> ! {
+pub fn run(line: &Inner, shell: &Shell, caller: &Caller) -> ! {
     rustix::thread::set_name(MONITOR).ok();
     // Before there is a shell, so that its end is not missed however soon that is; and what it leaves behind is ours, so
     // that it can be told what the shell could not tell any more.
@@ -118,9 +127,9 @@ pub fn run(socket: &OwnedFd, shell: &Shell, caller: &Caller) -> ! {
     };
     let child = match sys::fork() {
         Ok(Some(child)) => child,
-        Ok(None) => become_shell(socket, shell, caller),
+        Ok(None) => become_shell(line, shell, caller),
         Err(errno) => {
-            tell(socket, News::NoProcess(errno.raw_os_error()));
+            tell(line, News::NoProcess(errno.raw_os_error()));
             sys::exit_now(1)
         }
     };
@@ -136,7 +145,7 @@ pub fn run(socket: &OwnedFd, shell: &Shell, caller: &Caller) -> ! {
     loop {
         let mut fds = vec![PollFd::new(&signals, PollFlags::IN)];
         if listening {
-            fds.push(PollFd::new(socket, PollFlags::IN));
+            fds.push(PollFd::new(line, PollFlags::IN));
         }
         poll(&mut fds, None).ok();
         drop(fds);
@@ -153,15 +162,15 @@ pub fn run(socket: &OwnedFd, shell: &Shell, caller: &Caller) -> ! {
                 _ => {}
             }
         }
-        if let Some(end) = look(socket, child) {
+        if let Some(end) = look(line, child) {
             rustix::thread::set_name(OVER).ok();
             if hung_up || terminal.as_ref().is_some_and(is_gone) {
                 hang_up_the_rest(child, caller);
             }
-            tell(socket, end);
+            tell(line, end);
             sys::exit_now(0);
         }
-        while listening && let Some(order) = hear(socket) {
+        while listening && let Some(order) = hear(line) {
             match order {
                 Some(Order::Continue) => to_group(child, Signal::CONT),
                 Some(Order::Foreground) => {
@@ -190,23 +199,22 @@ pub fn run(socket: &OwnedFd, shell: &Shell, caller: &Caller) -> ! {
 
 /// The next order; `Some(None)` if nobody is there any more.
 #[expect(clippy::option_option, reason = "nothing yet, and nothing ever again")]
-fn hear(socket: &OwnedFd) -> Option<Option<Order>> {
-    let mut bytes = [0; 4];
-    match rustix::net::recv(socket, &mut bytes, RecvFlags::DONTWAIT) {
-        Ok((4, _)) => Some(Some(Order::parse(bytes))),
-        Err(Errno::AGAIN | Errno::INTR) => None,
-        _ => Some(None),
+fn hear(line: &Inner) -> Option<Option<Order>> {
+    match line.hear() {
+        Heard::Message(bytes) => Some(Some(Order::parse(bytes))),
+        Heard::Nothing => None,
+        Heard::Gone => Some(None),
     }
 }
 
 /// Reaps; tells when the shell stopped, and returns how it ended.
-fn look(socket: &OwnedFd, child: Pid) -> Option<News> {
+fn look(line: &Inner, child: Pid) -> Option<News> {
     while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG | WaitOptions::UNTRACED) {
         if pid != child {
             continue;
         }
         if let Some(number) = status.stopping_signal() {
-            tell(socket, News::Stopped(number));
+            tell(line, News::Stopped(number));
         } else if let Some(status) = status.exit_status() {
             return Some(News::Exit(u8::try_from(status).unwrap_or(1)));
         } else if let Some(number) = status.terminating_signal() {
@@ -217,8 +225,8 @@ fn look(socket: &OwnedFd, child: Pid) -> Option<News> {
 }
 
 /// Sends news; that nobody listens any more is no error.
-pub fn tell(socket: &OwnedFd, news: News) {
-    rustix::net::send(socket, &news.bytes(), SendFlags::NOSIGNAL).ok();
+pub fn tell(line: &Inner, news: News) {
+    line.tell(news.bytes());
 }
 
 /// What the kernel sends to the foreground group of a terminal that is gone, when the leader of its session dies. But
@@ -266,7 +274,7 @@ fn to_group(child: Pid, signal: Signal) {
 }
 
 /// Turns into the shell, or says why not.
-fn become_shell(socket: &OwnedFd, shell: &Shell, caller: &Caller) -> ! {
+fn become_shell(line: &Inner, shell: &Shell, caller: &Caller) -> ! {
     // If the monitor is killed, nobody else would tell it to hang up.
     rustix::process::set_parent_process_death_signal(Some(Signal::HUP)).ok();
     for (tried, dir) in shell.dirs.iter().enumerate() {
@@ -282,7 +290,7 @@ fn become_shell(socket: &OwnedFd, shell: &Shell, caller: &Caller) -> ! {
     if caller.own_terminal
         && let Err(errno) = pty::take_terminal()
     {
-        tell(socket, News::NotRun(errno.raw_os_error()));
+        tell(line, News::NotRun(errno.raw_os_error()));
         sys::exit_now(126);
     }
     if caller.takes_terminal {
@@ -299,7 +307,7 @@ fn become_shell(socket: &OwnedFd, shell: &Shell, caller: &Caller) -> ! {
         rustix::process::setrlimit(Resource::Core, core).ok();
     }
     let errno = sys::execute(&shell.paths, &shell.argv, &shell.env);
-    tell(socket, News::NotRun(errno.raw_os_error()));
+    tell(line, News::NotRun(errno.raw_os_error()));
     sys::exit_now(if errno == Errno::NOENT { 127 } else { 126 })
 }
 

@@ -5,8 +5,8 @@
 //! moment, and nssh never is in the jail:
 //!
 //! 1. A child leaves the caller's session and lets go of the caller's terminal. Then it joins the jail.
-//! 2. It opens a pty there, gives it the caller's modes and size, and sends nssh the master over the socket that will be
-//!    the monitor's. Standard input, output and error are the slave from then on.
+//! 2. It opens a pty there, gives it the caller's modes and size, and sends nssh the master over a socket that is closed
+//!    before there is a process in the jail. Standard input, output and error are the slave from then on.
 //! 3. It leaves a monitor, as for any session, and ends. The shell begins a session of its own on the slave.
 //! 4. nssh is the terminal on which that session runs: a [`relay`].
 
@@ -18,6 +18,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags,
@@ -26,6 +27,8 @@ use rustix::process::Pid;
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{LocalModes, OptionalActions, Termios, Winsize};
 
+use super::line::{self, Inner, Outer};
+use super::monitor::{self, News};
 use super::{process, terminal};
 use crate::error::{Error, Result, What as _};
 use crate::sys;
@@ -37,40 +40,46 @@ const MASTER: &[u8] = b"pty";
 pub struct Ends {
     /// Of its terminal.
     pub master: OwnedFd,
-    /// Of the socket to its monitor.
-    pub socket: OwnedFd,
+    /// Of the line to its monitor.
+    pub line: Outer,
 }
 
 /// Starts a session on a terminal of its own. `join` joins the jail, `leave` leaves a monitor there that talks over a
-/// socket, and says which process is between; both are done by a child.
+/// line, and says which process is between; both are done by a child.
 pub fn start(
     join: impl FnOnce() -> Result<()>,
-    leave: impl FnOnce(&OwnedFd) -> Result<Pid>,
+    leave: impl FnOnce(&Inner) -> Result<Pid>,
 ) -> Result<Ends> {
+    let (outer, inner) = line::pair().what(|| "pipe")?;
     let (ours, theirs) = process::channel()?;
     let modes = rustix::termios::tcgetattr(rustix::stdio::stdin()).ok();
     let size = terminal::size();
     if sys::fork().what(|| "fork")?.is_none() {
-        drop(ours);
-        let done = let_go()
+        drop((ours, outer));
+        let sent = let_go()
             .and_then(|()| join())
             .and_then(|()| open(modes, size))
-            .and_then(|master| send(&theirs, &master))
-            .and_then(|()| leave(&theirs));
-        match done {
+            .and_then(|master| send(&theirs, &master));
+        if let Err(error) = sent {
+            let text = error.packed();
+            rustix::net::send(&theirs, text.as_bytes(), SendFlags::NOSIGNAL).ok();
+            sys::exit_now(0);
+        }
+        drop(theirs);
+        match leave(&inner) {
             // Whoever inherited it might not reap it, and the jail could never end.
             Ok(between) => drop(process::wait_for(between)),
             Err(error) => {
-                let text = error.packed();
-                rustix::net::send(&theirs, text.as_bytes(), SendFlags::NOSIGNAL).ok();
+                let errno = error.errno().unwrap_or(Errno::NOMEM);
+                monitor::tell(&inner, News::NoProcess(errno.raw_os_error()));
             }
         }
         sys::exit_now(0);
     }
-    drop(theirs);
+    drop((theirs, inner));
     receive(&ours).map(|master| Ends {
         master,
-        socket: ours,
+        line: outer,
     })
 }
 

@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags};
 use rustix::process::{Pid, Signal};
 use rustix::thread::ThreadNameSpaceType;
 
 use super::end::{End, HANG_UP};
 use super::guest::{self, Guest};
+use super::line::{self, Heard, Inner, Outer};
 use super::monitor::{self, News, Order};
 use super::pty::relay::Relay;
 use super::shell::{Caller, Environment, Program, Shell};
@@ -140,21 +140,21 @@ fn run(terminal: Terminal, jail: &str, program: &Program, if_down: IfDown<'_>) -
         joined.and_then(|()| rid())
     };
     if own_terminal {
-        let ends = pty::start(join, |theirs| leave_monitor(theirs, &shell, &caller))?;
+        let ends = pty::start(join, |inner| leave_monitor(inner, &shell, &caller))?;
         rid()?;
         return Relay::new(ends, name)?.run();
     }
-    let (socket, theirs) = process::channel()?;
+    let (outer, inner) = line::pair().what(|| "pipe")?;
     let _guard = shared
         .as_ref()
         .filter(|_| takes_terminal)
-        .and_then(|shared| Guard::leave(shared, &socket, guest));
+        .and_then(|shared| Guard::leave(shared, &outer, guest));
     join()?;
-    leave_monitor(&theirs, &shell, &caller)?;
-    drop(theirs);
-    // Not before: what the first process in the jail has open is its standard descriptors and the socket.
+    leave_monitor(&inner, &shell, &caller)?;
+    drop(inner);
+    // Not before: what the first process in the jail has open is its standard descriptors and the pipes.
     let signals = sys::signalfd(&SignalSet::of(&heard)).what(|| "signalfd")?;
-    let end = wait(&socket, &signals, &name, shared.as_ref())?;
+    let end = wait(&outer, &signals, &name, shared.as_ref())?;
     if let Some(shared) = &shared {
         shared.take_back(end == End::Gone);
     }
@@ -215,26 +215,17 @@ fn join(init: &Init, jail: &str, if_down: IfDown<'_>) -> Result<()> {
     Err(Error::text(jail, "the jail is going down"))
 }
 
-/// Leaves a monitor in the jail that we have joined, at the other end of the socket; the process between us and it, which
+/// Leaves a monitor in the jail that we have joined, at the other end of the line; the process between us and it, which
 /// ends at once.
-fn leave_monitor(socket: &OwnedFd, shell: &Shell, caller: &Caller) -> Result<Pid> {
-    let gone = |errno| match errno {
-        // The PID namespace is dead, which fork(2) puts this way.
-        Errno::NOMEM => Error::text("fork", "the jail is going down"),
-        errno => Err::<(), _>(errno)
-            .what(|| "fork")
-            .err()
-            .unwrap_or_else(|| Error::told(125)),
-    };
-    let Some(between) = sys::fork().map_err(gone)? else {
+fn leave_monitor(line: &Inner, shell: &Shell, caller: &Caller) -> Result<Pid> {
+    let Some(between) = sys::fork().map_err(monitor::no_process)? else {
         // Neither our end nor anything else that is outside gets in there.
-        let kept = rustix::io::fcntl_dupfd_cloexec(socket, 3).and_then(sys::keep_only);
-        let Ok(socket) = kept else { sys::exit_now(1) };
+        sys::close_but(&line.both());
         match sys::fork() {
-            Ok(None) => monitor::run(&socket, shell, caller),
+            Ok(None) => monitor::run(line, shell, caller),
             Ok(Some(_)) => sys::exit_now(0),
             Err(errno) => {
-                monitor::tell(&socket, News::NoProcess(errno.raw_os_error()));
+                monitor::tell(line, News::NoProcess(errno.raw_os_error()));
                 sys::exit_now(1)
             }
         }
@@ -279,18 +270,13 @@ fn enter(init: &Init) -> Result<bool> {
 }
 
 /// Waits for the shell's end, and stops whenever it stops.
-fn wait(
-    socket: &OwnedFd,
-    signals: &OwnedFd,
-    program: &str,
-    shared: Option<&Shared>,
-) -> Result<End> {
-    let order = |order: Order| rustix::net::send(socket, &order.bytes(), SendFlags::NOSIGNAL).ok();
+fn wait(line: &Outer, signals: &OwnedFd, program: &str, shared: Option<&Shared>) -> Result<End> {
+    let order = |order: Order| line.order(order.bytes());
     // Until when there is still an end to wait for after a hang-up.
     let mut deadline: Option<Instant> = None;
     loop {
         let mut fds = [
-            PollFd::new(socket, PollFlags::IN),
+            PollFd::new(line, PollFlags::IN),
             PollFd::new(signals, PollFlags::IN),
         ];
         let rest = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
@@ -303,18 +289,15 @@ fn wait(
                 order(Order::Signal(signal.number));
             }
         }
-        let mut bytes = [0; News::SIZE];
-        let news = match rustix::net::recv(socket, &mut bytes, RecvFlags::DONTWAIT) {
-            // A monitor that went without having read an order: what it told before that is still there.
-            Err(Errno::CONNRESET) => continue,
-            Err(Errno::AGAIN | Errno::INTR) => {
+        let news = match line.hear() {
+            Heard::Nothing => {
                 if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                     return Ok(End::Signal(Signal::HUP.as_raw()));
                 }
                 continue;
             }
-            Ok((News::SIZE, _)) => News::parse(bytes),
-            _ => None,
+            Heard::Message(news) => News::parse(news),
+            Heard::Gone => None,
         };
         match news {
             None => return Ok(End::Gone),
@@ -324,7 +307,7 @@ fn wait(
                 return Ok(End::NotRun(program.into(), Errno::from_raw_os_error(errno)));
             }
             Some(News::NoProcess(errno)) => {
-                return Err(Errno::from_raw_os_error(errno)).what(|| "fork");
+                return Err(monitor::no_process(Errno::from_raw_os_error(errno)));
             }
             Some(News::Stopped(number)) => {
                 let stopped = deadline.is_some() || terminal::stop(number);

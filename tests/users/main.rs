@@ -45,6 +45,8 @@ mod names;
 mod others;
 /// Who is on a machine, and how a test becomes one of them.
 mod people;
+/// What can be reached from inside of a jail.
+mod reached;
 /// What goes through sshd.
 mod ssh;
 /// What a guest is told of a jail that is not up, or not what it says it is.

@@ -10,16 +10,16 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags};
 use rustix::process::Signal;
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer};
 use rustix::termios::{SpecialCodeIndex, isatty};
 
+use super::Ends;
 use super::flow::{Again, Flow, ROOM};
-use super::{Ends, failure};
 use crate::error::{Result, What as _};
 use crate::jail::end::{End, HANG_UP};
-use crate::jail::monitor::{News, Order};
+use crate::jail::line::Heard;
+use crate::jail::monitor::{News, Order, no_process};
 use crate::jail::{terminal, timespec, wait_readable};
 use crate::sys::{self, SignalSet};
 
@@ -113,10 +113,10 @@ impl Relay {
             return Ok(end);
         }
         self.order(Order::HangUp);
-        let Ends { master, socket } = self.ends;
+        let Ends { master, line } = self.ends;
         drop(master);
         // Its end is what there is to wait for, not its news; and not for ever.
-        wait_readable(socket.as_fd(), HANG_UP);
+        wait_readable(line.as_fd(), HANG_UP);
         match over? {
             Over::With(end) => Ok(end),
             Over::Hangup(number) => Ok(End::Signal(number)),
@@ -165,7 +165,7 @@ impl Relay {
             })
         };
         let running = self.ended.is_none();
-        add(running, self.ends.socket.as_fd(), PollFlags::IN);
+        add(running, self.ends.line.as_fd(), PollFlags::IN);
         let mut events = PollFlags::empty();
         events.set(PollFlags::IN, !self.shown.is_full());
         events.set(PollFlags::OUT, running && !self.typed.is_empty());
@@ -238,33 +238,26 @@ impl Relay {
     /// Hears what became of the shell.
     fn hear_news(&mut self) -> Result<()> {
         while self.ended.is_none() {
-            let mut text = [0; 4096];
-            let length = match rustix::net::recv(&self.ends.socket, &mut text, RecvFlags::DONTWAIT)
-            {
-                // The last is a monitor that went without having read an order; what it told before is still there.
-                Err(Errno::AGAIN | Errno::INTR | Errno::CONNRESET) => return Ok(()),
-                Ok((length, _)) => length,
-                Err(_) => 0,
+            let news = match self.ends.line.hear() {
+                Heard::Nothing => return Ok(()),
+                Heard::Message(news) => News::parse(news),
+                Heard::Gone => None,
             };
-            let text = text.get(..length).unwrap_or_default();
-            let end = match <[u8; News::SIZE]>::try_from(text).map(News::parse) {
-                Ok(Some(News::Stopped(number))) => {
+            let end = match news {
+                Some(News::Stopped(number)) => {
                     self.stop(number);
                     self.order(Order::Continue);
                     continue;
                 }
-                Ok(Some(News::Exit(status))) => End::Exit(status),
-                Ok(Some(News::Killed(number))) => End::Signal(number),
-                Ok(Some(News::NotRun(errno))) => {
+                Some(News::Exit(status)) => End::Exit(status),
+                Some(News::Killed(number)) => End::Signal(number),
+                Some(News::NotRun(errno)) => {
                     End::NotRun(self.program.clone(), Errno::from_raw_os_error(errno))
                 }
-                Ok(Some(News::NoProcess(errno))) => {
-                    return Err(Errno::from_raw_os_error(errno)).what(|| "fork");
+                Some(News::NoProcess(errno)) => {
+                    return Err(no_process(Errno::from_raw_os_error(errno)));
                 }
-                Ok(None) => End::Gone,
-                Err(_) if text.is_empty() => End::Gone,
-                // There is no monitor: this is why.
-                Err(_) => return Err(failure(text)),
+                None => End::Gone,
             };
             self.ended = Some((end, ON_ITS_WAY));
             self.unused = None;
@@ -417,7 +410,7 @@ impl Relay {
 
     /// Tells the monitor something.
     fn order(&self, order: Order) {
-        rustix::net::send(&self.ends.socket, &order.bytes(), SendFlags::NOSIGNAL).ok();
+        self.ends.line.order(order.bytes());
     }
 }
 

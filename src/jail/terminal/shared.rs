@@ -1,17 +1,15 @@
 //! The caller's terminal while a session shares it: handed over to a shell that would take it anyway, and taken back.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags};
 use rustix::process::{PidfdFlags, Signal, pidfd_open};
-use rustix::stdio::stdout;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 
 use super::{controlling, is_behind};
 use crate::jail::guest::Guest;
+use crate::jail::line::{Heard, Outer};
 use crate::jail::monitor::{News, Order};
 use crate::jail::sessions::stat;
 use crate::jail::{timespec, wait_readable};
@@ -80,8 +78,8 @@ impl Shared {
 pub struct Guard(OwnedFd);
 
 impl Guard {
-    /// Leaves one; `socket` leads to where the session's monitor will be. Without one it is as well, mostly.
-    pub fn leave(shared: &Shared, socket: &OwnedFd, guest: Option<&Guest>) -> Option<Self> {
+    /// Leaves one; `line` leads to where the session's monitor will be. Without one it is as well, mostly.
+    pub fn leave(shared: &Shared, line: &Outer, guest: Option<&Guest>) -> Option<Self> {
         // Who would have the terminal without us, or else without whoever started us.
         let parent = rustix::process::getppid()?.as_raw_nonzero().get();
         let heirs = [sys::group_of(parent), sys::session_of(0)];
@@ -94,12 +92,9 @@ impl Guard {
         }
         sys::set_signal_mask(&SignalSet::all_but_faults());
         rustix::thread::set_name(c"kak-guard").ok();
-        // Nothing else stays open, so that the socket tells when the monitor is gone.
-        let Ok(nssh) = rustix::stdio::dup2_stdout(socket).and_then(|()| sys::keep_only(us)) else {
-            sys::exit_now(1)
-        };
-        let socket = stdout();
-        poll(&mut [PollFd::new(&nssh, PollFlags::IN)], None).ok();
+        // Nothing else stays open, so that the line tells when the monitor is gone, and the monitor that nssh is.
+        sys::close_but(&[line.as_fd(), line.orders(), us.as_fd()]);
+        poll(&mut [PollFd::new(&us, PollFlags::IN)], None).ok();
         // Had it ended by itself, it would have ended us first. A shell outside has the terminal now, and has begun to wait
         // for a line; one that only wanted to begin would be refused while the shell in the jail has it once more.
         let deadline = Instant::now() + SETTLING;
@@ -108,13 +103,9 @@ impl Guard {
         while !waits() && Instant::now() < deadline {
             nap();
         }
-        rustix::net::send(socket, &Order::HangUp.bytes(), SendFlags::NOSIGNAL).ok();
-        let mut news = [0; News::SIZE];
-        while wait_readable(socket, PATIENCE)
-            && matches!(
-                rustix::net::recv(socket, &mut news, RecvFlags::empty()),
-                Ok((1.., _)) | Err(Errno::CONNRESET)
-            )
+        line.order(Order::HangUp.bytes());
+        while wait_readable(line.as_fd(), PATIENCE)
+            && !matches!(line.hear::<{ News::SIZE }>(), Heard::Gone)
         {}
         let heir = heirs
             .into_iter()
