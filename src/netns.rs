@@ -7,6 +7,7 @@
 pub mod enter;
 mod guard;
 mod mounts;
+mod ready;
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
@@ -14,15 +15,16 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{Access, AtFlags, CWD, FileType, FlockOperation, Mode, OFlags};
+use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
-    MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount_bind,
-    mount_bind_recursive, mount_change, move_mount, open_tree, unmount,
+    MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount_bind, mount_change,
+    move_mount, open_tree, unmount,
 };
 use rustix::thread::UnshareFlags;
 
-use crate::error::{Error, Result, What as _, complain};
+pub use self::ready::RunDir;
+use crate::error::{Error, Result, What as _};
 use crate::nl;
 use crate::sys;
 use crate::text::shown;
@@ -146,71 +148,6 @@ impl Identity {
     }
 }
 
-/// The run directory, made ready for new names and locked against all others who make or repair one.
-pub struct RunDir {
-    /// The flock that `ip netns` takes too, while it makes the directory ready. The kernel lets it go with its holder.
-    _lock: OwnedFd,
-}
-
-impl RunDir {
-    /// Makes the directory a mount that is a peer group of its own. Bound to itself within a shared /run it would join
-    /// /run's group, and every name would be mounted twice; so it is made private in between.
-    pub fn prepare() -> Result<Self> {
-        match rustix::fs::mkdir(DIR, Mode::from_raw_mode(0o755)) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(errno) => return Err(errno).what(|| format!("mkdir {DIR} failed")),
-        }
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let dir = rustix::fs::open(DIR, flags, Mode::empty())
-            .what(|| format!("Cannot open netns runtime directory \"{DIR}\""))?;
-        loop {
-            match rustix::fs::flock(&dir, FlockOperation::LockExclusive) {
-                Err(Errno::INTR) => {}
-                Ok(()) => break,
-                Err(errno) => {
-                    let why = Error::reason(errno);
-                    complain(&format!(
-                        "Warning: could not flock netns runtime directory \"{DIR}\": {why}\n"
-                    ));
-                    break;
-                }
-            }
-        }
-        // A mount namespace that only follows, as an exec's: the name would be made for everybody, and the namespace
-        // mounted on it here alone.
-        if mounts::is_slave(Path::new(DIR))? {
-            return Err(Error::cure(
-                format!("mount --make-shared {DIR} failed"),
-                "its mounts are not seen outside of this mount namespace, which an exec or the like has made",
-                "call it outside, or instead of exec with 'kak netns -n NAME add ...'",
-            ));
-        }
-        let shared = MountPropagationFlags::SHARED | MountPropagationFlags::REC;
-        let share = || format!("mount --make-shared {DIR} failed");
-        match mount_change(DIR, shared) {
-            // Not a mount point yet.
-            Err(Errno::INVAL) => {
-                mount_bind_recursive(DIR, DIR)
-                    .what(|| format!("mount --bind {DIR} {DIR} failed"))?;
-                let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-                mount_change(DIR, private).what(|| format!("mount --make-private {DIR} failed"))?;
-                mount_change(DIR, shared).what(share)?;
-            }
-            other => other.what(share)?,
-        }
-        Ok(Self { _lock: dir })
-    }
-
-    /// Takes the directory's mount away, if no namespace is in it and nobody is using it. For who has made it.
-    pub fn unmount() -> Result<()> {
-        // Not lazily: who has it open, as `ip netns add` has for a moment, keeps it.
-        match unmount(DIR, UnmountFlags::NOFOLLOW) {
-            Ok(()) | Err(Errno::BUSY | Errno::INVAL) => Ok(()),
-            Err(errno) => Err(errno).what(|| format!("umount {DIR}")),
-        }
-    }
-}
-
 /// Makes a new namespace of this name.
 pub fn add(_ready: &RunDir, name: &OsStr) -> Result<()> {
     // The file is there without a namespace for as short a time as can be.
@@ -292,13 +229,8 @@ impl Place {
 
     /// Mounts a namespace here; `whose` it is is for the message.
     fn give(mut self, namespace: BorrowedFd<'_>, whose: &str) -> Result<()> {
-        let source = format!("/proc/self/fd/{}", namespace.as_raw_fd());
-        let bound = match mount_bind(source, &self.path) {
-            // There is no /proc.
-            Err(Errno::NOENT) => clone_mount(namespace, &self.path),
-            other => other,
-        };
-        bound.what(|| format!("Bind /proc/{whose}/ns/net -> {} failed", shown(&self.path)))?;
+        bind(namespace, &self.path)
+            .what(|| format!("Bind /proc/{whose}/ns/net -> {} failed", shown(&self.path)))?;
         self.given = true;
         Ok(())
     }
@@ -309,6 +241,16 @@ impl Drop for Place {
         if !self.given {
             rustix::fs::unlink(&self.path).ok();
         }
+    }
+}
+
+/// Mounts a namespace on a file.
+fn bind(namespace: BorrowedFd<'_>, path: &Path) -> rustix::io::Result<()> {
+    let source = format!("/proc/self/fd/{}", namespace.as_raw_fd());
+    match mount_bind(source, path) {
+        // There is no /proc.
+        Err(Errno::NOENT) => clone_mount(namespace, path),
+        other => other,
     }
 }
 
@@ -363,14 +305,25 @@ pub fn delete(name: &OsStr, force: bool) -> Result<()> {
     if state == State::Namespace && !force {
         check_devices(name)?;
     }
-    while state == State::Namespace {
-        unmount(&path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).what(what)?;
-        state = self::state(name)?;
-    }
-    match rustix::fs::unlink(&path) {
-        Err(Errno::BUSY) => unlink_elsewhere(&path).what(what),
-        other => other.what(what),
-    }
+    // Held until the file is gone too: if it stays, it is no ghost, but what it was.
+    let mut held = Vec::new();
+    let mut remove = || {
+        while state == State::Namespace {
+            let namespace = open(name)?;
+            unmount(&path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).what(what)?;
+            held.push(namespace);
+            state = self::state(name)?;
+        }
+        match rustix::fs::unlink(&path) {
+            Err(Errno::BUSY) => unlink_elsewhere(&path).what(what),
+            other => other.what(what),
+        }
+    };
+    remove().inspect_err(|_| {
+        for namespace in held.iter().rev() {
+            bind(namespace.as_fd(), &path).ok();
+        }
+    })
 }
 
 /// Sees that no physical device is in a namespace.

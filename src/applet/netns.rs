@@ -319,10 +319,10 @@ fn delete(options: &Options, words: &[OsString]) -> Result<u8> {
 
 /// Deletes a namespace, with its uplink if kak gave it one.
 fn delete_one(options: &Options, name: &OsStr) -> Result<()> {
-    if network::is_ours(name) {
+    if network::is_ours(name)? {
         return network::unmake(name, options.force);
     }
-    netns::delete(name, options.force)
+    netns::delete(name, options.force).inspect_err(|_| network::sweep(name))
 }
 
 /// `identify [PID]`.

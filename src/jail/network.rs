@@ -4,7 +4,9 @@
 
 use std::ffi::OsStr;
 
-use super::{Lock, build, capabilities, dns};
+use rustix::io::Errno;
+
+use super::{Life, Lock, build, capabilities, dns};
 use crate::config::{self, Config};
 use crate::engine;
 use crate::error::{Error, Result};
@@ -60,18 +62,25 @@ fn exists(name: &str) -> Error {
     )
 }
 
-/// Whether a name is one that [`make`] made, whatever is left of it.
-pub fn is_ours(name: &OsStr) -> bool {
+/// Whether a name is one that [`make`] made, whatever is left of it. Where that cannot be known, nothing may be taken away
+/// either: without its name nobody would know of the rest.
+pub fn is_ours(name: &OsStr) -> Result<bool> {
     let Ok(name) = config::jail_name(name) else {
-        return false;
+        return Ok(false);
     };
-    // Who may not look there has not made it.
-    let there = file::lstat(&record::dir(&name).join("record"));
-    if there.is_ok_and(|stat| stat.is_none()) {
-        return false;
+    match file::lstat(&record::dir(&name).join("record")) {
+        Ok(None) => return Ok(false),
+        Ok(Some(_)) => {}
+        // Who may not look there has not made it.
+        Err(error) if error.errno() == Some(Errno::ACCESS) => return Ok(false),
+        Err(error) => return Err(error),
     }
-    let record = Record::read(&name).ok().flatten();
-    record.is_some_and(|record| record.config.bare)
+    match Record::read(&name) {
+        Ok(record) => Ok(record.is_some_and(|record| record.config.bare)),
+        Err(error) if error.errno().is_some() => Err(error),
+        // What nobody understands nobody can go by.
+        Err(_) => Ok(false),
+    }
 }
 
 /// Takes everything of it back; the name too.
@@ -89,5 +98,19 @@ pub fn unmake(name: &OsStr, force: bool) -> Result<()> {
     match netns::state(name)? {
         State::Namespace => netns::delete(name, force),
         _ => Ok(()),
+    }
+}
+
+/// Takes away what somebody left who was killed before he had written down what for: there is no more of it.
+pub fn sweep(name: &OsStr) {
+    let Ok(jail) = config::jail_name(name) else {
+        return;
+    };
+    let Some(_lock) = Lock::take_free() else {
+        return;
+    };
+    if let (Ok(None), Ok(Life::Down)) = (Record::read(&jail), Life::of(&jail)) {
+        let (state, mut machine) = (Plan::state(&jail, Vec::new()), Machine::new(&jail));
+        engine::teardown(&state, &mut machine, |_| false, &mut build::quietly).ok();
     }
 }

@@ -75,8 +75,7 @@ impl Action for NetNs {
     }
 
     fn apply(&self, _: &mut Machine) -> Result<()> {
-        let made =
-            netns::RunDir::prepare().and_then(|dir| netns::add(&dir, OsStr::new(&self.name)));
+        let made = netns::RunDir::with(|dir| netns::add(dir, OsStr::new(&self.name)));
         made.map_err(|error| error.context(self.to_string()))
     }
 

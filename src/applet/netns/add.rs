@@ -94,6 +94,5 @@ pub fn parse(words: &[OsString]) -> Result<(Vec<OsString>, Option<Said>)> {
 
 /// New namespaces without anything.
 pub fn plain(names: &[OsString]) -> Result<u8> {
-    let dir = RunDir::prepare()?;
-    each(names, |name| netns::add(&dir, name))
+    RunDir::with(|dir| each(names, |name| netns::add(dir, name)))
 }
