@@ -43,6 +43,8 @@ mod modes;
 mod names;
 /// What somebody without rights can do to a jail, which is nothing.
 mod others;
+/// What a jail can do to kak's own binary.
+mod overwritten;
 /// Who is on a machine, and how a test becomes one of them.
 mod people;
 /// What can be reached from inside of a jail.
