@@ -225,15 +225,26 @@ pub struct Lock(OwnedFd);
 pub type Waits<'a> = &'a mut dyn FnMut(bool);
 
 impl Lock {
-    /// Waits for it; who wants to tell is told so.
+    /// Waits for it; who wants to tell is told so. Where it cannot be had, a directory that was made for it goes.
     pub fn take(waits: Waits<'_>) -> Result<Self> {
+        let mut new = false;
+        Self::wait(waits, &mut new).inspect_err(|_| {
+            if new {
+                drop(Self::take_free());
+            }
+        })
+    }
+
+    /// See [`Lock::take`]; whether the directory is `new`.
+    fn wait(waits: Waits<'_>, new: &mut bool) -> Result<Self> {
         let dir = Path::new(record::DIR);
         let what = || format!("mkdir -p {}", dir.display());
         loop {
             // Nobody else may so much as open it: even who can only read could hold the lock.
             for (dir, mode) in [(Path::new("/run"), 0o755), (dir, 0o700)] {
                 match rustix::fs::mkdir(dir, Mode::from_raw_mode(mode)) {
-                    Ok(()) | Err(Errno::EXIST) => {}
+                    Ok(()) => *new = true,
+                    Err(Errno::EXIST) => {}
                     Err(errno) => return Err(errno).what(what),
                 }
             }
@@ -278,8 +289,10 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Only goes if no jail has state left.
-        rustix::fs::rmdir(record::DIR).ok();
+        // Only goes if no jail has state left. Nobody is told of anything here, so what may not last is tried once more.
+        if matches!(rustix::fs::rmdir(record::DIR), Err(errno) if errno != Errno::NOTEMPTY) {
+            rustix::fs::rmdir(record::DIR).ok();
+        }
         rustix::fs::flock(&self.0, FlockOperation::Unlock).ok();
     }
 }

@@ -13,10 +13,11 @@ pub mod relay;
 
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use rustix::event::epoll::EventFlags;
 use rustix::net::{RecvFlags, SendFlags};
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, Signal, WaitOptions};
 
 use super::{Init, process};
 use crate::error::{Result, What as _, complain};
@@ -31,13 +32,63 @@ use door::PORT;
 use outer::{Look, Outer};
 use relay::{DOORS, Relay};
 
+/// How often a relay that was killed is started again, and how long it must have lived before that counts anew: one that
+/// cannot live would be started for ever.
+const LIVES: (u8, Duration) = (3, Duration::from_mins(1));
+
+/// The process for a jail that is up, as the keeper knows it, whose child it is.
+pub struct Child {
+    /// The jail.
+    jail: String,
+    /// The process, if the jail needs one.
+    pid: Option<Pid>,
+    /// How often more it is started.
+    lives: u8,
+    /// When it was.
+    since: Instant,
+}
+
+impl Child {
+    /// Starts it.
+    pub fn start(init: &Init, jail: &str) -> Result<Self> {
+        Ok(Self {
+            jail: jail.into(),
+            pid: start(init, jail)?,
+            lives: LIVES.0,
+            since: Instant::now(),
+        })
+    }
+
+    /// Starts it again if it was killed: names that are not found any more are no jail's.
+    pub fn look(&mut self, init: &Init) {
+        let Some(pid) = self.pid else { return };
+        let Ok(Some(_)) = rustix::process::waitpid(Some(pid), WaitOptions::NOHANG) else {
+            return;
+        };
+        self.pid = None;
+        if self.since.elapsed() > LIVES.1 {
+            self.lives = LIVES.0;
+        }
+        if self.lives > 0 && !init.wait(Duration::ZERO) {
+            self.lives -= 1;
+            self.since = Instant::now();
+            match start(init, &self.jail) {
+                Ok(pid) => self.pid = pid,
+                Err(error) => complain(&error.lines("kak: setup")),
+            }
+        }
+    }
+}
+
 /// Starts the process for a jail that is up, if it needs one: as a child of the keeper, who calls this.
 pub fn start(init: &Init, jail: &str) -> Result<Option<Pid>> {
     let Some(resolvers) = Resolvers::prepare(jail)? else {
         return Ok(None);
     };
-    if let Some(relay) = sys::fork().what(|| "fork")? {
-        return Ok(Some(relay));
+    // Before there is a process, so that whoever calls hears if that cannot be.
+    resolvers.hear(&init.fd).what(|| "epoll_ctl")?;
+    if let Some(pid) = sys::fork().what(|| "fork")? {
+        return Ok(Some(pid));
     }
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).ok();
     resolvers.serve(&init.fd, None)
@@ -125,12 +176,25 @@ impl Resolvers {
             rustix::process::getpid(),
             rustix::process::PidfdFlags::empty(),
         );
-        if let Ok(me) = me {
+        if let Ok(me) = me
+            && self.hear(&me).is_ok()
+        {
             rustix::net::send(&report, &[0], SendFlags::NOSIGNAL).ok();
             drop(report);
             self.serve(&me, Some(&lock));
         }
         drop(lock);
+    }
+
+    /// From now on it hears of the end, and of another resolv.conf.
+    fn hear(&self, end: &OwnedFd) -> rustix::io::Result<()> {
+        self.relay.tell_of(end, END, EventFlags::IN)?;
+        for (fd, flags) in self.outer.iter().flat_map(Outer::fds) {
+            // poll's names for things are epoll's.
+            let flags = EventFlags::from_bits_retain(flags.bits().into());
+            self.relay.tell_of(fd, NEWS, flags)?;
+        }
+        Ok(())
     }
 
     /// Leaves everything that belongs to the caller but `lock`, and serves until this process ends, or the one of `end`.
@@ -148,22 +212,13 @@ impl Resolvers {
         }
         Relay::raise_limit();
         sys::set_signal_mask(&SignalSet::empty());
-        let mut told = self.relay.tell_of(end, END, EventFlags::IN);
-        for (fd, flags) in self.outer.iter().flat_map(Outer::fds) {
-            // poll's names for things are epoll's.
-            let flags = EventFlags::from_bits_retain(flags.bits().into());
-            told = told.and_then(|()| self.relay.tell_of(fd, NEWS, flags));
-        }
-        if told.is_err() {
-            sys::exit_now(1);
-        }
         loop {
             let again = self.outer.as_ref().and_then(|outer| outer.again);
             let told = self.relay.turn(again);
             if told.contains(&END) {
                 sys::exit_now(0);
             }
-            if told.contains(&NEWS) || again.is_some_and(|when| when <= std::time::Instant::now()) {
+            if told.contains(&NEWS) || again.is_some_and(|when| when <= Instant::now()) {
                 self.follow();
             }
         }

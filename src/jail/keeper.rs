@@ -118,18 +118,17 @@ fn keep(wanted: &Wanted, stay: Stay, channel: &OwnedFd, teller: &mut Teller<'_>)
         say_up(channel).ok();
         return 0;
     }
-    let relay = dns::start(&init, jail).unwrap_or_else(|error| {
-        complain(&error.lines("kak: setup"));
-        None
-    });
-    let signals = match leave(jail, stay, channel) {
-        Ok(signals) => signals,
+    // A jail that finds no names is none that anybody asked for.
+    let left = dns::Child::start(&init, jail)
+        .and_then(|relay| leave(jail, stay, channel).map(|signals| (relay, signals)));
+    let (mut relay, signals) = match left {
+        Ok(left) => left,
         Err(error) => {
             let error = error.and(take_down_own(jail, &init).err());
             return failed(&error, "kak: setup");
         }
     };
-    watch(&init, relay, channel, &signals, stay);
+    watch(&init, channel, &signals, stay, &mut relay);
     let result = if stay == Stay::Background && is_gone(&init) {
         Ok(())
     } else {
@@ -161,8 +160,8 @@ fn leave(jail: &str, stay: Stay, channel: &OwnedFd) -> Result<OwnedFd> {
         Stay::Attached => None,
     };
     match say_up(channel) {
-        // Who asked for the jail is gone, which is there for others too.
-        Err(Errno::PIPE) => {}
+        // Who asked for the jail is gone, maybe before he read all that he was told; and it is there for others too.
+        Err(Errno::PIPE | Errno::CONNRESET) => {}
         other => other.what(|| "send")?,
     }
     if let Some(log) = log {
@@ -178,7 +177,7 @@ fn say_up(channel: &OwnedFd) -> rustix::io::Result<()> {
 }
 
 /// Returns when init is gone, or somebody asks for the jail's end.
-fn watch(init: &Init, relay: Option<Pid>, channel: &OwnedFd, signals: &OwnedFd, stay: Stay) {
+fn watch(init: &Init, channel: &OwnedFd, signals: &OwnedFd, stay: Stay, relay: &mut dns::Child) {
     let mut attached = stay == Stay::Attached;
     loop {
         let mut fds = vec![
@@ -203,10 +202,7 @@ fn watch(init: &Init, relay: Option<Pid>, channel: &OwnedFd, signals: &OwnedFd, 
                 return;
             }
         }
-        if let Some(relay) = relay {
-            // Killed before its jail, it is no zombie until that ends.
-            rustix::process::waitpid(Some(relay), WaitOptions::NOHANG).ok();
-        }
+        relay.look(init);
     }
 }
 

@@ -78,9 +78,18 @@ impl Outer {
 }
 
 impl Inner {
-    /// Sends news; that nobody listens any more is no error.
+    /// Sends news; that nobody listens any more is no error. Where the kernel could not for a moment it is asked again: who
+    /// hears nothing takes the jail for gone.
     pub fn tell<const N: usize>(&self, news: [u8; N]) {
-        while rustix::io::write(&self.news, &news) == Err(Errno::INTR) {}
+        for _ in 0..3 {
+            loop {
+                match rustix::io::write(&self.news, &news) {
+                    Ok(_) | Err(Errno::PIPE) => return,
+                    Err(Errno::INTR) => {}
+                    Err(_) => break,
+                }
+            }
+        }
     }
 
     /// The next order; see [`hear`].
@@ -109,7 +118,8 @@ pub fn hear<const N: usize>(from: impl AsFd) -> Heard<N> {
     let mut bytes = [0; N];
     match rustix::io::read(from, &mut bytes) {
         Ok(read) if read == N => Heard::Message(bytes),
-        Err(Errno::AGAIN | Errno::INTR) => Heard::Nothing,
-        _ => Heard::Gone,
+        Ok(_) | Err(Errno::BADF | Errno::INVAL | Errno::IO) => Heard::Gone,
+        // Not yet, or not at the moment.
+        Err(_) => Heard::Nothing,
     }
 }

@@ -31,6 +31,8 @@ pub enum News {
     NotRun(i32),
     /// There could be no process for it, for this errno.
     NoProcess(i32),
+    /// There could be no descriptor for who looks after it, for this errno.
+    NoDescriptor(i32),
 }
 
 impl News {
@@ -45,6 +47,7 @@ impl News {
             Self::Killed(number) => (b'K', number),
             Self::NotRun(errno) => (b'X', errno),
             Self::NoProcess(errno) => (b'P', errno),
+            Self::NoDescriptor(errno) => (b'D', errno),
         };
         let [a, b, c, d] = value.to_ne_bytes();
         [kind, a, b, c, d]
@@ -59,6 +62,7 @@ impl News {
             b'K' => Self::Killed(value),
             b'X' => Self::NotRun(value),
             b'P' => Self::NoProcess(value),
+            b'D' => Self::NoDescriptor(value),
             _ => return None,
         })
     }
@@ -122,8 +126,12 @@ pub fn run(line: &Inner, shell: &Shell, caller: &Caller) -> ! {
     sys::set_disposition(Signal::CHILD, Action::Default);
     sys::set_signal_mask(&SignalSet::all_but_faults());
     rustix::process::set_child_subreaper(Some(rustix::process::getpid())).ok();
-    let Ok(signals) = sys::signalfd(&SignalSet::all_but_faults()) else {
-        sys::exit_now(1)
+    let signals = match sys::signalfd(&SignalSet::all_but_faults()) {
+        Ok(signals) => signals,
+        Err(errno) => {
+            tell(line, News::NoDescriptor(errno.raw_os_error()));
+            sys::exit_now(1)
+        }
     };
     let child = match sys::fork() {
         Ok(Some(child)) => child,
@@ -209,7 +217,12 @@ fn hear(line: &Inner) -> Option<Option<Order>> {
 
 /// Reaps; tells when the shell stopped, and returns how it ended.
 fn look(line: &Inner, child: Pid) -> Option<News> {
-    while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG | WaitOptions::UNTRACED) {
+    loop {
+        let (pid, status) = match wait(WaitOptions::NOHANG | WaitOptions::UNTRACED) {
+            Ok(Some(news)) => news,
+            Err(Errno::INTR) => continue,
+            _ => return None,
+        };
         if pid != child {
             continue;
         }
@@ -221,7 +234,6 @@ fn look(line: &Inner, child: Pid) -> Option<News> {
             return Some(News::Killed(number));
         }
     }
-    None
 }
 
 /// Sends news; that nobody listens any more is no error.
@@ -336,6 +348,7 @@ mod tests {
             News::Killed(9),
             News::NotRun(2),
             News::NoProcess(11),
+            News::NoDescriptor(24),
         ] {
             assert_eq!(News::parse(news.bytes()), Some(news));
         }

@@ -309,6 +309,9 @@ fn wait(line: &Outer, signals: &OwnedFd, program: &str, shared: Option<&Shared>)
             Some(News::NoProcess(errno)) => {
                 return Err(monitor::no_process(Errno::from_raw_os_error(errno)));
             }
+            Some(News::NoDescriptor(errno)) => {
+                return Err(Errno::from_raw_os_error(errno)).what(|| "signalfd");
+            }
             Some(News::Stopped(number)) => {
                 let stopped = deadline.is_some() || terminal::stop(number);
                 if shared.is_some_and(Shared::is_ours) {

@@ -257,6 +257,9 @@ impl Relay {
                 Some(News::NoProcess(errno)) => {
                     return Err(no_process(Errno::from_raw_os_error(errno)));
                 }
+                Some(News::NoDescriptor(errno)) => {
+                    return Err(Errno::from_raw_os_error(errno)).what(|| "signalfd");
+                }
                 None => End::Gone,
             };
             self.ended = Some((end, ON_ITS_WAY));
