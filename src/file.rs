@@ -34,6 +34,17 @@ pub fn real_path(path: &Path) -> rustix::io::Result<PathBuf> {
     Ok(OsString::from_vec(real.into_bytes()).into())
 }
 
+/// Whether something may be done with a file. That the kernel cannot say so at the moment is no answer.
+pub fn may(path: &Path, what: fs::Access) -> Result<bool> {
+    match fs::access(path, what) {
+        Ok(()) => Ok(true),
+        Err(errno @ (Errno::NOMEM | Errno::INTR | Errno::IO)) => {
+            Err(errno).what(|| format!("stat {}", quote(path)))
+        }
+        Err(_) => Ok(false),
+    }
+}
+
 /// A file's bytes; none where there is no file.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
     let what = || format!("cat {}", quote(path));

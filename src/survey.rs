@@ -70,7 +70,7 @@ pub fn take(
         .iter()
         .rev()
         .find(|mount| mount.point == Path::new("/sys"));
-    let etc_writable = rustix::fs::access("/etc", Access::WRITE_OK).is_ok();
+    let etc_writable = file::may(Path::new("/etc"), Access::WRITE_OK)?;
     let shells = match before.map_or(Ok(None), Before::shells)? {
         Some(was) => was,
         None => Was::of(Path::new(SHELLS))?,
@@ -101,10 +101,10 @@ pub fn take(
         sockets,
         shells,
         shell: shell(config.shell.as_deref())?,
-        passwd_writable: account::is_writable(),
+        passwd_writable: account::is_writable()?,
         login_shells: accounts::login_shells(config, others, before)?,
         subnet: network.subnet,
-        ping: Groups::here(),
+        ping: Groups::gather()?,
         uplink: network.uplink,
         ipv6: network.ipv6,
         single: network.single,
@@ -120,7 +120,7 @@ pub fn take(
 /// Looks only at what a network needs.
 fn of_network(config: &Config, others: &[Record], machine: &mut Machine) -> Result<Facts> {
     let network = Network::gather(config, others, None)?;
-    let etc_writable = rustix::fs::access("/etc", Access::WRITE_OK).is_ok();
+    let etc_writable = file::may(Path::new("/etc"), Access::WRITE_OK)?;
     Ok(Facts {
         root: config.root.clone(),
         entries: Vec::new(),
@@ -139,7 +139,7 @@ fn of_network(config: &Config, others: &[Record], machine: &mut Machine) -> Resu
         passwd_writable: false,
         login_shells: Vec::new(),
         subnet: network.subnet,
-        ping: Groups::here(),
+        ping: Groups::gather()?,
         uplink: network.uplink,
         ipv6: network.ipv6,
         single: network.single,
@@ -283,21 +283,30 @@ fn bound_dir(config: &Config, entries: &[Entry], bind: &Bind) -> Result<bool> {
 }
 
 /// Whether a path leads to a file that can be executed.
-fn is_program(path: &Path) -> bool {
-    let regular = rustix::fs::stat(path)
-        .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile);
-    regular && rustix::fs::access(path, Access::EXEC_OK).is_ok()
+fn is_program(path: &Path) -> Result<bool> {
+    let regular = match rustix::fs::stat(path) {
+        Ok(stat) => FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile,
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS | Errno::LOOP) => false,
+        Err(errno) => return Err(errno).what(|| format!("stat {}", quote(path))),
+    };
+    Ok(regular && file::may(path, Access::EXEC_OK)?)
 }
 
 /// The jail's shell.
 fn shell(wanted: Option<&Path>) -> Result<PathBuf> {
     let Some(wanted) = wanted else {
         let usual = [Path::new("/bin/bash"), Path::new("/bin/sh")];
-        let mut there = usual.into_iter().filter(|path| is_program(path)).peekable();
-        if there.peek().is_none() {
+        let mut there = Vec::new();
+        for path in usual {
+            if is_program(path)? {
+                there.push(path);
+            }
+        }
+        if there.is_empty() {
             return Ok("/bin/sh".into());
         }
         return there
+            .into_iter()
             .find(|path| !is_kak(path))
             .map(Into::into)
             .ok_or_else(|| {
@@ -309,7 +318,7 @@ fn shell(wanted: Option<&Path>) -> Result<PathBuf> {
             });
     };
     let what = || format!("--shell {}", quote(wanted));
-    if !is_program(wanted) {
+    if !is_program(wanted)? {
         return Err(Error::text(what(), "is not an executable file"));
     }
     if is_kak(wanted) {

@@ -90,7 +90,7 @@ pub fn bring_up(wanted: &Wanted, teller: &mut Teller<'_>, waits: Waits<'_>) -> R
 /// none has to be, somebody who is at it holds up no jail.
 fn hold_accounts(config: &Config, machine: &mut Machine) -> Result<()> {
     if let Some(user) = config.login_shells.first()
-        && account::is_writable()
+        && account::is_writable()?
         && survey::have_others(config)?
     {
         machine.accounts = Some(account::Lock::take(&format!("--login-shell {user}"))?);
@@ -177,7 +177,8 @@ fn find(
     machine: &mut Machine,
     unseen: impl Fn(Error) -> Result<()>,
 ) -> Result<()> {
-    for step in Plan::new(record).outer {
+    // kak's own state is its own, also where it is only what somebody left who was killed before he wrote anything down.
+    for step in Plan::new(record).outer.iter().skip(plan::STATE) {
         match step.act.observe(machine) {
             Ok(Seen::Done) if !step.act.is_marked() => {
                 record.found.push(step.act.to_string());

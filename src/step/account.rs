@@ -8,7 +8,7 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use rustix::fs::{Access, access};
+use rustix::fs::Access;
 
 use super::{Action, Machine, Seen};
 use crate::error::{Error, Result, What as _};
@@ -26,16 +26,16 @@ pub const PASSWD: &str = "/etc/passwd";
 pub const NSSH: &str = "/bin/nssh";
 
 /// Whether accounts can be changed: the file itself, where it is a mount, and what is made beside it.
-pub fn is_writable() -> bool {
-    let writable = |path: &&str| access(*path, Access::WRITE_OK).is_ok();
-    ["/etc", PASSWD].iter().all(writable)
+pub fn is_writable() -> Result<bool> {
+    let writable = |path| file::may(Path::new(path), Access::WRITE_OK);
+    Ok(writable("/etc")? && writable(PASSWD)?)
 }
 
 /// Takes away what somebody left who was killed while he changed accounts.
 pub fn sweep() -> Result<()> {
     let path = Path::new(PASSWD);
     let left = lock::is_there()? || file::lstat(&beside(path))?.is_some();
-    if left && is_writable() {
+    if left && is_writable()? {
         let _lock = Lock::take(&format!("rm {}", quote(beside(path))))?;
         recover(path)?;
     }

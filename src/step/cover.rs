@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
 
 use super::{Action, Machine, Seen, inside};
@@ -85,8 +86,16 @@ impl Action for Cover {
         let place = inside(&self.root, &self.target);
         let what = || self.to_string();
         // Until there is nothing more, or in a user namespace nothing that may be.
-        while self.detach && unmount(&place, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).is_ok()
-        {
+        if self.detach {
+            loop {
+                match unmount(&place, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+                    Ok(()) => {}
+                    Err(Errno::INVAL) => break,
+                    Err(errno) => {
+                        return Err(errno).what(|| format!("umount -n -l {}", quote(&place)));
+                    }
+                }
+            }
         }
         let read_only = FLAGS | MountFlags::RDONLY;
         let empty = self.links.is_empty();

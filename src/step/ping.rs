@@ -36,8 +36,18 @@ impl Groups {
     }
 
     /// Who may in the network that we are in.
-    pub fn here() -> Option<Self> {
-        Self::parse(switch::read(Path::new(SWITCH)).ok()??.as_bytes())
+    pub fn here() -> rustix::io::Result<Option<Self>> {
+        match switch::read(Path::new(SWITCH)) {
+            Ok(text) => Ok(text.and_then(|text| Self::parse(text.as_bytes()))),
+            // Nobody is told.
+            Err(Errno::ACCESS | Errno::PERM) => Ok(None),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// The same, for who has no more to say.
+    pub fn gather() -> Result<Option<Self>> {
+        Self::here().what(|| format!("cat {SWITCH}"))
     }
 }
 
@@ -71,7 +81,7 @@ impl Action for Ping {
         let network = netns::open(name)?;
         let there = sys::elsewhere(|| {
             enter(&network)?;
-            Ok(Groups::here())
+            Groups::here()
         });
         // Groups that somebody else has chosen are as good.
         let there = there.what(|| format!("ip netns exec {} cat {SWITCH}", self.netns))?;

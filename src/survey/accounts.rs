@@ -44,7 +44,7 @@ pub fn login_shells(
             let why = format!("there is no such user in {PASSWD}");
             return Err(Error::text(what(), why));
         };
-        if !is_program(Path::new(NSSH)) {
+        if !is_program(Path::new(NSSH))? {
             return Err(Error::cure(
                 what(),
                 format!("{NSSH} is not an executable file"),

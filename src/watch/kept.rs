@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, Timespec};
+use rustix::io::Errno;
 
 use super::Watch;
 
@@ -58,11 +59,20 @@ impl Place {
         if self.source.is_none() {
             return rustix::fs::lstat(&self.path).is_err() || is_mounted(&self.path);
         }
-        self.ours.is_some() && identity(&self.path) == self.ours
+        match rustix::fs::stat(&self.path) {
+            Ok(stat) => self.ours == Some((stat.st_dev, stat.st_ino)),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS) => false,
+            // What cannot be looked at for a moment has not gone for that; once more over itself it would be there twice.
+            Err(_) => true,
+        }
     }
 
     /// Makes it if it is not.
     fn mend(&mut self) {
+        if self.ours.is_none() {
+            // It could not be looked at before.
+            self.ours = self.source.as_deref().and_then(identity);
+        }
         if self.stands() {
             return;
         }
