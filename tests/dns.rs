@@ -222,6 +222,7 @@ sandboxed! {
         let relay = relay();
         sh(&format!("kill -KILL {relay}"));
         until("it is gone", || process_field(relay, "State").is_none());
+        until("there is another", || processes().values().any(|name| name == "kak-dns"));
         // The jail is none the worse for it.
         assert_eq!(sh("nssh -c 'echo on'"), "on");
         sh("kak teardown");

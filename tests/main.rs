@@ -34,7 +34,7 @@ mod dns;
 mod doctor;
 /// What falls to a first process.
 mod duties;
-/// Killed half-way, at any system call.
+/// The kernel says no, and not only once.
 mod faults;
 /// Machines on which somebody else drops packets.
 mod firewall;

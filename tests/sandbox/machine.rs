@@ -194,6 +194,14 @@ pub fn dump() -> String {
         "nft",
         &sh(r#"nft -j list ruleset | sed -E 's/"handle": [0-9]+(, )?//g'"#),
     );
+    section("sysctl", &settings());
+    let dirs = ["/etc", "/run", "/mnt", "/opt", "/root"];
+    section("files", &contents(&dirs));
+    text
+}
+
+/// The settings of this machine's network, a line each.
+pub fn settings() -> String {
     let mut settings = String::new();
     for dir in ["ipv4/conf", "ipv6/conf", "ipv4/ip_forward"] {
         walk(
@@ -206,9 +214,13 @@ pub fn dump() -> String {
             },
         );
     }
-    section("sysctl", &settings);
+    settings
+}
+
+/// Directories with all that is in them, a line for each file.
+pub fn contents(dirs: &[&str]) -> String {
     let mut files = String::new();
-    for dir in ["/etc", "/run", "/mnt", "/opt", "/root"] {
+    for dir in dirs {
         walk(Path::new(dir), &mut |path| {
             if path.starts_with("/run/mount") {
                 return; // mount(8)'s own notes
@@ -216,8 +228,7 @@ pub fn dump() -> String {
             writeln!(files, "{}", describe(path)).unwrap();
         });
     }
-    section("files", &files);
-    text
+    files
 }
 
 /// What lasts of a dump when objects are deleted and made again: no link's number, hardware address or handle.
@@ -287,6 +298,11 @@ fn describe(path: &Path) -> String {
 /// Asserts that two dumps are equal, and shows only the lines that are not.
 #[track_caller]
 pub fn assert_same(what: &str, before: &str, after: &str) {
+    assert!(before == after, "{what}:\n{}", difference(before, after));
+}
+
+/// The lines in which two dumps differ.
+pub fn difference(before: &str, after: &str) -> String {
     let count = |text: &str| -> BTreeMap<String, i32> {
         let mut lines = BTreeMap::new();
         for line in text.lines() {
@@ -302,10 +318,5 @@ pub fn assert_same(what: &str, before: &str, after: &str) {
                 format!("{text}{mark}{line}\n")
             })
     };
-    assert!(
-        before == after,
-        "{what}:\n{}{}",
-        only(&old, &new, "- "),
-        only(&new, &old, "+ ")
-    );
+    only(&old, &new, "- ") + &only(&new, &old, "+ ")
 }

@@ -40,7 +40,13 @@ const ENDURES: bool = matches!(env!("CARGO_CRATE_NAME").as_bytes(), b"endurance"
 static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
 
 /// What whoever calls the tests may set for one.
-const KEPT: &[&str] = &["KAK_SEED"];
+const KEPT: &[&str] = &["KAK_SEED", ALL];
+
+/// The same where a matrix is to be gone through wholly.
+const LIMIT_OF_ALL: &str = "3600";
+
+/// How much of a matrix is to be gone through.
+const ALL: &str = "KAK_FAULTS";
 
 /// The search path of a Debian login of root.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -81,8 +87,9 @@ fn outside(name: &str) {
         TURN.lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     });
+    let limit = std::env::var_os(ALL).map_or(LIMIT, |_| LIMIT_OF_ALL);
     let output = Command::new("timeout")
-        .args(["--signal=KILL", LIMIT, "unshare"])
+        .args(["--signal=KILL", limit, "unshare"])
         .args(user)
         .args(["--mount", "--net", "--uts", "--ipc", "--pid"])
         .args(["--fork", "--kill-child", "--mount-proc"])
@@ -114,7 +121,7 @@ fn outside(name: &str) {
         "{name}: {}{}\n{stderr}\n{said}",
         output.status,
         if output.status.code() == Some(137) {
-            format!(" (still running after {LIMIT} s?)")
+            format!(" (still running after {limit} s?)")
         } else {
             String::new()
         },

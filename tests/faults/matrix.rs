@@ -1,0 +1,283 @@
+//! The matrix: for each verb every system call of a clean run, and for each call a run in which it fails, for each of its
+//! errnos, and one in which its process is killed. It knows what must hold afterwards; the verbs are [`crate::verbs`]'s.
+
+use std::fmt::Write as _;
+
+use crate::calls;
+use crate::sandbox::*;
+use crate::state;
+use crate::tracer::{self, Fault, Made, Point, Traced};
+
+/// What an error may leave.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum After {
+    /// Nothing: all is as before.
+    Nothing,
+    /// Nothing, or a jail that is up, wholly: it was brought up for the session that then failed, and stays.
+    NothingOrWhole,
+    /// Nothing, or, where it comes in the end, what is then for a teardown to take away.
+    NothingOrRest,
+    /// Some: who takes away goes on after an error, tells all, and takes the rest when called again.
+    Rest,
+}
+
+/// A verb of kak's, and what is known of its end.
+pub struct Verb {
+    /// For the report.
+    pub name: &'static str,
+    /// Makes the machine ready, once.
+    pub once: &'static str,
+    /// Makes the machine ready before each run.
+    pub each: &'static str,
+    /// The verb.
+    pub command: &'static str,
+    /// Brings the machine back to where it was before `each`.
+    pub back: &'static str,
+    /// How an error begins.
+    pub prefix: &'static str,
+    /// With what status an error ends.
+    pub codes: &'static [i32],
+    /// What an error leaves.
+    pub after: After,
+    /// Whether the verb once more makes whole what a kill left, as the way back takes it away.
+    pub again: bool,
+    /// By default only every so manieth point is tried: the rest of the way is another verb's too.
+    pub every: usize,
+    /// Only what is done around calls that are about these paths; all if there are none.
+    pub about: &'static [&'static str],
+}
+
+/// How much is tried: each point once with one of its errnos, by turns, and killed there if it does something; with
+/// `KAK_FAULTS=all` with all of them, and killed at every one, with both ways to mend it. Any other text in that variable
+/// chooses the points (with all) whose label has it in it.
+fn wish() -> Option<String> {
+    std::env::var("KAK_FAULTS")
+        .ok()
+        .filter(|wish| !wish.is_empty())
+}
+
+/// The machine's states.
+struct States {
+    /// Before [`Verb::each`].
+    without: String,
+    /// Before the verb.
+    before: String,
+    /// After it.
+    clean: String,
+}
+
+/// Tries every `parts`th point of a verb from `part` on.
+pub fn part(verb: &Verb, part: usize, parts: usize) {
+    uplink::plug6();
+    // There are steps of every kind, then.
+    sh(
+        "nft 'table ip filter { chain FORWARD { type filter hook forward priority 0; policy drop; }; }'",
+    );
+    sh(verb.once);
+    let without = state::at_rest();
+    sh(verb.each);
+    let before = state::at_rest();
+    let first = tracer::run(verb.command, None);
+    assert_eq!(
+        (first.status, first.said.as_str()),
+        (Some(0), ""),
+        "{}",
+        verb.command
+    );
+    let clean = state::at_rest();
+    run(verb.back);
+    let states = States {
+        without,
+        before,
+        clean,
+    };
+    state::expect(&states.without, None).unwrap();
+    let points: Vec<Made> = chosen(verb, first.made);
+    assert!(!points.is_empty());
+    let wish = wish();
+    let (mut tried, mut runs, mut missed) = (0, 0, 0);
+    let mut differ = Vec::new();
+    for (n, made) in points.iter().enumerate().skip(part).step_by(parts) {
+        // Not always the same one of those that follow each other alike.
+        if wish.is_none() && !(n / parts).is_multiple_of(verb.every) {
+            continue;
+        }
+        tried += 1;
+        for (fault, again) in faults(verb, made, n, wish.is_some()) {
+            let label = label(made, fault, again);
+            if wish
+                .as_ref()
+                .is_some_and(|wish| wish != "all" && !label.contains(wish))
+            {
+                continue;
+            }
+            runs += 1;
+            match attempt(verb, &states, &made.point, fault, again) {
+                Ok(true) => {}
+                Ok(false) => missed += 1,
+                Err(why) => {
+                    println!("\nfaults: {}: {label}: {why}", verb.name);
+                    differ.push(label);
+                }
+            }
+        }
+    }
+    println!(
+        "\nfaults: {}, part {} of {parts}: {tried} points, {runs} runs, {missed} not come to, {} differ",
+        verb.name,
+        part + 1,
+        differ.len()
+    );
+    assert!(differ.is_empty(), "{}: {differ:#?}", verb.name);
+    // How often somebody looks again is a matter of timing, so a few of the calls of the clean run may not come.
+    assert!(
+        missed * 20 <= runs + 19,
+        "{missed} of {runs} faults did not come to pass"
+    );
+}
+
+/// The points of a verb that are tried.
+fn chosen(verb: &Verb, all: Vec<Made>) -> Vec<Made> {
+    if verb.about.is_empty() {
+        return all;
+    }
+    // A few calls before and after as well: what is opened is read and closed, what was asked is done.
+    let near = |n: usize| {
+        let (from, to) = (n.saturating_sub(6), (n + 12).min(all.len()));
+        all[from..to].iter().any(|made| {
+            made.point.process == all[n].point.process
+                && verb.about.iter().any(|path| made.path.starts_with(path))
+        })
+    };
+    let near: Vec<bool> = (0..all.len()).map(near).collect();
+    all.into_iter()
+        .zip(near)
+        .filter_map(|(made, near)| near.then_some(made))
+        .collect()
+}
+
+/// What is done to a point, and with what a kill is mended: by the command again, or by the way back.
+fn faults(verb: &Verb, made: &Made, n: usize, all: bool) -> Vec<(Fault, bool)> {
+    let errnos = calls::errnos(made.point.name);
+    let mut faults: Vec<_> = if all {
+        errnos
+            .iter()
+            .map(|errno| (Fault::Error(*errno), false))
+            .collect()
+    } else {
+        errnos
+            .iter()
+            .cycle()
+            .skip(n)
+            .take(1)
+            .map(|errno| (Fault::Error(*errno), false))
+            .collect()
+    };
+    if all {
+        faults.extend([(Fault::Kill, false), (Fault::Kill, true)]);
+        faults.truncate(faults.len() - usize::from(!verb.again));
+    } else if !made.quiet {
+        faults.push((Fault::Kill, n.is_multiple_of(2) && verb.again));
+    }
+    faults
+}
+
+/// A point and a fault for people.
+fn label(made: &Made, fault: Fault, again: bool) -> String {
+    let mut text = made.point.to_string();
+    if !made.path.is_empty() {
+        write!(text, " ({})", made.path).unwrap();
+    }
+    match fault {
+        Fault::Kill if again => text + " killed, again",
+        Fault::Kill => text + " killed, back",
+        Fault::Error(errno) => format!("{text} {}", calls::errno_name(errno)),
+    }
+}
+
+/// One run with a fault; whether it came to pass, or what is not as it must be.
+fn attempt(
+    verb: &Verb,
+    states: &States,
+    point: &Point,
+    fault: Fault,
+    again: bool,
+) -> Result<bool, String> {
+    let mut hit = false;
+    let mut result = Ok(());
+    // What depends on timing may come the next time.
+    for _ in 0..3 {
+        if !verb.each.is_empty() {
+            sh(verb.each);
+        }
+        let ended = tracer::run(verb.command, Some((point, fault)));
+        hit = ended.hit;
+        // A Rust program that gets no memory ends on the spot.
+        let dies = calls::is_allocation(point.name) && ended.said.contains("memory allocation of");
+        result = match fault {
+            Fault::Error(_) if dies => mend(verb, states, verb.again),
+            Fault::Kill => mend(verb, states, again),
+            Fault::Error(_) => judge(verb, states, &ended),
+        }
+        .map_err(|why| format!("status {:?}, said {:?}\n{why}", ended.status, ended.said));
+        let back = run(verb.back);
+        let returned =
+            state::expect(&states.without, None).map_err(|why| format!("then {back}\n{why}"));
+        if returned.is_err() {
+            println!(
+                "\nfaults: {}: {point}: the way back ends elsewhere: {returned:?}",
+                verb.name
+            );
+            run("kak teardown; kak netns delete blue; rm -rf /run/kak");
+            sh(verb.once);
+            state::expect(&states.without, None).unwrap();
+        }
+        result = result.and(returned);
+        if hit || result.is_err() {
+            break;
+        }
+    }
+    result.map(|()| hit)
+}
+
+/// After an error.
+fn judge(verb: &Verb, states: &States, ended: &Traced) -> Result<(), String> {
+    match ended.status {
+        None => Err("it hangs".into()),
+        Some(0) => state::expect(&states.clean, None),
+        Some(code) if verb.codes.contains(&code) => {
+            if !ended.said.lines().any(|line| line.starts_with(verb.prefix))
+                || ended.said.contains("panicked")
+            {
+                return Err("it does not say what is wrong".into());
+            }
+            match verb.after {
+                After::NothingOrWhole => state::expect(&states.before, Some(&states.clean)),
+                After::NothingOrRest if ended.said.contains("kak: teardown: ") => {
+                    mend(verb, states, false)
+                }
+                After::Nothing | After::NothingOrRest => state::expect(&states.before, None),
+                After::Rest => mend(verb, states, true),
+            }
+        }
+        Some(_) => Err("a status that is not an error's".into()),
+    }
+}
+
+/// After a kill: the same again, or the way back.
+fn mend(verb: &Verb, states: &States, again: bool) -> Result<(), String> {
+    let (script, wanted) = if again {
+        (verb.command, &states.clean)
+    } else {
+        (verb.back, &states.without)
+    };
+    let ended = run(script);
+    // Where all was done, or nothing, a namespace is there already, or is not.
+    let moot = ["File exists", "No such file"]
+        .iter()
+        .any(|why| ended.stderr.contains(why));
+    if ended.status.code() != Some(0) && !(moot && script.contains("netns")) {
+        return Err(ended.to_string());
+    }
+    state::expect(wanted, None).map_err(|why| format!("{ended}\n{why}"))
+}

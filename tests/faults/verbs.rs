@@ -1,0 +1,152 @@
+//! The verbs, a row each.
+
+use crate::matrix::{After, Verb};
+
+/// A jail with steps of every kind.
+const SETUP: &str = "kak setup --ipv6 --publish 8080:80";
+
+/// Nothing to do; a verb's fields begin so.
+const NONE: Verb = Verb {
+    name: "",
+    once: "",
+    each: "",
+    command: "",
+    back: "",
+    prefix: "",
+    codes: &[1],
+    after: After::Nothing,
+    again: true,
+    every: 1,
+    about: &[],
+};
+
+/// What the change of a login shell is about.
+const ACCOUNTS: &[&str] = &["/etc/passwd", "/etc/.pwd.lock"];
+
+/// `kak setup`.
+pub const SETUP_VERB: Verb = Verb {
+    name: "setup",
+    command: SETUP,
+    back: "kak teardown",
+    prefix: "kak: setup: ",
+    ..NONE
+};
+
+/// `kak teardown`.
+pub const TEARDOWN: Verb = Verb {
+    name: "teardown",
+    each: SETUP,
+    command: "kak teardown",
+    back: "kak teardown",
+    prefix: "kak: teardown: ",
+    after: After::Rest,
+    ..NONE
+};
+
+/// A jail for one command, with its keeper, to the end.
+pub const LIFE: Verb = Verb {
+    name: "setup -- CMD",
+    command: "kak setup --ipv6 --publish 8080:80 -- /bin/true",
+    back: "kak teardown",
+    prefix: "kak: ",
+    codes: &[1, 125],
+    after: After::NothingOrRest,
+    every: 3,
+    ..NONE
+};
+
+/// The first nssh.
+pub const CREATE: Verb = Verb {
+    name: "nssh, the first",
+    command: "nssh -c true",
+    back: "kak teardown",
+    prefix: "kak: ",
+    codes: &[125, 126],
+    after: After::NothingOrWhole,
+    every: 3,
+    ..NONE
+};
+
+/// Another nssh.
+pub const JOIN: Verb = Verb {
+    name: "nssh, another",
+    once: SETUP,
+    command: "nssh -c true",
+    prefix: "kak: nssh: ",
+    codes: &[125, 126],
+    ..NONE
+};
+
+/// A namespace, the first.
+pub const ADD: Verb = Verb {
+    name: "netns add",
+    command: "kak netns add blue",
+    // The directory that it made ready stays, as ip's does.
+    back: "kak netns delete blue; umount /run/netns; rmdir /run/netns",
+    codes: &[1, 255],
+    ..NONE
+};
+
+/// A namespace with a network.
+pub const UPLINK: Verb = Verb {
+    name: "netns add --uplink",
+    command: "kak netns add blue --uplink",
+    back: "kak netns delete blue",
+    codes: &[1, 255],
+    // What is half there is there: it is deleted first.
+    again: false,
+    ..NONE
+};
+
+/// A command in a namespace.
+pub const EXEC: Verb = Verb {
+    name: "netns exec",
+    once: "kak netns add blue; mkdir -p /etc/netns/blue; echo nameserver 203.0.113.1 >/etc/netns/blue/resolv.conf",
+    command: "kak netns exec blue true",
+    codes: &[1, 126, 127, 255],
+    ..NONE
+};
+
+/// The end of a namespace.
+pub const DELETE: Verb = Verb {
+    name: "netns delete",
+    once: "kak netns add red",
+    each: "kak netns add blue",
+    command: "kak netns delete blue",
+    back: "kak netns delete blue",
+    codes: &[1, 255],
+    ..NONE
+};
+
+/// The end of a namespace with a network.
+pub const UNLINK: Verb = Verb {
+    name: "netns delete, of an uplink",
+    each: "kak netns add blue --uplink",
+    command: "kak netns delete blue",
+    back: "kak netns delete blue",
+    codes: &[1, 255],
+    after: After::Rest,
+    ..NONE
+};
+
+/// A login shell.
+pub const PASSWD: Verb = Verb {
+    name: "setup --login-shell",
+    command: "kak setup --login-shell root",
+    back: "kak teardown",
+    prefix: "kak: setup: ",
+    about: ACCOUNTS,
+    ..NONE
+};
+
+/// Back to the old login shell.
+pub const PASSWD_BACK: Verb = Verb {
+    name: "teardown, of a login shell",
+    each: "kak setup --login-shell root",
+    command: "kak teardown",
+    back: "kak teardown",
+    prefix: "kak: teardown: ",
+    after: After::Rest,
+    about: ACCOUNTS,
+    ..NONE
+};
