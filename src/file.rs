@@ -99,6 +99,41 @@ pub fn is_ours(stat: &fs::Stat) -> bool {
         || fs::stat("/").is_ok_and(|root| root.st_uid == stat.st_uid)
 }
 
+/// That nobody but root, or whom this process runs as, can have put something there or written it, if it is there: it
+/// is what it should be, and by no other name too. What is above it is asked about before, so that this stays so.
+pub fn check_roots(path: &Path, kind: FileType) -> Result<()> {
+    // It may be a link to /var/run; and of a sticky directory only the owner of what is in there can take it away.
+    let shared = path == Path::new("/run");
+    let stat = if shared {
+        fs::stat(path)
+    } else {
+        fs::lstat(path)
+    };
+    let stat = match stat {
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
+        other => other.what(|| format!("stat {}", quote(path)))?,
+    };
+    let (user, mode) = (stat.st_uid, stat.st_mode);
+    let why = if FileType::from_raw_mode(mode) != kind {
+        match kind {
+            FileType::Directory => "it is not a directory".into(),
+            _ => "it is not a regular file".into(),
+        }
+    } else if user != 0 && user != rustix::process::geteuid().as_raw() {
+        format!("it belongs to user {user}")
+    } else if mode & 0o022 != 0 && !(shared && mode & 0o1000 != 0) {
+        format!("others can write to it, its mode is {:o}", mode & 0o7777)
+    } else if kind == FileType::RegularFile && stat.st_nlink > 1 {
+        "it has another name too".into()
+    } else {
+        return Ok(());
+    };
+    Err(Error::text(
+        quote(path),
+        format!("is not root's alone, and is not believed: {why}"),
+    ))
+}
+
 /// That a directory is nobody else's: a real directory that belongs to us.
 pub fn check_ours(path: &Path) -> Result<()> {
     let Some(stat) = lstat(path)? else {

@@ -83,6 +83,7 @@ pub enum Life {
 impl Life {
     /// Asks the kernel's lock table about a jail.
     pub fn of(jail: &str) -> Result<Self> {
+        record::state::check(jail)?;
         let path = record::dir(jail).join("lock");
         let what = || format!("lslocks {}", path.display());
         let lock = match rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
@@ -248,15 +249,17 @@ impl Lock {
                     Err(errno) => return Err(errno).what(what),
                 }
             }
-            file::check_ours(dir)?;
+            record::state::check_all()?;
             if file::lstat(dir)?.is_some_and(|stat| stat.st_mode & 0o077 != 0) {
                 let mode = Mode::from_raw_mode(0o700);
                 rustix::fs::chmod(dir, mode).what(|| format!("chmod 700 {}", dir.display()))?;
             }
             let what = || format!("flock {}", dir.display());
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let Ok(fd) = rustix::fs::open(dir, flags, Mode::empty()) else {
-                continue;
+            let fd = match rustix::fs::open(dir, flags, Mode::empty()) {
+                // Who had it took it with him.
+                Err(Errno::NOENT) => continue,
+                other => other.what(what)?,
             };
             let mut operation = FlockOperation::NonBlockingLockExclusive;
             while let Err(errno) = rustix::fs::flock(&fd, operation) {
@@ -299,6 +302,7 @@ impl Drop for Lock {
 
 /// The jail's log.
 pub fn log(jail: &str) -> Result<OwnedFd> {
+    record::state::check(jail)?;
     let path = record::dir(jail).join("log");
     let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CLOEXEC;
     rustix::fs::open(&path, flags, Mode::empty()).what(|| format!("exec 2>>{}", path.display()))

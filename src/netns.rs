@@ -81,9 +81,11 @@ pub fn state(name: &OsStr) -> Result<State> {
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Ok(State::Foreign);
     }
+    // What somebody else has put there nobody has lost.
+    let ours = [0, rustix::process::geteuid().as_raw()].contains(&stat.st_uid);
     Ok(if has_namespace(name)? {
         State::Namespace
-    } else if stat.st_size == 0 {
+    } else if ours && stat.st_size == 0 {
         State::Ghost
     } else {
         State::Foreign

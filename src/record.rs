@@ -2,6 +2,7 @@
 //! only memory there is: teardown and status work on the plan that was made, not on the one that today's machine would
 //! give. Who is alive is not in it; that the kernel knows ([`crate::jail`]).
 
+pub mod state;
 mod words;
 
 use std::ffi::OsStr;
@@ -36,6 +37,7 @@ pub struct Record {
 impl Record {
     /// Reads a jail's record; none where it has none.
     pub fn read(jail: &str) -> Result<Option<Self>> {
+        state::check(jail)?;
         let path = dir(jail).join("record");
         let text = file::read(&path)?;
         if text.is_empty() {
@@ -281,6 +283,7 @@ pub fn others(jail: &str) -> Vec<Record> {
 
 /// The names of all jails that have state here, in order.
 pub fn jails() -> Result<Vec<String>> {
+    state::check_all()?;
     let names = match rustix::fs::open(
         DIR,
         rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC,

@@ -128,7 +128,7 @@ fn run_directories(place: &Place, report: &mut Report) {
     }
     let (name, what) = ("run-kak", record::DIR);
     if place.is_admin()
-        && let Err(error) = file::check_ours(Path::new(what))
+        && let Err(error) = record::state::check_all()
     {
         let cure = say("remove it: it is kak's, and root's alone");
         report.fail(name, what, &error.to_string(), cure);

@@ -23,7 +23,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FileType, Gid, StatVfsMountFlags, Uid};
-use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
@@ -36,7 +35,6 @@ use crate::file;
 use crate::procfs;
 use crate::record::{self, Record};
 use crate::sys;
-use crate::text::quote;
 
 /// How long a jail that is coming up is waited for,
 const LIMIT: Duration = Duration::from_secs(10);
@@ -130,7 +128,8 @@ impl Guest {
         let start = Instant::now();
         let mut told = false;
         loop {
-            check_state(jail)?;
+            // What is in it is asked about where it is read.
+            check_way(&record::dir(jail))?;
             let life = Life::of(jail)?;
             let record = Record::read(jail)?;
             if let Some(record) = &record {
@@ -240,49 +239,12 @@ impl Guest {
     }
 }
 
-/// That what a jail's state says is root's word: neither the directories on the way nor the files could have been
-/// written, or put there, by anybody else. From the top down, so that what is checked stays what it is.
-fn check_state(jail: &str) -> Result<()> {
-    let state = record::dir(jail);
-    check_way(&state)?;
-    for name in ["record", "lock"] {
-        check_roots(&state.join(name), FileType::RegularFile)?;
-    }
-    Ok(())
-}
-
-/// That a directory and those above it are root's.
+/// That a directory and those above it are root's. From the top down, so that what is checked stays what it is.
 fn check_way(dir: &Path) -> Result<()> {
     let mut way: Vec<&Path> = dir.ancestors().collect();
     way.reverse();
     way.into_iter()
-        .try_for_each(|dir| check_roots(dir, FileType::Directory))
-}
-
-/// That nobody but root can write something, if it is there.
-fn check_roots(path: &Path, kind: FileType) -> Result<()> {
-    // It may be a link to /var/run; and of a sticky directory only the owner of what is in there can take it away.
-    let shared = path == Path::new("/run");
-    let stat = if shared {
-        rustix::fs::stat(path)
-    } else {
-        rustix::fs::lstat(path)
-    };
-    let stat = match stat {
-        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
-        other => other.what(|| format!("stat {}", quote(path)))?,
-    };
-    let others = stat.st_mode & 0o022 != 0 && !(shared && stat.st_mode & 0o1000 != 0);
-    if stat.st_uid == 0 && !others && FileType::from_raw_mode(stat.st_mode) == kind {
-        return Ok(());
-    }
-    Err(Error::text(
-        quote(path),
-        format!(
-            "is not root's alone (mode {:o}, user {}): what it says of a jail is not believed",
-            stat.st_mode, stat.st_uid
-        ),
-    ))
+        .try_for_each(|dir| file::check_roots(dir, FileType::Directory))
 }
 
 /// Whether somebody is changing what jails stand on: holds [`super::Lock`], which is only looked for here.

@@ -4,8 +4,11 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::path::Path;
 
+use rustix::fs::FileType;
+
 use super::{Action, Machine, Seen};
 use crate::error::Result;
+use crate::file::check_roots;
 use crate::netns;
 
 /// The run directory as a mount, with propagation of its own so that a name made in one mount namespace is one in all.
@@ -23,6 +26,8 @@ impl fmt::Display for RunDir {
 
 impl Action for RunDir {
     fn observe(&self, _: &mut Machine) -> Result<Seen> {
+        // Who can put a name there can put his in a jail's place.
+        check_roots(Path::new(netns::DIR), FileType::Directory)?;
         let mounts = crate::procfs::mounts(&crate::file::read(Path::new("/proc/self/mountinfo"))?);
         Ok(
             match mounts

@@ -29,6 +29,8 @@ mod callers;
 mod examined;
 /// Who joins by a set-user-ID nssh, and what he is inside.
 mod guests;
+/// State and names that somebody else has made.
+mod hostile;
 /// What the caller of a set-user-ID nssh can hand down.
 mod inherited;
 /// Where the set-user-ID copy is put, and in whose place.

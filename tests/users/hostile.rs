@@ -1,0 +1,208 @@
+//! State of jails, and names of networks, that somebody else has made or could have written: root's own commands believe
+//! it as little as a set-user-ID nssh does. Nothing is followed, written or taken away.
+
+use crate::people::*;
+use crate::sandbox::*;
+
+/// What somebody does to a jail's state, how it is made good, and what is complained of.
+const STATE: &[(&str, &str, &str)] = &[
+    ("chown 1001 /run/kak", "chown 0 /run/kak", "/run/kak"),
+    ("chmod 770 /run/kak", "chmod 700 /run/kak", "/run/kak"),
+    ("chmod 1777 /run/kak", "chmod 700 /run/kak", "/run/kak"),
+    (
+        "mv /run/kak /run/real; ln -s real /run/kak",
+        "rm /run/kak; mv /run/real /run/kak",
+        "/run/kak",
+    ),
+    (
+        "mv /run/kak /run/real; mkfifo /run/kak",
+        "rm /run/kak; mv /run/real /run/kak",
+        "/run/kak",
+    ),
+    (
+        "mv /run/kak /run/real; echo x >/run/kak",
+        "rm /run/kak; mv /run/real /run/kak",
+        "/run/kak",
+    ),
+    (
+        "chown 1001 /run/kak/USER",
+        "chown 0 /run/kak/USER",
+        "/run/kak/USER",
+    ),
+    (
+        "chmod 720 /run/kak/USER",
+        "chmod 700 /run/kak/USER",
+        "/run/kak/USER",
+    ),
+    (
+        "chmod 702 /run/kak/USER",
+        "chmod 700 /run/kak/USER",
+        "/run/kak/USER",
+    ),
+    (
+        "cd /run/kak; mv USER real; ln -s real USER",
+        "cd /run/kak; rm USER; mv real USER",
+        "/run/kak/USER",
+    ),
+    (
+        "cd /run/kak; mv USER real; mkfifo USER",
+        "cd /run/kak; rm USER; mv real USER",
+        "/run/kak/USER",
+    ),
+    (
+        "cd /run/kak; mv USER real; echo x >USER",
+        "cd /run/kak; rm USER; mv real USER",
+        "/run/kak/USER",
+    ),
+];
+
+/// The same for each of the files there.
+const FILES: &[(&str, &str)] = &[
+    ("chown 1001 NAME", "chown 0 NAME"),
+    ("chmod 620 NAME", "chmod 600 NAME"),
+    ("chmod 602 NAME", "chmod 600 NAME"),
+    ("mv NAME real; ln -s real NAME", "mv real NAME"),
+    ("mv NAME real; ln -s /etc/shadow NAME", "mv real NAME"),
+    ("mv NAME real; ln -s /nowhere NAME", "mv real NAME"),
+    ("mv NAME real; mkfifo NAME", "mv real NAME"),
+    (
+        "mv NAME real; mknod NAME c 1 3 || mkfifo NAME",
+        "mv real NAME",
+    ),
+    ("mv NAME real; mkdir NAME", "rmdir NAME; mv real NAME"),
+    ("ln NAME another", "rm another"),
+];
+
+/// Everything that root can ask of a jail, with the exit status that belongs to it.
+const CALLS: &[(&str, i32)] = &[
+    ("setup", 1),
+    ("setup --dry-run", 1),
+    ("setup --explain", 1),
+    ("setup -- true", 1),
+    ("teardown", 1),
+    ("status", 1),
+    ("status --json", 1),
+    ("kill --all", 1),
+    ("kill 1", 1),
+    ("nssh -c id", 125),
+];
+
+/// All that is there, and what is in it.
+fn there() -> String {
+    sh(
+        "for dir in /run/kak /run/real /run/netns /etc/netns /mnt; do
+            find $dir -printf '%p %y %m %U %n %s %l\n' 2>/dev/null || :
+            find $dir -type f -size -1024k -exec cksum {} + 2>/dev/null || :
+        done | sort; cksum /etc/shells /etc/passwd /etc/shadow 2>/dev/null || :",
+    )
+}
+
+/// What a setup makes of a machine beside files. Not by ip, which waits for a writer of a FIFO among the names.
+const MACHINE: &str = "cut -d : -f 1 /proc/net/dev; cat /proc/net/fib_trie /proc/net/route; nft list ruleset; cut -d ' ' -f 4- /proc/self/mountinfo; cat /proc/sys/net/ipv4/ip_forward";
+
+/// Asserts that each of those calls is refused with one line about this, and changes nothing.
+#[track_caller]
+fn all_refused(hostile: &str, path: &str, why: &str) {
+    let before = there();
+    for (call, status) in CALLS {
+        let ended = run(&format!("timeout -k 1 20 kak {call}")).code(*status);
+        let applet = call.split(' ').next().unwrap();
+        let line = format!("kak: {applet}: {path}: {why}");
+        assert_eq!(ended.text(), "", "{hostile}: {call}");
+        assert!(
+            ended.stderr.starts_with(&line) && ended.stderr.lines().count() == 1,
+            "{hostile}: {call}: {ended}"
+        );
+        assert_eq!(there(), before, "{hostile}: {call}");
+    }
+}
+
+sandboxed! {
+    fn root_believes_no_state_of_anybody_elses() {
+        live_together();
+        let init = init("USER");
+        let files = ["record", "lock", "log"].iter().flat_map(|name| {
+            let at = |script: &str| format!("cd /run/kak/USER; {}", script.replace("NAME", name));
+            FILES.iter().map(move |(hostile, honest)| (at(hostile), at(honest), format!("/run/kak/USER/{name}")))
+        });
+        let owned = |(hostile, honest, path): &(&str, &str, &str)| (hostile.to_string(), honest.to_string(), path.to_string());
+        for (hostile, honest, path) in STATE.iter().map(owned).chain(files) {
+            sh(&hostile);
+            all_refused(&hostile, &path, "is not root's alone");
+            for person in [ALICE, BOB] {
+                refused(person.program(&["nssh", "-c", "id"]).says(&path).says("not root's alone"));
+            }
+            sh(&honest);
+            assert!(alive(init), "{hostile}");
+        }
+        // It is the jail that it was.
+        sh("kak setup; kak status; nssh -c true");
+        assert_eq!(crate::sandbox::init("USER"), init);
+        sh("kak teardown");
+    }
+
+    fn no_record_is_as_large_as_a_disk() {
+        live_together();
+        sh("cd /run/kak/USER; cp -p record real; truncate -s 1T record 2>/dev/null || truncate -s 1G record");
+        let before = there();
+        for (call, status) in CALLS {
+            let ended = run(&format!("ulimit -v 1000000; timeout -k 1 20 kak {call}")).code(*status);
+            assert!(ended.stderr.contains("too large for a record") && ended.stderr.lines().count() == 1, "{call}: {ended}");
+            assert_eq!(there(), before, "{call}");
+        }
+        refused(ALICE.program(&["nssh", "-c", "id"]).says("too large"));
+        sh("cd /run/kak/USER; mv real record; kak status; kak teardown");
+    }
+
+    fn a_jail_that_somebody_made_up_is_neither_brought_up_nor_taken_back() {
+        live_together();
+        // It says that all of this is the jail's: teardown would remove it.
+        sh("cp /run/kak/USER/record /home/bob/record; kak teardown; mkdir -p /mnt/user/tmp /etc/netns/USER
+            cp /etc/resolv.conf /etc/netns/USER/ 2>/dev/null || :; echo /bin/nssh >>/etc/shells; chown 1001 /home/bob/record; chmod 1777 /run");
+        sh("setpriv --reuid 1001 --regid 1001 --clear-groups sh -c 'mkdir -m 755 /run/kak /run/kak/USER; cp /home/bob/record /run/kak/USER/; touch /run/kak/USER/lock'");
+        all_refused("a jail of bob's", "/run/kak", "is not root's alone");
+        let status = run("kak status --all").code(1).says("/run/kak: is not root's alone");
+        assert_eq!(status.text(), "");
+        // Nor is one within what is root's.
+        sh("chmod 755 /run; mv /run/kak /run/bob; mkdir -m 700 /run/kak; mv /run/bob/USER /run/kak/USER; rmdir /run/bob");
+        all_refused("a directory of bob's", "/run/kak/USER", "is not root's alone");
+        run("kak status --all").code(1).says("/run/kak/USER: is not root's alone");
+        // The other jails live beside it.
+        sh("kak setup -n other; nssh -n other -c true 2>/dev/null || kak nssh -n other -c true; kak status -n other; kak teardown -n other");
+        sh("rm -r /run/kak/USER; kak setup; kak status; kak teardown");
+    }
+
+    fn no_jail_gets_a_network_by_anybody_elses_name() {
+        move_in();
+        uplink::plug();
+        sh("ip netns add theirs");
+        for (hostile, honest, path) in [
+            ("chown 1001 /run/netns", "chown 0 /run/netns", "/run/netns"),
+            ("chmod 777 /run/netns", "chmod 755 /run/netns", "/run/netns"),
+            ("chmod 775 /run/netns", "chmod 755 /run/netns", "/run/netns"),
+            ("touch /run/netns/USER; chown 1001 /run/netns/USER", "rm /run/netns/USER", "/run/netns/USER"),
+            ("echo x >/run/netns/USER", "rm /run/netns/USER", "/run/netns/USER"),
+            ("ln -s theirs /run/netns/USER", "rm /run/netns/USER", "/run/netns/USER"),
+            ("ln -s /proc/self/ns/net /run/netns/USER", "rm /run/netns/USER", "/run/netns/USER"),
+            ("ln -s /nowhere /run/netns/USER", "rm /run/netns/USER", "/run/netns/USER"),
+            ("mkfifo /run/netns/USER", "rm /run/netns/USER", "/run/netns/USER"),
+            ("mkdir /run/netns/USER", "rmdir /run/netns/USER", "/run/netns/USER"),
+        ] {
+            sh(hostile);
+            let (before, machine) = (there(), sh(MACHINE));
+            for (call, status) in [("setup", 1), ("setup -- true", 1), ("nssh -c id", 125)] {
+                let ended = run(&format!("timeout -k 1 20 kak {call}")).code(status).says(path);
+                assert!(!ended.text().contains("uid="), "{hostile}: {ended}");
+                assert_eq!(ended.stderr.lines().count(), 1, "{hostile}: {ended}");
+                assert_eq!(there(), before, "{hostile}: {call}");
+                assert_eq!(sh(MACHINE), machine, "{hostile}: {call}");
+            }
+            // There is no jail, and so nothing to take back.
+            run("kak teardown").code(0);
+            assert_eq!(there(), before, "{hostile}: teardown");
+            refused(ALICE.program(&["nssh", "-c", "id"]).says("not up"));
+            sh(honest);
+        }
+        sh("kak setup; nssh -c true; kak teardown");
+    }
+}
