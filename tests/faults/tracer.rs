@@ -167,6 +167,8 @@ struct Tracer {
     fault: Option<(Point, Fault)>,
     /// Who is in the call that is to fail.
     failing: Option<i32>,
+    /// Who is killed, and may take his time to die of it.
+    killed: Option<i32>,
     /// See [`Traced`].
     hit: bool,
     /// See [`Traced`].
@@ -193,6 +195,7 @@ impl Tracer {
             made: Vec::new(),
             fault,
             failing: None,
+            killed: None,
             hit: false,
             status: None,
             begun: false,
@@ -221,6 +224,7 @@ impl Tracer {
                 pid if libc::WIFSTOPPED(word) => self.stopped(pid, word),
                 pid => {
                     self.known.remove(&pid);
+                    self.hit |= self.killed == Some(pid);
                     if pid == self.main {
                         self.status = Some(number(word));
                         ended = Some(Instant::now());
@@ -228,6 +232,7 @@ impl Tracer {
                 }
             }
         }
+        self.hit |= self.killed.is_some();
     }
 
     /// Somebody has stopped; he goes on.
@@ -320,7 +325,7 @@ impl Tracer {
             Some((wanted, fault)) if *wanted == point => match fault {
                 Fault::Kill => {
                     kill(pid);
-                    self.hit = true;
+                    self.killed = Some(pid);
                 }
                 Fault::Error(_) => {
                     // No such call: nothing is done.
