@@ -26,6 +26,8 @@ pub struct Facts {
     pub entries: Vec<Entry>,
     /// For each of the options' binds, whether a directory is bound.
     pub bound_dirs: Vec<bool>,
+    /// The files that kak is run from, as far as the jail sees them and the kernel can keep them from it.
+    pub programs: Vec<PathBuf>,
     /// The uppermost mounts below /proc and /sys.
     pub submounts: Vec<PathBuf>,
     /// The file systems that it mounts afresh, for the namespaces that it has of its own.
@@ -96,6 +98,16 @@ pub struct Uplink {
     /// Its largest packet.
     pub mtu: u32,
 }
+
+/// Where programs are that everybody finds: in the usual search path, and where `kak --install` is told to put them.
+pub const PROGRAM_DIRS: [&str; 6] = [
+    "/bin",
+    "/usr/bin",
+    "/usr/local/bin",
+    "/sbin",
+    "/usr/sbin",
+    "/usr/local/sbin",
+];
 
 /// The largest packet where no uplink says otherwise (RFC 894).
 pub const ETHERNET_MTU: u32 = 1500;

@@ -18,6 +18,7 @@
 
 mod namespaces;
 mod network;
+pub mod programs;
 mod resolvers;
 
 use std::path::{Path, PathBuf};
@@ -324,6 +325,7 @@ fn inner(record: &Record) -> (Vec<Step>, usize) {
         };
         steps.add("asked for", bound);
     }
+    programs::inner(record, &mut steps);
     resolvers::inner(record, &mut steps);
     covers(record, &mut steps);
     steps.add(

@@ -103,6 +103,9 @@ impl Record {
                 Kind::Link(target) => line("link", &[name.as_bytes(), target.as_bytes()]),
             }
         }
+        for path in &facts.programs {
+            line("program", &[path.as_os_str().as_bytes()]);
+        }
         for path in &facts.submounts {
             line("submount", &[path.as_os_str().as_bytes()]);
         }
@@ -169,7 +172,7 @@ impl Record {
         let (mut resolv_in_etc, mut resolvers, mut resolvers_before) = (None, None, None);
         let (mut root, mut shells, mut shell, mut ping) = (None, None, None, None);
         let (mut subnet, mut uplink, mut ipv6, mut cookie) = (None, None, None, None);
-        let (mut single, mut found) = (Single::default(), Vec::new());
+        let (mut single, mut found, mut programs) = (Single::default(), Vec::new(), Vec::new());
         let (mut firewall, mut sockets) = (Firewall::default(), Vec::new());
         let (mut passwd_writable, mut login_shells) = (None, Vec::new());
         for line in text.strip_suffix(b"\n")?.split(|byte| *byte == b'\n') {
@@ -187,6 +190,7 @@ impl Record {
                 ("dir", None) => entries.push(entry(value, Kind::Dir)?),
                 ("file", None) => entries.push(entry(value, Kind::File)?),
                 ("link", Some(target)) => entries.push(entry(value, Kind::Link(target.clone()))?),
+                ("program", None) => programs.push(path()?),
                 ("submount", None) => submounts.push(path()?),
                 ("afresh", Some(kind)) => afresh.push(Afresh {
                     path: path()?,
@@ -223,9 +227,7 @@ impl Record {
                 ("forwards", None) => single.forwarding.push(link(value)?),
                 ("no-redirects", None) => single.no_redirects = yes(&value)?,
                 ("cookie", None) => cookie = value.to_str()?.parse().ok(),
-                ("found", None) => {
-                    found.push(value.into_string().ok()?);
-                }
+                ("found", None) => found.push(value.into_string().ok()?),
                 (key, more) => Ipv6::take(&mut ipv6, key, &value, more.as_ref())?,
             }
         }
@@ -237,6 +239,7 @@ impl Record {
             root: root?,
             entries,
             bound_dirs,
+            programs,
             submounts,
             afresh,
             sys_read_only: sys_read_only?,
@@ -350,6 +353,7 @@ pub mod tests {
                     entry("usr", Kind::Dir),
                 ],
                 bound_dirs: vec![true],
+                programs: vec!["/usr/bin/kak".into()],
                 submounts: vec!["/sys/fs/cgroup".into()],
                 afresh: vec![Afresh {
                     path: "/dev/mqueue".into(),

@@ -7,6 +7,7 @@ pub mod firewall;
 mod ipv6;
 mod namespaces;
 mod network;
+pub mod programs;
 pub mod resolvers;
 mod root;
 mod uplink;
@@ -86,6 +87,7 @@ pub fn take(
         .collect::<Result<_>>()?;
     Ok(Facts {
         root,
+        programs: programs::visible(&entries),
         entries,
         bound_dirs,
         submounts,
@@ -125,6 +127,7 @@ fn of_network(config: &Config, others: &[Record], machine: &mut Machine) -> Resu
         root: config.root.clone(),
         entries: Vec::new(),
         bound_dirs: Vec::new(),
+        programs: Vec::new(),
         submounts: Vec::new(),
         afresh: Vec::new(),
         sys_read_only: false,

@@ -313,30 +313,6 @@ fn descriptors() -> Option<Vec<libc::c_int>> {
     Some(names.filter_map(number).collect())
 }
 
-/// `mount_setattr(mount, "", AT_EMPTY_PATH | AT_RECURSIVE, MOUNT_ATTR_RDONLY)`: a mount and all below it can only be read.
-/// <https://man7.org/linux/man-pages/man2/mount_setattr.2.html>
-pub fn make_read_only(mount: BorrowedFd<'_>) -> Result<()> {
-    /// `struct mount_attr`, linux/mount.h: set, clear, propagation, userns_fd.
-    type MountAttr = [u64; 4];
-    /// `MOUNT_ATTR_RDONLY`, linux/mount.h.
-    const RDONLY: u64 = 1;
-    let attributes: MountAttr = [RDONLY, 0, 0, 0];
-    let call = libc::SYS_mount_setattr;
-    let size = size_of::<MountAttr>();
-    // SAFETY: path and structure are whole and outlive the call.
-    let result = unsafe {
-        libc::syscall(
-            call,
-            mount.as_raw_fd(),
-            c"".as_ptr(),
-            libc::AT_EMPTY_PATH | libc::AT_RECURSIVE,
-            &raw const attributes,
-            size,
-        )
-    };
-    check(result as libc::c_int).map(drop)
-}
-
 /// Closes standard input, output and error, in a process that is never to use them again.
 pub fn close_standard() {
     for fd in 0..3 {

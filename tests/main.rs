@@ -62,6 +62,8 @@ mod netns;
 mod network;
 /// Sessions: arguments, statuses, signals, descriptors.
 mod nssh;
+/// kak itself, as the jail sees it.
+mod program;
 /// Sessions with a terminal of their own.
 mod pty;
 /// Ports of the machine's that lead into a jail.

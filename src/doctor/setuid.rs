@@ -2,28 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FileType, Stat, StatVfsMountFlags};
+use rustix::fs::{Stat, StatVfsMountFlags};
 
 use super::{Cure, Place, Report};
 use crate::error::{Result, What as _};
-use crate::file;
 use crate::record::{self, Record};
+use crate::survey::programs;
 use crate::text::quote;
-
-/// Where a copy of nssh is looked for: in the usual search path, and where `kak --install` is told to put it.
-const DIRS: [&str; 6] = [
-    "/bin",
-    "/usr/bin",
-    "/usr/local/bin",
-    "/sbin",
-    "/usr/sbin",
-    "/usr/local/sbin",
-];
 
 /// The bits that give a process another user and another group.
 const BITS: u32 = 0o6000;
-/// The first of them.
-const USER: u32 = 0o4000;
 
 /// Looks.
 pub fn look(place: &Place, report: &mut Report) {
@@ -40,7 +28,7 @@ pub fn look(place: &Place, report: &mut Report) {
     if place.inside {
         return;
     }
-    let copies = copies();
+    let copies = programs::copies();
     for (path, stat) in &copies {
         copy(report, path, stat);
     }
@@ -56,26 +44,6 @@ fn itself() -> Result<(PathBuf, Stat)> {
     let stat = rustix::fs::stat(exe).what(|| "stat /proc/self/exe")?;
     let path = std::os::unix::ffi::OsStringExt::from_vec(path.into_bytes());
     Ok((std::ffi::OsString::into(path), stat))
-}
-
-/// The set-user-ID files of the name nssh, each once.
-fn copies() -> Vec<(PathBuf, Stat)> {
-    let mut found: Vec<(PathBuf, Stat)> = Vec::new();
-    for dir in DIRS {
-        let path = Path::new(dir).join("nssh");
-        let Ok(Some(stat)) = file::lstat(&path) else {
-            continue;
-        };
-        let is_one = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
-            && stat.st_mode & USER != 0;
-        let known = |other: &(PathBuf, Stat)| {
-            (other.1.st_dev, other.1.st_ino) == (stat.st_dev, stat.st_ino)
-        };
-        if is_one && !found.iter().any(known) {
-            found.push((path, stat));
-        }
-    }
-    found
 }
 
 /// A copy.

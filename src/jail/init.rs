@@ -16,7 +16,7 @@ use super::{ENDING, GRACE, STARTING, UP, timespec};
 use crate::error::{Error, Result, What as _};
 use crate::facts::resolvers::{OUTER, SOCKETS};
 use crate::file;
-use crate::plan::{Plan, socket_cover};
+use crate::plan::{Plan, programs, socket_cover};
 use crate::procfs;
 use crate::record::{self, Record};
 use crate::step::resolvers::Resolvers;
@@ -139,8 +139,8 @@ pub fn adopt(lock: &OwnedFd) -> Result<u8> {
     serve(lock, &signals)
 }
 
-/// What the jail has over names that others replace: its resolvers stay what they are, and nobody answers around them,
-/// whoever comes later or is started again.
+/// What the jail has over names that others replace: its resolvers stay what they are, nobody answers around them,
+/// whoever comes later or is started again, and kak is nothing that it writes.
 fn keep() -> Kept {
     let mounts = procfs::mounts(&file::read(Path::new(TABLE)).unwrap_or_default());
     let mut places = Vec::new();
@@ -163,6 +163,12 @@ fn keep() -> Kept {
         let cover = socket_cover(Path::new("/"), dir, conf.as_deref());
         places.push(Place::cover(dir, move || {
             cover.apply(&mut Machine::new("")).is_ok()
+        }));
+    }
+    for path in programs::of_table(&mounts) {
+        let kept = programs::kept(Path::new("/"), path.into());
+        places.push(Place::cover(path, move || {
+            kept.apply(&mut Machine::new("")).is_ok()
         }));
     }
     Kept::new(places)

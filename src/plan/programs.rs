@@ -1,0 +1,39 @@
+//! The files that kak is run from, in a jail: read-only mounts of themselves. What root outside runs next is written,
+//! replaced or removed by nobody inside, be it by mistake. Root in there can take such a mount away; init then makes it
+//! again.
+
+use std::path::{Path, PathBuf};
+
+use super::Steps;
+use crate::facts::PROGRAM_DIRS;
+use crate::procfs::Mount;
+use crate::record::Record;
+use crate::step::mount::Bind;
+
+/// The mounts.
+pub(super) fn inner(record: &Record, steps: &mut Steps) {
+    for path in &record.facts.programs {
+        let why = "kak itself is nothing that the jail writes";
+        steps.add(why, kept(&record.facts.root, path.clone()));
+    }
+}
+
+/// One of them.
+pub fn kept(root: &Path, path: PathBuf) -> Bind {
+    Bind {
+        source: path.clone(),
+        target: path,
+        root: root.into(),
+        read_only: true,
+    }
+}
+
+/// Those that a mount table has, where everybody finds them.
+pub fn of_table(mounts: &[Mount]) -> impl Iterator<Item = &Path> {
+    let is_one = |path: &&Path| {
+        let is_found = |dir: &Path| PROGRAM_DIRS.iter().any(|known| dir == Path::new(known));
+        path.parent().is_some_and(is_found) && (path.ends_with("kak") || path.ends_with("nssh"))
+    };
+    let read_only = mounts.iter().filter(|mount| mount.read_only);
+    read_only.map(|mount| mount.point.as_path()).filter(is_one)
+}
