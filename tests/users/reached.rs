@@ -71,6 +71,33 @@ if libc.ptrace(0x4206, pid, 0, 0) == 0:
 print('\n'.join(got))
 ";
 
+/// Takes whatever the processes that come have open in their first moments, and says what of it is more than a pipe, a
+/// terminal, a file or the kernel's own: whatever leads to a process or to a directory.
+const CATCH: &str = r"
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+call = libc.syscall
+got, caught = set(), 0
+last = os.getpid()
+print('catching', flush=True)
+while not os.path.exists('/home/look/done'):
+    for _ in range(2000):
+        for pid in (last + 1, last + 2, last + 3):
+            one = call(434, pid, 0)
+            if one < 0: continue
+            last = pid
+            for fd in range(3, 16):
+                copy = call(438, one, fd, 0)
+                if copy < 0: continue
+                caught += 1
+                link = os.readlink('/proc/self/fd/%d' % copy)
+                if 'pidfd' in link or link.startswith('socket:') or os.path.isdir('/proc/self/fd/%d' % copy): got.add(link.split(':')[0])
+                os.close(copy)
+            os.close(one)
+            break
+print(caught, ' '.join(sorted(got)))
+";
+
 /// A jail into which root and alice may go, with a session of each, and one on a terminal of its own, all of which were
 /// called from a directory that the jail does not see, with directories and a socket open.
 fn sessions() -> Vec<Child> {
@@ -201,6 +228,22 @@ sandboxed! {
             taken += usize::from(root.contains("memory") && root.contains("trace"));
         }
         assert_eq!(taken, 4, "init and three monitors");
+    }
+
+    fn the_first_moments_of_a_session_give_nothing_away() {
+        live_together();
+        sh("mkdir /home/look; : >/home/look/said");
+        std::fs::write("/home/look/catch.py", CATCH).unwrap();
+        let mut catch = Command::new("nssh").args(["-c", "exec python3 /home/look/catch.py >/home/look/said"]).stderr(Stdio::null()).spawn().unwrap();
+        until("it looks", || sh("cat /home/look/said") == "catching");
+        // With a terminal that they take over, so that there is somebody outside who looks after it; and the first thing
+        // that the first process does takes its time.
+        let slowly = "strace -f -o /dev/null -e trace=close_range -e inject=close_range:delay_enter=20000";
+        sh(&format!("script -qec 'for n in $(seq 5); do {slowly} nssh --norc -i -c true; {slowly} kak nssh --pty -- -c true; done' /dev/null </dev/null >/dev/null; touch /home/look/done"));
+        catch.wait().unwrap();
+        let said = sh("sed 1d /home/look/said");
+        let (caught, got) = said.split_once(' ').unwrap_or((&said, ""));
+        assert!(caught.parse::<u32>().unwrap() > 0 && got.is_empty(), "{said}");
     }
 
     fn abstract_sockets_are_of_one_side() {

@@ -4,7 +4,8 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{PidfdFlags, Signal, pidfd_open};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{PidfdFlags, pidfd_open};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 
 use super::{controlling, is_behind};
@@ -75,7 +76,15 @@ impl Shared {
 /// the jail is nobody's but the shell's that is told to hang up, and which may take the terminal once more while it ends,
 /// from the shell outside that has it by then and would read no line any more. From inside the jail nobody could give it
 /// back: there is no number for a group of outside.
-pub struct Guard(OwnedFd);
+///
+/// It is sent away by a pipe. By a pidfd whoever is in the jail could get hold of it, in the moment in which the first
+/// process there still has all that nssh has open.
+pub struct Guard {
+    /// Sends it away.
+    tell: OwnedFd,
+    /// Where it is told so; open here too, so that one that is gone is no SIGPIPE.
+    _told: OwnedFd,
+}
 
 impl Guard {
     /// Leaves one; `line` leads to where the session's monitor will be. Without one it is as well, mostly.
@@ -84,8 +93,9 @@ impl Guard {
         let parent = rustix::process::getppid()?.as_raw_nonzero().get();
         let heirs = [sys::group_of(parent), sys::session_of(0)];
         let us = pidfd_open(rustix::process::getpid(), PidfdFlags::empty()).ok()?;
-        if let Some(pid) = sys::fork().ok()? {
-            return pidfd_open(pid, PidfdFlags::empty()).ok().map(Self);
+        let (told, tell) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).ok()?;
+        if sys::fork().ok()?.is_some() {
+            return Some(Self { tell, _told: told });
         }
         if guest.is_some_and(|guest| guest.drop_rights().is_err()) {
             sys::exit_now(1)
@@ -93,9 +103,13 @@ impl Guard {
         sys::set_signal_mask(&SignalSet::all_but_faults());
         rustix::thread::set_name(c"kak-guard").ok();
         // Nothing else stays open, so that the line tells when the monitor is gone, and the monitor that nssh is.
-        sys::close_but(&[line.as_fd(), line.orders(), us.as_fd()]);
-        poll(&mut [PollFd::new(&us, PollFlags::IN)], None).ok();
-        // Had it ended by itself, it would have ended us first. A shell outside has the terminal now, and has begun to wait
+        sys::close_but(&[line.as_fd(), line.orders(), us.as_fd(), told.as_fd()]);
+        let mut fds = [&us, &told].map(|fd| PollFd::new(fd, PollFlags::IN));
+        poll(&mut fds, None).ok();
+        if rustix::io::read(&told, &mut [0]).is_ok_and(|read| read > 0) {
+            sys::exit_now(0);
+        }
+        // Had it ended by itself, it would have told us first. A shell outside has the terminal now, and has begun to wait
         // for a line; one that only wanted to begin would be refused while the shell in the jail has it once more.
         let deadline = Instant::now() + SETTLING;
         let waits =
@@ -122,6 +136,6 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        rustix::process::pidfd_send_signal(&self.0, Signal::KILL).ok();
+        rustix::io::write(&self.tell, &[0]).ok();
     }
 }
