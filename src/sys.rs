@@ -243,7 +243,8 @@ pub fn lock_file(fd: BorrowedFd<'_>, limit: std::time::Duration) -> Result<()> {
 /// `fcntl(fd, F_GETLK)`: who holds the first byte, and how many bytes from there on.
 pub fn lock_holder(fd: BorrowedFd<'_>) -> Result<(Holder, u8)> {
     // A read lock conflicts with write locks only, and can be asked about through a descriptor that can only read.
-    let mut lock = lock_of(libc::F_RDLCK, 0, u8::MAX);
+    // About the first byte alone, which nobody else can have: the file is open in init, and root in there reaches it.
+    let mut lock = lock_of(libc::F_RDLCK, 0, 1);
     // SAFETY: the structure is whole.
     check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETLK, &raw mut lock) })?;
     if libc::c_int::from(lock.l_type) == libc::F_UNLCK {

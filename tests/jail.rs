@@ -35,6 +35,19 @@ fn session() -> std::process::Child {
 }
 
 sandboxed! {
+    fn who_locks_what_init_has_open_is_not_taken_for_it() {
+        sh("kak setup");
+        let first = init("USER");
+        let lock = sh("nssh -c 'for fd in /proc/1/fd/*; do case $(readlink $fd) in */lock) echo $fd;; esac; done'");
+        let taker = r#"import fcntl, sys, time; f = open(sys.argv[1], "r+b"); fcntl.lockf(f, fcntl.LOCK_EX, 200, 50); print("has it", flush=True); time.sleep(60)"#;
+        let mut taker = std::process::Command::new("nssh").args(["-c", "exec python3 -c \"$@\" >/var/taken", "sh", taker, &lock]).spawn().unwrap();
+        until("it is locked", || sh("cat /var/taken 2>/dev/null || :") == "has it");
+        assert_eq!(init("USER"), first);
+        assert_eq!(sh("kak nssh -- -c 'cat /proc/1/comm'"), "kak-init");
+        sh("kak status; kak teardown");
+        taker.wait().unwrap();
+    }
+
     fn it_has_a_process_table_of_its_own() {
         sh("sleep 1000 >/dev/null 2>&1 & kak setup");
         for kind in ["pid", "mnt", "net"] {
