@@ -90,7 +90,10 @@ pub enum Over {
 impl Keeper {
     /// Lets the jail end with its last session, and waits until everything is taken back.
     pub fn release(self) -> Result<Over> {
-        rustix::net::shutdown(&self.channel, Shutdown::Write).ok();
+        if rustix::net::shutdown(&self.channel, Shutdown::Write).is_err() {
+            // He would never hear of it, and be waited for for ever.
+            rustix::process::kill_process(self.pid, Signal::TERM).ok();
+        }
         let _parent = Parent::become_one();
         let status = wait_status(self.pid, "kak teardown")?;
         let mut byte = [0];
