@@ -1,6 +1,6 @@
 /* Times commands in turn, A B C A B C ..., so that a machine that grows slower grows slower for all of them. Prints for
- * each the median, least and greatest wall-clock microseconds, the 10th percentile, and the greatest resident memory in
- * kB. What they print goes nowhere. interleave ROUNDS [+UID] CMD [ARG]... [-- [+UID] CMD [ARG]...]... */
+ * each the median, least and greatest wall-clock microseconds, the 10th percentile, the greatest resident memory in kB,
+ * and the 90th percentile. What they print goes nowhere. interleave ROUNDS [+UID] CMD [ARG]... [-- [+UID] CMD [ARG]...]... */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdio.h>
@@ -58,7 +58,7 @@ int main(int argc, char **argv) {
     for (int n = 0; n < commands; n++) {
         qsort(times + n * rounds, rounds, sizeof *times, by_size);
         long *sorted = times + n * rounds;
-        if (rounds) printf("%ld %ld %ld %ld %ld\n", sorted[rounds / 2], sorted[0], sorted[rounds - 1], sorted[rounds / 10], memory[n]);
-        else printf("0 0 0 0 %ld\n", memory[n]);
+        if (rounds) printf("%ld %ld %ld %ld %ld %ld\n", sorted[rounds / 2], sorted[0], sorted[rounds - 1], sorted[rounds / 10], memory[n], sorted[rounds - 1 - rounds / 10]);
+        else printf("0 0 0 0 %ld 0\n", memory[n]);
     }
 }
