@@ -286,19 +286,17 @@ pub fn others(jail: &str) -> Vec<Record> {
 
 /// The names of all jails that have state here, in order.
 pub fn jails() -> Result<Vec<String>> {
+    use rustix::fs::{Dir, DirEntry, Mode, OFlags};
     state::check_all()?;
-    let names = match rustix::fs::open(
-        DIR,
-        rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC,
-        rustix::fs::Mode::empty(),
-    ) {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let names = match rustix::fs::open(DIR, flags, Mode::empty()) {
         // It goes with the last of them.
         Err(rustix::io::Errno::NOENT) => return Ok(Vec::new()),
         other => other
-            .and_then(|fd| rustix::fs::Dir::read_from(&fd))
+            .and_then(Dir::read_from)
             .what(|| format!("ls {DIR}"))?,
     };
-    let name = |entry: rustix::io::Result<rustix::fs::DirEntry>| {
+    let name = |entry: rustix::io::Result<DirEntry>| {
         config::jail_name(OsStr::from_bytes(entry.ok()?.file_name().to_bytes())).ok()
     };
     let mut names: Vec<String> = names.filter_map(name).collect();

@@ -40,7 +40,7 @@ sandboxed! {
         let first = init("USER");
         let lock = sh("nssh -c 'for fd in /proc/1/fd/*; do case $(readlink $fd) in */lock) echo $fd;; esac; done'");
         let taker = r#"import fcntl, sys, time; f = open(sys.argv[1], "r+b"); fcntl.lockf(f, fcntl.LOCK_EX, 200, 50); print("has it", flush=True); time.sleep(60)"#;
-        let mut taker = std::process::Command::new("nssh").args(["-c", "exec python3 -c \"$@\" >/var/taken", "sh", taker, &lock]).spawn().unwrap();
+        let mut taker = Command::new("nssh").args(["-c", "exec python3 -c \"$@\" >/var/taken", "sh", taker, &lock]).spawn().unwrap();
         until("it is locked", || sh("cat /var/taken 2>/dev/null || :") == "has it");
         assert_eq!(init("USER"), first);
         assert_eq!(sh("kak nssh -- -c 'cat /proc/1/comm'"), "kak-init");
