@@ -71,11 +71,14 @@ sandboxed! {
     fn what_cannot_be_looked_at_is_not_taken_away() {
         sh("mkdir /run/there");
         let before = dump();
-        injected("-P /run/there -e inject=newfstatat:error=ENOMEM:when=1", "kak setup --root /run/there/user")
-            .code(1)
-            .says("stat /run/there: cannot allocate memory");
-        sh("kak teardown");
-        assert_same("a look that failed", &before, &dump());
+        // When it is looked for as the jail's root's place, and when it is looked for as the step's.
+        for (nth, what) in [(1, "--root /run/there/user"), (2, "--root /run/there/user"), (3, "mkdir -p -m 755 /run/there/user")] {
+            injected(&format!("-P /run/there -e inject=fstat:error=ENOMEM:when={nth}"), "kak setup --root /run/there/user")
+                .code(1)
+                .says(&format!("{what}: cannot allocate memory"));
+            sh("kak teardown");
+            assert_same("a look that failed", &before, &dump());
+        }
     }
 
     fn what_somebody_mounted_in_a_jails_directory_is_left() {
