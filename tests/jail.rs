@@ -307,6 +307,12 @@ line'");
         sh("kak status; nssh -c 'mount -t tmpfs x /mnt; umount /mnt'; kak teardown");
     }
 
+    fn what_is_bound_by_a_link_is_seen_where_that_leads() {
+        sh("echo one >/var/one; kak setup --bind /var/one:/bin/true; kak status; kak setup");
+        assert_eq!(sh("readlink /bin; nssh -c 'cat /usr/bin/true; grep -c /bin/true /proc/self/mountinfo'"), "usr/bin\none\n1");
+        sh("kak teardown");
+    }
+
     fn more_can_be_hidden_and_bound() {
         sh("mkdir /srv /data; echo one >/srv/one; echo two >/data/two; echo three >/var/three
             kak setup --hide srv --bind /data:/opt/data:ro --bind /var/three:/opt/file --bind /data:/srv/rw");

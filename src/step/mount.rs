@@ -77,7 +77,13 @@ impl fmt::Display for Bind {
 
 impl Action for Bind {
     fn observe(&self, machine: &mut Machine) -> Result<Seen> {
-        let mount = machine.view.as_ref().and_then(|view| view.at(&self.target));
+        let Some(view) = &machine.view else {
+            return Ok(Seen::Absent);
+        };
+        let mount = view.at(&self.target).or_else(|| {
+            // A link of the machine's may be on the way: the mount is where that leads.
+            view.at(&file::real_path(&self.target).ok()?)
+        });
         Ok(Seen::done(
             mount.is_some_and(|mount| mount.read_only || !self.read_only),
         ))
