@@ -5,7 +5,6 @@ use std::fmt;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::CWD;
 use rustix::io::Errno;
 use rustix::mount::{
     self, MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
@@ -94,7 +93,11 @@ impl Action for Bind {
         let place =
             file::open_within(&self.root, &self.target).map_err(|astray| astray.told(what))?;
         let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-        let tree = open_tree(CWD, &self.source, clone | OpenTreeFlags::AT_RECURSIVE).what(what)?;
+        // Nor is it by a user's link that something is bound: who swaps it would see what he may not reach.
+        let source =
+            file::open_within(Path::new("/"), &self.source).map_err(|astray| astray.told(what))?;
+        let whole = OpenTreeFlags::AT_RECURSIVE | OpenTreeFlags::AT_EMPTY_PATH;
+        let tree = open_tree(source, c"", clone | whole).what(what)?;
         if self.read_only {
             match sys::make_read_only(tree.as_fd()) {
                 Err(Errno::NOSYS) => {

@@ -201,6 +201,22 @@ while True:
         sh("! test -e /srv/place/marker; true; kak teardown");
     }
 
+    fn what_is_bound_is_what_no_users_link_leads_to() {
+        victim();
+        // Only root can go there; what is in there is open to everybody.
+        sh("chmod 700 /var/victim; echo hidden >/var/victim/etc/hidden; chmod 755 /var/victim/etc");
+        ALICE.bash("cd /home/alice; mkdir -p mine/etc; echo hers >mine/etc/hers; ln -s /var/victim link; ln -s /var/victim/etc last");
+        run("kak setup --bind /home/alice/last:/opt/hers").code(1).says("is a link of user 1000's");
+        let swaps = Swaps::of_alice(&["/home/alice/mine", "/home/alice/link"]);
+        let done = set_up_and_take_down(TIMES, "--bind /home/alice/mine/etc:/opt/hers", |n| {
+            assert_eq!(sh("nssh -c 'ls /opt/hers'"), "hers", "{n}");
+        });
+        drop(swaps);
+        assert!(done > 0, "never set up");
+        // A link that is root's is as good as what it leads to.
+        sh("ln -s /data /home/data; kak setup --bind /home/data:/opt/data; nssh -c 'cat /opt/data/marker'");
+    }
+
     fn the_jails_root_leads_nobody_out_either() {
         victim();
         sh("kak setup --bind /data:/opt/empty");
