@@ -56,7 +56,7 @@ sandboxed! {
         }
         assert_eq!(sh(&format!("readlink /proc/{}/exe", init("USER"))), sh("readlink -f /bin/kak"));
         // All that /proc shows is of the jail, its init first; what runs out here is not there.
-        let names = inside("cat /proc/[0-9]*/comm");
+        let names = inside("cat /proc/[0-9]*/comm 2>/dev/null || true");
         assert!(!names.contains("sleep"), "{names}");
         assert_eq!(inside("cd /proc; echo [0-9]* | cut -d ' ' -f 1"), "1");
         let all: i64 = inside("echo /proc/[0-9]* | wc -w").parse().unwrap();

@@ -68,6 +68,8 @@ mod program;
 mod pty;
 /// Ports of the machine's that lead into a jail.
 mod publish;
+/// What is reached of the outside through the processes in a jail.
+mod reach;
 /// Resolvers of one's own stay one's own.
 mod resolvers;
 /// Who is in a jail, and how that is ended.
