@@ -87,7 +87,7 @@ pub fn take(
         .collect::<Result<_>>()?;
     Ok(Facts {
         root,
-        programs: programs::visible(&entries),
+        programs: programs::visible(&entries)?,
         entries,
         bound_dirs,
         submounts,

@@ -28,7 +28,7 @@ pub fn look(place: &Place, report: &mut Report) {
     if place.inside {
         return;
     }
-    let copies = programs::copies();
+    let copies = programs::copies().unwrap_or_default();
     for (path, stat) in &copies {
         copy(report, path, stat);
     }

@@ -176,10 +176,11 @@ impl Resolvers {
             rustix::process::getpid(),
             rustix::process::PidfdFlags::empty(),
         );
+        // Whoever does not hear that it is there takes the network back.
         if let Ok(me) = me
             && self.hear(&me).is_ok()
+            && rustix::net::send(&report, &[0], SendFlags::NOSIGNAL).is_ok()
         {
-            rustix::net::send(&report, &[0], SendFlags::NOSIGNAL).ok();
             drop(report);
             self.serve(&me, Some(&lock));
         }

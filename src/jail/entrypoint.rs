@@ -11,6 +11,7 @@ use std::path::Path;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::FileType;
+use rustix::io::retry_on_intr;
 use rustix::process::{Pid, Signal, WaitOptions, wait};
 
 use super::build::{self, Teller, Wanted};
@@ -89,7 +90,8 @@ struct Container<'a> {
 impl Container<'_> {
     /// Reaps every child that is dead.
     fn reap(&mut self) {
-        while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG | WaitOptions::UNTRACED) {
+        let options = WaitOptions::NOHANG | WaitOptions::UNTRACED;
+        while let Ok(Some((pid, status))) = retry_on_intr(|| wait(options)) {
             if Some(pid) == self.init {
                 self.init = None;
                 self.is_off = init::is_off(status);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{FileType, Mode, OFlags};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 
@@ -183,7 +183,8 @@ pub fn in_place_of(session: impl FnOnce() -> u8) -> Result<WaitStatus> {
                 sys::kill_number(pid, signal.number).ok();
             }
         }
-        match rustix::process::waitpid(Some(pid), WaitOptions::UNTRACED | WaitOptions::NOHANG) {
+        let options = WaitOptions::UNTRACED | WaitOptions::NOHANG;
+        match retry_on_intr(|| rustix::process::waitpid(Some(pid), options)) {
             Ok(Some((_, status))) => match status.stopping_signal() {
                 Some(number) => {
                     super::terminal::stop(number);
@@ -191,7 +192,7 @@ pub fn in_place_of(session: impl FnOnce() -> u8) -> Result<WaitStatus> {
                 }
                 None => break status,
             },
-            Ok(None) | Err(Errno::INTR) => {}
+            Ok(None) => {}
             Err(errno) => return Err(errno).what(|| "waitpid"),
         }
     };

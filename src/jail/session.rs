@@ -274,6 +274,8 @@ fn wait(line: &Outer, signals: &OwnedFd, program: &str, shared: Option<&Shared>)
     let order = |order: Order| line.order(order.bytes());
     // Until when there is still an end to wait for after a hang-up.
     let mut deadline: Option<Instant> = None;
+    // Why there was no shell: its process says so, and the session is over with that one's end.
+    let mut not_run: Option<Errno> = None;
     loop {
         let mut fds = [
             PollFd::new(line, PollFlags::IN),
@@ -300,12 +302,13 @@ fn wait(line: &Outer, signals: &OwnedFd, program: &str, shared: Option<&Shared>)
             Heard::Gone => None,
         };
         match news {
+            Some(News::NotRun(errno)) => not_run = Some(Errno::from_raw_os_error(errno)),
+            None | Some(News::Exit(_) | News::Killed(_)) if let Some(errno) = not_run => {
+                return Ok(End::NotRun(program.into(), errno));
+            }
             None => return Ok(End::Gone),
             Some(News::Exit(status)) => return Ok(End::Exit(status)),
             Some(News::Killed(number)) => return Ok(End::Signal(number)),
-            Some(News::NotRun(errno)) => {
-                return Ok(End::NotRun(program.into(), Errno::from_raw_os_error(errno)));
-            }
             Some(News::NoProcess(errno)) => {
                 return Err(monitor::no_process(Errno::from_raw_os_error(errno)));
             }

@@ -106,11 +106,13 @@ impl Action for Below {
         let held = held.ok_or(Errno::NOTDIR).what(|| self.to_string())?;
         let made = self.at(held.path).apply(machine);
         made.map_err(|error| self.told(error))?;
-        // Somebody may have been there first.
-        match self.observe(machine)? {
-            Seen::Other(there) => Err(Error::text(self.to_string(), format!("there is {there}"))),
-            _ => Ok(()),
-        }
+        // Somebody may have been there first, and be gone again.
+        let there = match self.observe(machine)? {
+            Seen::Done | Seen::Torn => return Ok(()),
+            Seen::Other(there) => there,
+            Seen::Absent => "something that comes and goes".into(),
+        };
+        Err(Error::text(self.to_string(), format!("there is {there}")))
     }
 
     fn undo(&self, machine: &mut Machine) -> Result<()> {

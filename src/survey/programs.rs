@@ -4,19 +4,21 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Stat};
 
+use crate::error::{Result, What as _};
 use crate::facts::{Entry, Kind, PROGRAM_DIRS};
 use crate::file;
 use crate::sys;
+use crate::text::quote;
 
 /// Set-user-ID.
 const USER: u32 = 0o4000;
 
 /// The set-user-ID files of the name nssh, each once.
-pub fn copies() -> Vec<(PathBuf, Stat)> {
+pub fn copies() -> Result<Vec<(PathBuf, Stat)>> {
     let mut found: Vec<(PathBuf, Stat)> = Vec::new();
     for dir in PROGRAM_DIRS {
         let path = Path::new(dir).join("nssh");
-        let Ok(Some(stat)) = file::lstat(&path) else {
+        let Some(stat) = file::lstat(&path)? else {
             continue;
         };
         let is_one = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
@@ -28,28 +30,26 @@ pub fn copies() -> Vec<(PathBuf, Stat)> {
             found.push((path, stat));
         }
     }
-    found
+    Ok(found)
 }
 
 /// The copies and this very program, as far as a jail sees them that has these names at its top level. None where the
 /// kernel cannot keep them from it.
-pub fn visible(entries: &[Entry]) -> Vec<PathBuf> {
+pub fn visible(entries: &[Entry]) -> Result<Vec<PathBuf>> {
     let mut found: Vec<PathBuf> = Vec::new();
     if !sys::can_make_read_only() {
-        return found;
+        return Ok(found);
     }
-    let copies = copies().into_iter().map(|(path, _)| path);
+    let copies = copies()?.into_iter().map(|(path, _)| path);
     for path in copies.chain([PathBuf::from("/proc/self/exe")]) {
-        let Ok(path) = file::real_path(&path) else {
-            continue;
-        };
+        let path = file::real_path(&path).what(|| format!("realpath {}", quote(&path)))?;
         let top = path.iter().nth(1);
         let is_seen = |entry: &Entry| entry.kind == Kind::Dir && top == Some(&entry.name);
         // A file that was deleted has no path.
-        let is_there = file::lstat(&path).is_ok_and(|stat| stat.is_some());
+        let is_there = file::lstat(&path)?.is_some();
         if is_there && entries.iter().any(is_seen) && !found.contains(&path) {
             found.push(path);
         }
     }
-    found
+    Ok(found)
 }

@@ -33,7 +33,7 @@ pub fn make_read_only(mount: BorrowedFd<'_>) -> Result<()> {
 
 /// Whether mounts can be made so: there is no such call before Linux 5.12, and seccomp profiles of that time forbid it.
 pub fn can_make_read_only() -> bool {
-    read_only(-1) == Err(Errno::BADF)
+    !matches!(read_only(-1), Err(Errno::NOSYS | Errno::PERM))
 }
 
 /// `mount_setattr(mount, "", AT_EMPTY_PATH | AT_RECURSIVE, MOUNT_ATTR_RDONLY)`.

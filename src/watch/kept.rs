@@ -154,12 +154,16 @@ fn identity(path: &Path) -> Option<Identity> {
     Some((stat.st_dev, stat.st_ino))
 }
 
-/// Whether something is mounted at a path. Where the kernel does not say (before Linux 5.8) it is taken for so.
+/// Whether something is mounted at a path. Where the kernel does not say (before Linux 5.8, or for a moment) it is taken
+/// for so.
 pub fn is_mounted(path: &Path) -> bool {
     use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
     let root = StatxAttributes::MOUNT_ROOT;
     let about = statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::empty());
-    about.is_ok_and(|about| {
-        about.stx_attributes.contains(root) || !about.stx_attributes_mask.contains(root)
-    })
+    match about {
+        Ok(about) => {
+            about.stx_attributes.contains(root) || !about.stx_attributes_mask.contains(root)
+        }
+        Err(errno) => ![Errno::NOENT, Errno::NOTDIR].contains(&errno),
+    }
 }
