@@ -6,8 +6,8 @@
 //! as before ([`state`]); or, where what failed is not needed, success and the state of a clean run. After a kill, the same
 //! command again, or the way back, brings the machine where a clean run would have.
 //!
-//! By default each call fails with one of its errnos ([`calls`]), by turns, and a kill is tried at those that change
-//! something: who is killed while he only looks leaves what he leaves at his next change. With `KAK_FAULTS=all` each call
+//! By default each call, or of a verb with many of them each so manieth (`every`), fails with one of its errnos
+//! ([`calls`]), by turns, and a kill is tried at those that change something: who is killed while he only looks leaves what he leaves at his next change. With `KAK_FAULTS=all` each call
 //! fails with each of its errnos, and is killed at twice, for both ways to mend it; with `KAK_FAULTS='kak.1 openat 3'` only
 //! those runs are made whose labels have this text in them.
 #![allow(unreachable_pub, reason = "a test binary exports nothing")]

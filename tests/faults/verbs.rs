@@ -29,6 +29,7 @@ pub const SETUP_VERB: Verb = Verb {
     command: SETUP,
     back: "kak teardown",
     prefix: "kak: setup: ",
+    every: 2,
     ..NONE
 };
 
@@ -40,6 +41,7 @@ pub const TEARDOWN: Verb = Verb {
     back: "kak teardown",
     prefix: "kak: teardown: ",
     after: After::Rest,
+    every: 2,
     ..NONE
 };
 
@@ -51,7 +53,7 @@ pub const LIFE: Verb = Verb {
     prefix: "kak: ",
     codes: &[1, 125],
     after: After::NothingOrRest,
-    every: 3,
+    every: 6,
     ..NONE
 };
 
@@ -63,7 +65,7 @@ pub const CREATE: Verb = Verb {
     prefix: "kak: ",
     codes: &[125, 126],
     after: After::NothingOrWhole,
-    every: 3,
+    every: 6,
     ..NONE
 };
 
@@ -95,6 +97,7 @@ pub const UPLINK: Verb = Verb {
     codes: &[1, 255],
     // What is half there is there: it is deleted first.
     again: false,
+    every: 2,
     ..NONE
 };
 
@@ -126,6 +129,7 @@ pub const UNLINK: Verb = Verb {
     back: "kak netns delete blue",
     codes: &[1, 255],
     after: After::Rest,
+    every: 2,
     ..NONE
 };
 
