@@ -13,7 +13,11 @@ pub fn proc(input: &[u8]) {
     if let Some(stat) = procfs::stat(input) {
         // Whatever a process calls itself, its line says that and the rest.
         let name = [b"1 (", stat.name.as_slice(), b") "].concat();
-        let state = if stat.waits { "S" } else { "R" };
+        let state = match (stat.waits, stat.dead) {
+            (true, _) => "S",
+            (_, true) => "Z",
+            _ => "R",
+        };
         let (parent, group, session) = (stat.parent, stat.group, stat.session);
         let (terminal, started) = (stat.terminal, stat.started);
         let rest = format!(
