@@ -51,7 +51,11 @@ pub fn make(config: Config, note: &mut dyn FnMut(&str)) -> Result<()> {
     let plan = Plan::new(&record);
     plan.notes.iter().for_each(|text| note(text));
     let made = engine::setup(&plan.outer, &mut machine, &mut build::quietly)?;
-    dns::start_alone(&name).map_err(|error| error.and(made.take_back(&mut machine)))
+    dns::start_alone(&name).map_err(|error| {
+        // It may be there all the same, and only have told in vain.
+        let ended = super::end(&name).err();
+        error.and(ended).and(made.take_back(&mut machine))
+    })
 }
 
 /// That there is a network of this name.

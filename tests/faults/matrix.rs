@@ -236,7 +236,8 @@ fn attempt(
                 "\nfaults: {}: {point}: the way back ends elsewhere: {returned:?}",
                 verb.name
             );
-            run("kak teardown; kak netns delete blue; rm -rf /run/kak");
+            run("kak teardown; kak netns delete blue; rm -rf /run/kak
+                for at in /proc/[0-9]*; do case $(cat $at/comm) in kak*) kill -KILL ${at#/proc/};; esac; done");
             sh(verb.once);
             state::expect(&states.without, None).unwrap();
         }
