@@ -90,15 +90,21 @@ impl Action for Below {
         let Some(held) = self.hold()? else {
             return Ok(Seen::Absent);
         };
+        // Whose it is, is asked last: what is root's in a directory of root's stays there, while what was looked at before
+        // may have been somebody else's, and be gone.
+        let seen = self.at(held.path.clone()).observe(machine);
         let dir = rustix::fs::fstat(&held.dir).what(|| self.to_string())?;
-        for stat in [Some(dir), lstat(&held.path)?].into_iter().flatten() {
+        let there = lstat(&held.path)?;
+        for stat in [Some(dir), there].into_iter().flatten() {
             if !is_ours(&stat) {
                 let whose = format!("something of user {}'s on the way", stat.st_uid);
                 return Ok(Seen::Other(whose));
             }
         }
-        let seen = self.at(held.path).observe(machine);
-        seen.map_err(|error| self.told(error))
+        match seen.map_err(|error| self.told(error))? {
+            Seen::Done if there.is_none() => Ok(Seen::Absent),
+            seen => Ok(seen),
+        }
     }
 
     fn apply(&self, machine: &mut Machine) -> Result<()> {
