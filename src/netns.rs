@@ -6,7 +6,7 @@
 
 pub mod enter;
 mod guard;
-mod mounts;
+pub mod mounts;
 mod ready;
 
 use std::ffi::{OsStr, OsString};

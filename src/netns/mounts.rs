@@ -43,6 +43,12 @@ pub fn is_slave(dir: &Path) -> Result<bool> {
     Ok(at.is_some_and(|mount| mount.slave))
 }
 
+/// Whether a directory is a mount of which others have copies, where the kernel can be asked about it alone.
+pub fn is_shared(dir: &Path) -> bool {
+    let about = told(dir).and_then(sys::statmount);
+    about.is_ok_and(|about| about.point == dir && about.shared)
+}
+
 /// Our own mount table.
 const TABLE: &str = "/proc/self/mountinfo";
 

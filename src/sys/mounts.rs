@@ -17,8 +17,10 @@ const LISTMOUNT: libc::c_long = 458;
 const BASIC: u64 = 0x02;
 /// `STATMOUNT_MNT_POINT`.
 const POINT: u64 = 0x10;
-/// Where in `struct statmount` `mask`, `mnt_master`, `mnt_point` and `str` are.
+/// Where in `struct statmount` `mask`, `mnt_peer_group`, `mnt_master`, `mnt_point` and `str` are.
 const MASK_AT: usize = 8;
+/// See above.
+const PEERS_AT: usize = 80;
 /// See above.
 const MASTER_AT: usize = 88;
 /// See above.
@@ -62,6 +64,8 @@ fn read_only(mount: libc::c_int) -> Result<()> {
 pub struct About {
     /// Where it is, below the root of who asks.
     pub point: PathBuf,
+    /// Whether what is mounted in it is mounted in its copies too (shared).
+    pub shared: bool,
     /// Whether it follows another one (a slave, mount_namespaces(7)).
     pub slave: bool,
 }
@@ -126,6 +130,7 @@ pub fn statmount(id: u64) -> Result<About> {
     };
     Ok(About {
         point: point().ok_or(Errno::IO)?,
+        shared: word(PEERS_AT).is_some_and(|peers| peers != 0),
         slave: word(MASTER_AT).is_some_and(|master| master != 0),
     })
 }
