@@ -5,17 +5,19 @@
 //! held meanwhile: what is done is done in there, wherever its name leads to by then. That it is root's, and what is on
 //! the way too, keeps everybody else from taking away, or putting something in the place of, what was made in it.
 
+use std::ffi::OsStr;
 use std::fmt;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::file::{Dir, File};
 use super::{Action, Machine, Seen};
 use crate::error::{Error, Result, What as _};
-use crate::file::{is_ours, lstat};
+use crate::file::is_ours;
+use crate::text::quote;
 
 /// A directory or a file in a directory that is held.
 pub struct Below {
@@ -25,109 +27,138 @@ pub struct Below {
     pub is_dir: bool,
 }
 
-/// A directory that is held, and the path by which something in it is found as long as it is.
-struct Held {
-    /// The directory.
-    dir: OwnedFd,
-    /// The path.
-    path: PathBuf,
-}
+/// A directory that is held, and the name of something in it.
+struct Held<'a>(OwnedFd, &'a OsStr);
 
-impl Held {
+impl<'a> Held<'a> {
     /// Holds the directory of a path; none if it is not there, or not without a link.
-    fn of(path: &Path) -> rustix::io::Result<Option<Self>> {
+    fn of(path: &'a Path) -> rustix::io::Result<Option<Self>> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
             return Err(Errno::INVAL);
         };
-        let mut dir = rustix::fs::open("/", flags, Mode::empty())?;
+        let mut dir = fs::open("/", flags, Mode::empty())?;
         for component in parent.components() {
             let Component::Normal(component) = component else {
                 continue;
             };
-            dir = match rustix::fs::openat(&dir, component, flags, Mode::empty()) {
+            dir = match fs::openat(&dir, component, flags, Mode::empty()) {
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
                 other => other?,
             };
         }
-        let path = Path::new("/proc/self/fd")
-            .join(dir.as_raw_fd().to_string())
-            .join(name);
-        Ok(Some(Self { dir, path }))
+        Ok(Some(Self(dir, name)))
+    }
+
+    /// What is there under the name.
+    fn look(&self) -> rustix::io::Result<Option<fs::Stat>> {
+        match fs::statat(&self.0, self.1, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => Ok(None),
+            other => other.map(Some),
+        }
     }
 }
 
 impl Below {
     /// Holds its directory; none if that is not there.
-    fn hold(&self) -> Result<Option<Held>> {
+    fn hold(&self) -> Result<Option<Held<'_>>> {
         Held::of(&self.path).what(|| self.to_string())
     }
 
-    /// The same at another path.
-    fn at(&self, path: PathBuf) -> Box<dyn Action> {
+    /// Its type.
+    fn kind(&self) -> FileType {
         if self.is_dir {
-            Box::new(Dir { path, mode: 0o755 })
+            FileType::Directory
         } else {
-            Box::new(File::mount_point(path))
+            FileType::RegularFile
         }
     }
 
-    /// What went wrong, by its own name.
-    fn told(&self, error: Error) -> Error {
-        let by_name = |errno| Err::<(), _>(errno).what(|| self.to_string()).err();
-        error.errno().and_then(by_name).unwrap_or(error)
+    /// What is there, in a directory that is held.
+    fn seen(&self, held: &Held<'_>) -> rustix::io::Result<Seen> {
+        // One look says both what and whose it is: what is root's in a directory of root's stays there.
+        let there = held.look()?;
+        let dir = fs::fstat(&held.0)?;
+        let mut all = [Some(dir), there].into_iter().flatten();
+        if let Some(stat) = all.find(|stat| !is_ours(stat)) {
+            let whose = format!("something of user {}'s on the way", stat.st_uid);
+            return Ok(Seen::Other(whose));
+        }
+        Ok(match there {
+            None => Seen::Absent,
+            Some(stat) if FileType::from_raw_mode(stat.st_mode) == self.kind() => Seen::Done,
+            Some(_) if self.is_dir => Seen::Other("not a directory".into()),
+            Some(_) => Seen::Other("not a regular file".into()),
+        })
+    }
+
+    /// Makes it, whatever umask the caller has.
+    fn make(&self, Held(dir, name): &Held<'_>) -> rustix::io::Result<()> {
+        if self.is_dir {
+            let mode = Mode::from_raw_mode(0o755);
+            fs::mkdirat(dir, *name, mode)?;
+            return fs::chmodat(dir, *name, mode, AtFlags::empty());
+        }
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(0o644);
+        fs::fchmod(fs::openat(dir, *name, OFlags::WRONLY | flags, mode)?, mode)
     }
 }
 
 impl fmt::Display for Below {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.at(self.path.clone()).fmt(f)
+        let path = self.path.clone();
+        if self.is_dir {
+            Dir { path, mode: 0o755 }.fmt(f)
+        } else {
+            File::mount_point(path).fmt(f)
+        }
     }
 }
 
 impl Action for Below {
-    fn observe(&self, machine: &mut Machine) -> Result<Seen> {
-        let Some(held) = self.hold()? else {
-            return Ok(Seen::Absent);
-        };
-        // Whose it is, is asked last: what is root's in a directory of root's stays there, while what was looked at before
-        // may have been somebody else's, and be gone.
-        let seen = self.at(held.path.clone()).observe(machine);
-        let dir = rustix::fs::fstat(&held.dir).what(|| self.to_string())?;
-        let there = lstat(&held.path)?;
-        for stat in [Some(dir), there].into_iter().flatten() {
-            if !is_ours(&stat) {
-                let whose = format!("something of user {}'s on the way", stat.st_uid);
-                return Ok(Seen::Other(whose));
-            }
-        }
-        match seen.map_err(|error| self.told(error))? {
-            Seen::Done if there.is_none() => Ok(Seen::Absent),
-            seen => Ok(seen),
+    fn observe(&self, _: &mut Machine) -> Result<Seen> {
+        match self.hold()? {
+            Some(held) => self.seen(&held).what(|| self.to_string()),
+            None => Ok(Seen::Absent),
         }
     }
 
-    fn apply(&self, machine: &mut Machine) -> Result<()> {
-        let held = self.hold()?;
-        let held = held.ok_or(Errno::NOTDIR).what(|| self.to_string())?;
-        let made = self.at(held.path).apply(machine);
-        made.map_err(|error| self.told(error))?;
-        // Somebody may have been there first, and be gone again.
-        let there = match self.observe(machine)? {
+    fn apply(&self, _: &mut Machine) -> Result<()> {
+        let what = || self.to_string();
+        let held = self.hold()?.ok_or(Errno::NOTDIR).what(what)?;
+        match self.make(&held) {
+            // Somebody was there first.
+            Err(Errno::EXIST) => {}
+            other => return other.what(what),
+        }
+        let there = match self.seen(&held).what(what)? {
             Seen::Done | Seen::Torn => return Ok(()),
             Seen::Other(there) => there,
+            // And is gone again.
             Seen::Absent => "something that comes and goes".into(),
         };
-        Err(Error::text(self.to_string(), format!("there is {there}")))
+        Err(Error::text(what(), format!("there is {there}")))
     }
 
-    fn undo(&self, machine: &mut Machine) -> Result<()> {
-        match self.hold()? {
-            Some(held) => {
-                let undone = self.at(held.path).undo(machine);
-                undone.map_err(|error| self.told(error))
-            }
-            None => Ok(()),
+    /// A directory only if it is empty, a file too: what people put there is theirs.
+    fn undo(&self, _: &mut Machine) -> Result<()> {
+        let Some(held) = self.hold()? else {
+            return Ok(());
+        };
+        let (command, flags) = if self.is_dir {
+            ("rmdir", AtFlags::REMOVEDIR)
+        } else {
+            ("rm", AtFlags::empty())
+        };
+        let what = || format!("{command} {}", quote(&self.path));
+        if !self.is_dir && held.look().what(what)?.is_none_or(|stat| stat.st_size != 0) {
+            return Ok(());
+        }
+        match fs::unlinkat(&held.0, held.1, flags) {
+            // Busy it is where somebody has mounted something.
+            Err(Errno::NOTEMPTY | Errno::EXIST | Errno::BUSY | Errno::NOENT) => Ok(()),
+            other => other.what(what),
         }
     }
 }
