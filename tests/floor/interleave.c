@@ -1,6 +1,7 @@
 /* Times commands in turn, A B C A B C ..., so that a machine that grows slower grows slower for all of them. Prints for
  * each the median, least and greatest wall-clock microseconds, the 10th percentile, the greatest resident memory in kB,
- * and the 90th percentile. What they print goes nowhere. interleave ROUNDS [+UID] CMD [ARG]... [-- [+UID] CMD [ARG]...]... */
+ * the 90th percentile, and the processor time of the last one, itself and what it has waited for. What they print goes
+ * nowhere. interleave ROUNDS [+UID] CMD [ARG]... [-- [+UID] CMD [ARG]...]... */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdio.h>
@@ -19,7 +20,7 @@ static int by_size(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-static long run(char **command, long *memory) {
+static long run(char **command, long *memory, long *worked) {
     struct timespec start, stop;
     struct rusage used;
     int status;
@@ -38,6 +39,7 @@ static long run(char **command, long *memory) {
     clock_gettime(CLOCK_MONOTONIC, &stop);
     if (!WIFEXITED(status) || WEXITSTATUS(status)) fprintf(stderr, "%s: status %x\n", command[0], status), exit(1);
     if (used.ru_maxrss > *memory) *memory = used.ru_maxrss;
+    *worked = (used.ru_utime.tv_sec + used.ru_stime.tv_sec) * 1000000 + used.ru_utime.tv_usec + used.ru_stime.tv_usec;
     return (stop.tv_sec - start.tv_sec) * 1000000 + (stop.tv_nsec - start.tv_nsec) / 1000;
 }
 
@@ -47,18 +49,18 @@ int main(int argc, char **argv) {
     command[0] = argv + 2;
     for (int n = 2; n < argc; n++)
         if (!strcmp(argv[n], "--")) argv[n] = 0, command[commands++] = argv + n + 1;
-    long *memory = calloc(commands, sizeof *memory);
+    long *memory = calloc(commands, sizeof *memory), *worked = calloc(commands, sizeof *worked);
     nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
     long *times = calloc((size_t)rounds * commands, sizeof *times);
     for (int round = -1; round < rounds; round++) /* the first one warms up */
         for (int n = 0; n < commands; n++) {
-            long taken = run(command[n], memory + n);
+            long taken = run(command[n], memory + n, worked + n);
             if (round >= 0) times[n * rounds + round] = taken;
         }
     for (int n = 0; n < commands; n++) {
         qsort(times + n * rounds, rounds, sizeof *times, by_size);
         long *sorted = times + n * rounds;
-        if (rounds) printf("%ld %ld %ld %ld %ld %ld\n", sorted[rounds / 2], sorted[0], sorted[rounds - 1], sorted[rounds / 10], memory[n], sorted[rounds - 1 - rounds / 10]);
-        else printf("0 0 0 0 %ld 0\n", memory[n]);
+        if (rounds) printf("%ld %ld %ld %ld %ld %ld %ld\n", sorted[rounds / 2], sorted[0], sorted[rounds - 1], sorted[rounds / 10], memory[n], sorted[rounds - 1 - rounds / 10], worked[n]);
+        else printf("0 0 0 0 %ld 0 %ld\n", memory[n], worked[n]);
     }
 }
