@@ -40,13 +40,10 @@ pub fn now() -> String {
         section(&format!("net {name}"), &network(&["-n", &name]));
     }
     for (pid, _) in processes.iter().filter(|(_, name)| *name == "kak-init") {
-        // Who is about to go has none.
-        if std::fs::read(format!("/proc/{pid}/mountinfo")).is_ok() {
-            section(
-                "mount inside",
-                &mounts(&format!("/proc/{pid}/mountinfo")).join("\n"),
-            );
-        }
+        section(
+            "mount inside",
+            &mounts(&format!("/proc/{pid}/mountinfo")).join("\n"),
+        );
     }
     text
 }

@@ -242,9 +242,10 @@ pub fn lasting(dump: &str) -> String {
     text
 }
 
-/// A mount table, a line per mount, without the numbers that the kernel gives anew each time.
+/// A mount table, a line per mount, without the numbers that the kernel gives anew each time. Of a process that is about
+/// to go it has none.
 pub fn mounts(mountinfo: &str) -> Vec<String> {
-    let table = std::fs::read_to_string(mountinfo).unwrap();
+    let table = std::fs::read_to_string(mountinfo).unwrap_or_default();
     table
         .lines()
         .map(|line| {
@@ -260,14 +261,12 @@ pub fn mounts(mountinfo: &str) -> Vec<String> {
         .collect()
 }
 
-/// Calls `visit` with a path and, in order, with everything below it.
+/// Calls `visit` with a path and, in order, with everything below it. Of what goes meanwhile there is nothing.
 fn walk(path: &Path, visit: &mut dyn FnMut(&Path)) {
     visit(path);
     if !path.is_symlink() && path.is_dir() {
-        let mut names: Vec<_> = std::fs::read_dir(path)
-            .unwrap()
-            .map(|entry| entry.unwrap().path())
-            .collect();
+        let names = std::fs::read_dir(path).into_iter().flatten();
+        let mut names: Vec<_> = names.map_while(|entry| Some(entry.ok()?.path())).collect();
         names.sort();
         for path in names {
             walk(&path, visit);
@@ -275,14 +274,15 @@ fn walk(path: &Path, visit: &mut dyn FnMut(&Path)) {
     }
 }
 
-/// A file in one line: path, mode, owner, size, content.
+/// A file in one line: path, mode, owner, size, content; or why nothing can be said, which may be that it has just gone.
 fn describe(path: &Path) -> String {
-    let about = path
-        .symlink_metadata()
-        .unwrap_or_else(|why| panic!("{}: {why}", path.display()));
+    let about = match path.symlink_metadata() {
+        Ok(about) => about,
+        Err(why) => return format!("{} {why}", path.display()),
+    };
     let mut hash = DefaultHasher::new();
-    if path.is_symlink() {
-        path.read_link().unwrap().hash(&mut hash);
+    if about.is_symlink() {
+        path.read_link().unwrap_or_default().hash(&mut hash);
     } else if about.is_file() {
         std::fs::read(path).unwrap_or_default().hash(&mut hash);
     }
