@@ -116,7 +116,9 @@ pub fn run(command: &str, fault: Option<(&Point, Fault)>) -> Traced {
     while status.is_none() && start.elapsed() < PATIENCE {
         let mut word = 0;
         // SAFETY: the status is written to a variable of ours.
-        if unsafe { libc::waitpid(tracer.main, &raw mut word, libc::WNOHANG) } == tracer.main {
+        let waited = unsafe { libc::waitpid(tracer.main, &raw mut word, libc::WNOHANG) };
+        // A thread is joined a moment before the kernel lets go of what it traces: till then a stop for it is news.
+        if waited == tracer.main && !libc::WIFSTOPPED(word) {
             status = Some(number(word));
         } else {
             std::thread::sleep(Duration::from_millis(1));
