@@ -33,9 +33,11 @@ pub fn make_read_only(mount: BorrowedFd<'_>) -> Result<()> {
     read_only(mount.as_raw_fd())
 }
 
-/// Whether mounts can be made so: there is no such call before Linux 5.12, and seccomp profiles of that time forbid it.
+/// Whether mounts can be made so: there is no such call before Linux 5.12, and seccomp profiles of that time forbid it,
+/// the second time too.
 pub fn can_make_read_only() -> bool {
-    !matches!(read_only(-1), Err(Errno::NOSYS | Errno::PERM))
+    let can = || !matches!(read_only(-1), Err(Errno::NOSYS | Errno::PERM));
+    can() || can()
 }
 
 /// `mount_setattr(mount, "", AT_EMPTY_PATH | AT_RECURSIVE, MOUNT_ATTR_RDONLY)`.

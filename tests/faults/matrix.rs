@@ -158,7 +158,7 @@ fn chosen(verb: &Verb, all: Vec<Made>) -> Vec<Made> {
 
 /// What is done to a point, and with what a kill is mended: by the command again, or by the way back.
 fn faults(verb: &Verb, made: &Made, n: usize, all: bool) -> Vec<(Fault, bool)> {
-    let errnos = calls::errnos(made.point.name, &made.path);
+    let errnos = calls::errnos(made.point.name);
     let mut faults: Vec<_> = if all {
         errnos
             .iter()
