@@ -51,7 +51,7 @@ pub const LIFE: Verb = Verb {
     command: "kak setup --ipv6 --publish 8080:80 -- /bin/true",
     back: "kak teardown",
     prefix: "kak: ",
-    codes: &[1, 125],
+    codes: &[1, 125, 126],
     after: After::NothingOrRest,
     every: 6,
     ..NONE
