@@ -222,8 +222,8 @@ pub fn timespec(duration: Duration) -> Timespec {
 /// once would otherwise choose the same subnet. The kernel lets it go with its holder.
 pub struct Lock(OwnedFd);
 
-/// Hears whether somebody waits for [`Lock`], or goes on.
-pub type Waits<'a> = &'a mut dyn FnMut(bool);
+/// Hears whether somebody waits for [`Lock`], or goes on. An error says that there is nothing to go on with.
+pub type Waits<'a> = &'a mut dyn FnMut(bool) -> Result<()>;
 
 impl Lock {
     /// Waits for it; who wants to tell is told so. Where it cannot be had, a directory that was made for it goes.
@@ -265,7 +265,7 @@ impl Lock {
             while let Err(errno) = rustix::fs::flock(&fd, operation) {
                 match errno {
                     Errno::WOULDBLOCK => {
-                        waits(true);
+                        waits(true)?;
                         operation = FlockOperation::LockExclusive;
                     }
                     Errno::INTR => {}
@@ -275,8 +275,8 @@ impl Lock {
             // Who held it before may have been the last, and have taken the directory with him.
             let (here, there) = (rustix::fs::fstat(&fd).what(what)?, rustix::fs::stat(dir));
             if there.is_ok_and(|there| (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)) {
-                waits(false);
-                return Ok(Self(fd));
+                let lock = Self(fd);
+                return waits(false).map(|()| lock);
             }
         }
     }

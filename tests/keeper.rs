@@ -63,6 +63,25 @@ sandboxed! {
         }
     }
 
+    fn who_is_killed_before_his_turn_has_done_nothing_and_does_nothing_later() {
+        uplink::plug();
+        for (there, command) in [("", "kak setup"), ("", "nssh -c true"), ("kak setup", "kak teardown")] {
+            sh(there);
+            let before = dump();
+            let mut holder = holder();
+            let mut waiting = Command::new("sh").args(["-c", &format!("exec {command} >/dev/null 2>/tmp/err")]).spawn().unwrap();
+            until(command, || said("/tmp/err").contains("kak: waits for another kak"));
+            waiting.kill().unwrap();
+            waiting.wait().unwrap();
+            release(&mut holder);
+            until("nobody is at it", || !processes().values().any(|name| ["kak", "nssh"].contains(&name.as_str())));
+            assert!(said("/tmp/err").contains("who asked for it is gone"), "{command}: {}", said("/tmp/err"));
+            sh("rm /tmp/err");
+            assert_same(command, &before, &dump());
+            sh("kak teardown");
+        }
+    }
+
     fn nobody_waits_for_ever() {
         let _holder = holder();
         let ended = program(&["nssh", "-c", "true"]).code(125);

@@ -382,7 +382,7 @@ pub fn take_down(jail: &str, tell: Tell<'_>, waits: Waits<'_>) -> Result<()> {
 /// The same for the jail of this init, which is the caller's child: one that somebody has brought up meanwhile in the
 /// place of a jail that is gone is his.
 pub fn take_down_own(jail: &str, mine: &Init) -> Result<()> {
-    let _lock = Lock::take(&mut |_| {})?;
+    let _lock = Lock::take(&mut |_| Ok(()))?;
     let another = match Life::of(jail)? {
         Life::Down => false,
         // The number of a child that is dead is nobody else's until it is reaped.

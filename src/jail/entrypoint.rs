@@ -29,7 +29,7 @@ pub fn run(wanted: &Wanted, command: Option<Program>, teller: &mut Teller<'_>) -
     sys::set_disposition(Signal::CHILD, Action::Default);
     let mask = sys::set_signal_mask(&SignalSet::all_but_faults());
     let jail = wanted.config.jail.as_str();
-    let init = build::bring_up(wanted, teller, &mut |_| {})?;
+    let init = build::bring_up(wanted, teller, &mut |_| Ok(()))?;
     if let Err(error) = dns::start(&init, jail) {
         // The jail is of use without it.
         complain(&error.lines("kak: setup"));
@@ -139,7 +139,7 @@ impl Container<'_> {
         // From here on the kernel reaps: a zombie of ours could be what the jail's end waits for.
         sys::set_disposition(Signal::CHILD, Action::Ignore);
         init::reap();
-        build::take_down(self.jail, &mut build::quietly, &mut |_| {})?;
+        build::take_down(self.jail, &mut build::quietly, &mut |_| Ok(()))?;
         Ok(status)
     }
 }

@@ -12,7 +12,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open};
 
 use super::build::{Teller, Wanted, bring_up, take_down_own};
 use super::process::{Heard, Parent, be_deaf, channel, say_turn, wait_status};
-use super::{Init, dns, init, process};
+use super::{Init, Waits, dns, init, process};
 use crate::error::{Error, Result, What as _, complain};
 use crate::sys::{self, SignalSet};
 
@@ -41,14 +41,15 @@ pub struct Keeper {
 /// is told on standard error by that process.
 pub fn spawn(wanted: &Wanted, stay: Stay, teller: &mut Teller<'_>) -> Result<Keeper> {
     let (ours, theirs) = channel()?;
+    let what = format!("kak setup -n {}", wanted.config.jail);
     let _parent = Parent::become_one();
     let Some(pid) = sys::fork().what(|| "fork")? else {
         drop(ours);
         rustix::process::setsid().ok();
-        sys::exit_now(keep(wanted, stay, &theirs, teller));
+        let waits = &mut |waits| say_turn(&theirs, &what, waits);
+        sys::exit_now(keep(wanted, stay, &theirs, waits, teller));
     };
     drop(theirs);
-    let what = format!("kak setup -n {}", wanted.config.jail);
     let heard = process::listen(&ours, Some(LIMIT));
     let has_made_nothing = matches!(heard, Ok(Heard::Late(true)));
     let error = match heard {
@@ -107,11 +108,17 @@ impl Keeper {
 }
 
 /// The life of a keeper in a process of its own.
-fn keep(wanted: &Wanted, stay: Stay, channel: &OwnedFd, teller: &mut Teller<'_>) -> u8 {
+fn keep(
+    wanted: &Wanted,
+    stay: Stay,
+    channel: &OwnedFd,
+    waits: Waits<'_>,
+    teller: &mut Teller<'_>,
+) -> u8 {
     // Nobody ends it half-way: whoever wants to is heard when there is something to take back.
     sys::set_signal_mask(&SignalSet::all_but_faults());
     let jail = &wanted.config.jail;
-    let init = match bring_up(wanted, teller, &mut |waits| say_turn(channel, waits)) {
+    let init = match bring_up(wanted, teller, waits) {
         Ok(init) => init,
         Err(error) => return failed(&error, "kak: setup"),
     };

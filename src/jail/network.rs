@@ -21,7 +21,7 @@ use crate::step::netns::NetNs;
 pub fn make(config: Config, note: &mut dyn FnMut(&str)) -> Result<()> {
     capabilities::check("a network with an uplink", capabilities::NETWORK)?;
     let name = config.jail.clone();
-    let _lock = Lock::take(&mut |_| {})?;
+    let _lock = Lock::take(&mut |_| Ok(()))?;
     match Record::read(&name)? {
         Some(old) if !old.config.bare => {
             return Err(Error::cure(
@@ -97,7 +97,7 @@ pub fn unmake(name: &OsStr, force: bool) -> Result<()> {
             netns::check_devices(name)?;
         }
     }
-    build::take_down(&jail, &mut build::quietly, &mut |_| {})?;
+    build::take_down(&jail, &mut build::quietly, &mut |_| Ok(()))?;
     // Whoever made the namespace: it is the name that shall go.
     match netns::state(name)? {
         State::Namespace => netns::delete(name, force),

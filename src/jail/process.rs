@@ -70,11 +70,15 @@ const FOR_EVER: Duration = Duration::from_secs(1 << 32);
 /// How long nothing is told of somebody who waits for his turn.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Tells who waits for us whether we wait ourselves.
-pub fn say_turn(channel: &OwnedFd, waits: bool) {
+/// Tells who waits for us to do `what` whether we wait ourselves. An error if he is gone: nothing has been done by then,
+/// and what he was killed over is not done any more when somebody else has been at work since.
+pub fn say_turn(channel: &OwnedFd, what: &str, waits: bool) -> Result<()> {
     let byte = if waits { WAITS } else { WORKS };
-    // Who does not listen any more need not know.
-    rustix::net::send(channel, &[byte], SendFlags::NOSIGNAL).ok();
+    match rustix::net::send(channel, &[byte], SendFlags::NOSIGNAL) {
+        Err(Errno::PIPE | Errno::CONNRESET) => Err(Error::text(what, "who asked for it is gone")),
+        // Who does not hear of it is told nothing of the wait.
+        _ => Ok(()),
+    }
 }
 
 /// What is heard of a process.
@@ -130,14 +134,14 @@ pub fn status_number(status: WaitStatus) -> u8 {
 }
 
 /// Does something that needs [`super::Lock`] in a process that no terminal can stop, and waits for it; its exit status. A
-/// caller that is stopped or killed meanwhile holds nobody up. `what` it is is for the message.
+/// caller that is stopped or killed meanwhile holds nobody up. `what` it is is for the messages.
 pub fn apart(what: &str, work: impl FnOnce(Waits<'_>) -> u8) -> Result<u8> {
     let (ours, theirs) = channel()?;
     let _parent = Parent::become_one();
     let Some(pid) = sys::fork().what(|| "fork")? else {
         drop(ours);
         rustix::process::setsid().ok();
-        sys::exit_now(work(&mut |waits| say_turn(&theirs, waits)))
+        sys::exit_now(work(&mut |waits| say_turn(&theirs, what, waits)))
     };
     drop(theirs);
     listen(&ours, None)?;
