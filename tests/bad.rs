@@ -21,23 +21,6 @@ fn without(capability: &str) -> String {
     format!("setpriv --bounding-set -{capability} --inh-caps -{capability}")
 }
 
-/// Runs a command for which `socket(AF_NETLINK, ..., NETLINK_NETFILTER)` is EPROTONOSUPPORT.
-const WITHOUT_NF_TABLES: &str = "
-import ctypes, os, struct, sys
-load, equal, end = 0x20, 0x15, 0x06
-program = [
-    (load, 0, 0, 0), (equal, 0, 5, 41),   # socket(
-    (load, 0, 0, 16), (equal, 0, 3, 16),  # AF_NETLINK, ...,
-    (load, 0, 0, 32), (equal, 0, 1, 12),  # NETLINK_NETFILTER)
-    (end, 0, 0, 0x50000 | 93), (end, 0, 0, 0x7fff0000),
-]
-code = ctypes.create_string_buffer(b''.join(struct.pack('HBBI', *line) for line in program))
-filter = struct.pack('HxxxxxxP', len(program), ctypes.addressof(code))
-libc = ctypes.CDLL(None, use_errno=True)
-assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, filter, 0, 0) == 0
-os.execvp(sys.argv[1], sys.argv[1:])
-";
-
 sandboxed! {
     fn a_jail_has_a_name_that_can_be_a_file() {
         let long = "x".repeat(33);
@@ -194,9 +177,9 @@ sandboxed! {
     fn a_kernel_without_nat_is_named_and_not_needed() {
         uplink::plug();
         let before = dump();
-        // A kernel without nf_tables is one that refuses its sockets (seccomp(2)).
-        std::fs::write("/tmp/without.py", WITHOUT_NF_TABLES).unwrap();
-        let without = |command: &str| run(&format!("python3 /tmp/without.py sh -c '{command}'"));
+        // A kernel without nf_tables is one without socket(AF_NETLINK, ..., NETLINK_NETFILTER).
+        let refusing = refusing(&format!("{},0=16,2=12", libc::SYS_socket), libc::EPROTONOSUPPORT);
+        let without = |command: &str| run(&format!("{refusing} sh -c '{command}'"));
         without("kak setup").code(1).says("nf_tables").says("--no-nat");
         assert_same("taken back", &before, &dump());
         without("kak setup --no-nat").code(0);

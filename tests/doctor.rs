@@ -463,9 +463,12 @@ sandboxed! {
         let all: Vec<&str> = trace.lines().filter(|call| !never.contains(call)).collect();
         assert!(all.len() > 30, "{all:?}");
         for call in all {
-            for (errno, when) in [("EPERM", ""), ("ENOSYS", ":when=1"), ("EIO", ":when=2+3")] {
-                let inject = format!("inject={call}:error={errno}{when}");
-                let ended = program(&["timeout", "20", "strace", "-f", "-qq", "-o", "/dev/null", "-e", &inject, "kak", "doctor", "--json"]);
+            for (errno, name, when) in [(libc::EPERM, "EPERM", ""), (libc::ENOSYS, "ENOSYS", ":when=1"), (libc::EIO, "EIO", ":when=2+3")] {
+                let inject = match call.strip_prefix("syscall_0x") {
+                    None => format!("strace -f -qq -o /dev/null -e inject={call}:error={name}{when}"),
+                    Some(number) => refusing(&i64::from_str_radix(number, 16).unwrap().to_string(), errno),
+                };
+                let ended = run(&format!("timeout 20 {inject} kak doctor --json"));
                 let told = ended.status.code().is_some_and(|code| code <= 1) && serde_json::from_slice::<Value>(&ended.stdout).is_ok();
                 // Without memory, or when nobody hears him, he ends.
                 assert!(told || ["brk", "mmap", "write", "execve"].contains(&call), "{inject}: {ended}");

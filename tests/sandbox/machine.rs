@@ -105,6 +105,13 @@ pub fn program(argv: &[&str]) -> Ended {
     end(Command::new(argv[0]).args(&argv[1..]))
 }
 
+/// What a command is run by that finds a system call refused: `call` is its number, `,ARGUMENT=VALUE` after it for one with
+/// these arguments only. What strace knows by name is done by strace.
+pub fn refusing(call: &str, errno: i32) -> String {
+    std::fs::write("/tmp/refuse.py", include_str!("../probe/refuse.py")).unwrap();
+    format!("python3 /tmp/refuse.py {errno} {call}")
+}
+
 /// What a script printed, read as JSON; nothing printed is an empty list.
 #[track_caller]
 pub fn json(script: &str) -> Value {
