@@ -12,6 +12,11 @@
 //!   +-----------------------+     +----------------------------------------+
 //! ```
 
+/// Published ports.
+mod ports;
+/// Routers and switches.
+mod routers;
+
 use crate::sandbox::resolver::{Resolver, address6_of};
 use crate::sandbox::traffic::*;
 use crate::sandbox::*;
@@ -62,46 +67,6 @@ fn refused(options: &str, code: i32, words: &str) {
     let names = run(&format!("kak netns add green --uplink {options}"));
     names.code(if code == 2 { 255 } else { code }).says(words);
     assert_same(options, &before, &dump());
-}
-
-/// Somebody says on a link that he is a router: for so many seconds, and with a network of which one may take an address.
-fn advertise(namespace: &str, link: &str, lifetime: u16, network: &str) {
-    // Nobody is heard but under an address of the cable.
-    until("he has one", || {
-        let addresses = sh(&format!(
-            "nsenter --net={namespace} ip -6 addr show dev {link} scope link"
-        ));
-        addresses.contains("fe80") && !addresses.contains("tentative")
-    });
-    sh(&format!(
-        "nsenter --net={namespace} python3 -c '
-import socket, struct
-s = socket.socket(socket.AF_INET6, socket.SOCK_RAW, 58)
-s.setsockopt(41, socket.IPV6_MULTICAST_HOPS, 255)
-s.setsockopt(41, socket.IPV6_MULTICAST_IF, socket.if_nametoindex(\"{link}\"))
-router = struct.pack(\"!BBHBBHII\", 134, 0, 0, 64, 0, {lifetime}, 0, 0)
-prefix = struct.pack(\"!BBBBIII\", 3, 4, 64, 0xC0, 3600, 1800, 0) + socket.inet_pton(socket.AF_INET6, \"{network}\")
-s.sendto(router + prefix, (\"ff02::1\", 0))
-'"
-    ));
-}
-
-/// Whether the machine has an address of a network, and by a router on a link its way out.
-fn has_heard(network: &str, link: &str) -> bool {
-    sh(&format!("ip -6 addr show dev {link} scope global")).contains(network.trim_end_matches(':'))
-        && sh(&format!("ip -6 route show default dev {link}")).contains("proto ra")
-}
-
-/// Plugs the machine in where a router says that it is there, and waits until it is heard.
-fn plug_by_router() {
-    uplink::plug();
-    sh("nsenter --net=/var/upstream ip addr add 2001:db8:0:1::1/64 dev up0 nodad");
-    // Who comes later has to be heard as well.
-    assert_eq!(sh("cat /proc/sys/net/ipv6/conf/eth0/accept_ra"), "1");
-    advertise(UPSTREAM, "up0", 1800, "2001:db8:0:1::");
-    until("the router is heard", || {
-        has_heard("2001:db8:0:1::", "eth0")
-    });
 }
 
 sandboxed! {
@@ -217,143 +182,6 @@ sandboxed! {
         }
     }
 
-    fn a_published_port_is_reached_from_everywhere() {
-        publish("--publish 8080:80 --publish 8080:80/udp");
-        let (gateway, other) = (gateway("USER"), gateway("blue"));
-        for by in ALL {
-            // Another machine is seen as it is.
-            assert_eq!(ask(by, UPSTREAM, &at(uplink::OURS6, 8080)), uplink::THEIRS6);
-            // The machine itself, by each of its addresses.
-            assert_eq!(ask(by, HERE, &at(uplink::OURS6, 8080)), uplink::OURS6);
-            assert_eq!(ask(by, HERE, &at(&gateway, 8080)), gateway);
-            assert_eq!(ask(by, HERE, &at(&other, 8080)), gateway);
-            assert_eq!(ask(by, HERE, "[::1]:8080"), gateway);
-            // Another jail, and the jail itself.
-            assert_eq!(ask(by, BLUE, &at(uplink::OURS6, 8080)), gateway);
-            assert_eq!(ask(by, BLUE, &at(&other, 8080)), gateway);
-            assert_eq!(ask(by, JAIL, &at(uplink::OURS6, 8080)), gateway);
-            assert_eq!(ask(by, JAIL, &at(&gateway, 8080)), gateway);
-            // By IPv4 as always.
-            assert!(ask(by, UPSTREAM, "203.0.113.2:8080").ends_with(uplink::THEIRS));
-            assert!(ask(by, HERE, "127.0.0.1:8080").ends_with("10.0.0.1"));
-            // The jail's port itself is nobody's but the machine's.
-            ask_in_vain(by, UPSTREAM, &at(uplink::OURS6, 80));
-            ask_in_vain(by, BLUE, &at(&inside("USER"), 80));
-        }
-    }
-
-    fn a_port_of_one_address_is_not_one_of_another() {
-        uplink::plug6();
-        sh("ip addr add 2001:db8::9/64 dev eth0 nodad
-            kak setup --ipv6 --publish [2001:db8::9]:8080:80 --publish [2001:db8::9]:8080:80/udp --publish [::1]:8081:80 --publish [::1]:8081:80/udp");
-        serve(JAIL, "[::]:80");
-        // Nothing but that of IPv6.
-        assert_eq!(sh("cat /proc/sys/net/ipv4/conf/kak-USER/route_localnet"), "0");
-        for by in ALL {
-            assert_eq!(ask(by, UPSTREAM, "[2001:db8::9]:8080"), uplink::THEIRS6);
-            ask(by, HERE, "[2001:db8::9]:8080");
-            ask(by, JAIL, "[2001:db8::9]:8080");
-            ask_in_vain(by, HERE, "[2001:db8::2]:8080");
-            ask_in_vain(by, UPSTREAM, "[2001:db8::2]:8080");
-            ask_in_vain(by, HERE, "[::1]:8080");
-            ask_in_vain(by, HERE, "127.0.0.1:8080");
-            // Loopback is the machine's alone.
-            assert_eq!(ask(by, HERE, "[::1]:8081"), gateway("USER"));
-            ask_in_vain(by, UPSTREAM, "[2001:db8::9]:8081");
-            ask_in_vain(by, JAIL, "[::1]:8081");
-        }
-    }
-
-    fn a_port_of_one_family_is_not_one_of_the_other() {
-        uplink::plug6();
-        sh("kak setup --ipv6 --publish 0.0.0.0:8080:80 --publish [::]:8081:80; kak status");
-        serve(JAIL, "[::]:80");
-        for (family, other, addresses) in [(8080, 8081, ["203.0.113.2", "127.0.0.1"]), (8081, 8080, ["[2001:db8::2]", "[::1]"])] {
-            ask(By::Tcp, UPSTREAM, &format!("{}:{family}", addresses[0]));
-            ask_in_vain(By::Tcp, UPSTREAM, &format!("{}:{other}", addresses[0]));
-            ask(By::Tcp, HERE, &format!("{}:{family}", addresses[1]));
-            ask_in_vain(By::Tcp, HERE, &format!("{}:{other}", addresses[1]));
-        }
-        // The same port may lead elsewhere.
-        sh("kak netns add blue --uplink --ipv6 --publish [::]:8080:80");
-        serve(BLUE, "[::]:80");
-        assert_eq!(ask(By::Tcp, UPSTREAM, "[2001:db8::2]:8080"), uplink::THEIRS6);
-    }
-
-    fn two_jails_are_published_at_loopback() {
-        publish("--publish 8080:80");
-        sh("kak setup -n OTHER --ipv6 --publish [::1]:8081:80; kak status -n OTHER; kak status");
-        serve("/run/netns/OTHER", "[::]:80");
-        let other = gateway("OTHER");
-        assert_eq!(ask(By::Tcp, HERE, "[::1]:8080"), gateway("USER"));
-        assert_eq!(ask(By::Tcp, HERE, "[::1]:8081"), other);
-        sh("kak teardown");
-        assert_eq!(ask(By::Tcp, HERE, "[::1]:8081"), other);
-        assert_eq!(sh("ip -6 route show table local | grep -c '^local ::1 '"), "2");
-        sh("kak teardown -n OTHER; kak netns delete blue");
-        assert_eq!(sh("ip -6 route show table local | grep -c '^local ::1 '"), "1");
-    }
-
-    fn a_port_that_is_taken_is_an_error_before_anything_changes() {
-        uplink::plug6();
-        let taken = "somebody else serves this port";
-        let _tcp: Vec<_> = ["[2001:db8::2]:1001", "[::1]:1002", "[::]:1003"]
-            .map(|at| std::net::TcpListener::bind(at).unwrap()).into();
-        let _udp = std::net::UdpSocket::bind("[::1]:1002").unwrap();
-        for port in 1001..=1003 {
-            refused(&format!("--ipv6 --publish {port}:80"), 1, taken);
-        }
-        for at in ["[::1]:1002:80", "[::1]:1002:80/udp", "[2001:db8::2]:1001", "[2001:db8::2]:1003"] {
-            refused(&format!("--ipv6 --publish {at}"), 1, taken);
-        }
-        refused("--ipv6 --publish [2001:db8::99]:99", 1, "no such address");
-        refused("--publish [::1]:99", 2, "goes with --ipv6");
-        for bad in ["[::1]:99 --publish 99:80", "[::1]", "[::1]:0", "::1:80:80", "[fe80::1%eth0]:80"] {
-            refused(&format!("--ipv6 --publish {bad}"), 2, "--publish");
-        }
-        // By IPv4 alone nobody has it.
-        sh("kak setup --publish 1002:80");
-    }
-
-    fn who_asked_before_is_answered_too() {
-        uplink::plug6();
-        sh("kak netns add blue --uplink --ipv6");
-        let asker = within(UPSTREAM, || std::net::UdpSocket::bind("[2001:db8::1]:4000").unwrap());
-        asker.connect("[2001:db8::2]:8080").unwrap();
-        asker.set_read_timeout(Some(std::time::Duration::from_millis(50))).unwrap();
-        let ask = || {
-            asker.send(b"?").ok();
-            asker.recv(&mut [0; 99]).is_ok()
-        };
-        assert!(!ask() && !ask() && !ask());
-        sh("kak setup --ipv6 --publish 8080:80/udp");
-        serve(JAIL, "[::]:80");
-        until("it is answered", ask);
-    }
-
-    fn nobody_reaches_whom_he_may_not() {
-        publish("--publish 8080:80");
-        serve(BLUE, "[::]:80");
-        let (user, blue) = (inside("USER"), inside("blue"));
-        for jail in [&user, &blue] {
-            let network = jail.replace("::2", "::/64");
-            sh(&format!("nsenter --net={UPSTREAM} ip -6 route add {network} via {}", uplink::OURS6));
-        }
-        for (from, to, address) in [(JAIL, BLUE, &blue), (BLUE, JAIL, &user), (UPSTREAM, JAIL, &user), (UPSTREAM, BLUE, &blue)] {
-            watch6(to, "prerouting", "meta l4proto { tcp, udp }");
-            for by in ALL {
-                ask_in_vain(by, from, &at(address, 80));
-            }
-            run(&format!("nsenter --net={from} ping -6 -c 1 -w 1 {address}")).code(1);
-            assert_eq!(seen6(to), 0, "{from} to {address}");
-        }
-        // The machine itself is no neighbour.
-        for by in ALL {
-            assert_eq!(ask(by, HERE, &at(&user, 80)), gateway("USER"));
-            assert_eq!(ask(by, HERE, &at(&blue, 80)), gateway("blue"));
-        }
-    }
-
     fn a_false_source_gets_nowhere() {
         publish("");
         serve(HERE, "[::]:80");
@@ -400,103 +228,6 @@ sandboxed! {
             ask_in_vain(by, JAIL, "[::1]:8080");
         }
         assert_eq!(seen6(HERE), 0);
-    }
-
-    fn a_jail_is_no_router_for_the_machine() {
-        uplink::plug6();
-        sh("kak setup --ipv6; echo 2 >/proc/sys/net/ipv6/conf/kak-USER/accept_ra");
-        advertise(JAIL, "eth0", 1800, "2001:db8:0:bad::");
-        advertise(JAIL, "eth0", 1800, "2001:db8:0:bad::");
-        run("nssh -c 'ping -6 -c 1 -w 5 2001:db8::1'").code(0);
-        assert!(!has_heard("2001:db8:0:bad::", "kak-USER"));
-        // What the rule is worth.
-        sh("nft flush chain ip6 kak-USER raw");
-        advertise(JAIL, "eth0", 1800, "2001:db8:0:bad::");
-        until("it is heard", || has_heard("2001:db8:0:bad::", "kak-USER"));
-    }
-
-    fn a_router_is_heard_all_the_time() {
-        plug_by_router();
-        let before = sh("cat /proc/sys/net/ipv6/conf/*/accept_ra /proc/sys/net/ipv6/conf/*/forwarding");
-        sh("kak setup --ipv6; kak status");
-        assert_eq!(sh(&format!("cat {FORWARDING} /proc/sys/net/ipv6/conf/eth0/accept_ra")), "1\n2");
-        // Nothing was lost, and news is heard.
-        assert!(has_heard("2001:db8:0:1::", "eth0"));
-        serve(UPSTREAM, "[2001:db8:0:1::1]:80");
-        ask(By::Tcp, JAIL, "[2001:db8:0:1::1]:80");
-        advertise(UPSTREAM, "up0", 1800, "2001:db8:0:2::");
-        until("the router's news is heard", || has_heard("2001:db8:0:2::", "eth0"));
-        sh("kak teardown");
-        assert_eq!(sh("cat /proc/sys/net/ipv6/conf/*/accept_ra /proc/sys/net/ipv6/conf/*/forwarding"), before);
-        advertise(UPSTREAM, "up0", 1800, "2001:db8:0:3::");
-        until("as it was before", || has_heard("2001:db8:0:3::", "eth0"));
-    }
-
-    fn a_link_that_heard_no_router_hears_none() {
-        plug_by_router();
-        sh("echo 1 >/proc/sys/net/ipv6/conf/eth0/forwarding");
-        let before = dump();
-        sh("kak setup --ipv6");
-        assert_eq!(sh("cat /proc/sys/net/ipv6/conf/eth0/accept_ra"), "1");
-        sh("kak teardown");
-        assert_same("a router's link", &before, &dump());
-    }
-
-    fn without_kak_forwarding_loses_the_router() {
-        // What the test above is worth.
-        plug_by_router();
-        sh(&format!("echo 1 >{FORWARDING}"));
-        assert!(!has_heard("2001:db8:0:1::", "eth0"));
-    }
-
-    fn a_router_that_comes_later_is_heard() {
-        uplink::plug();
-        sh("kak setup --ipv6");
-        advertise(UPSTREAM, "up0", 1800, "2001:db8:0:1::");
-        until("the router is heard", || has_heard("2001:db8:0:1::", "eth0"));
-        sh("nsenter --net=/var/upstream ip addr add 2001:db8:0:1::1/64 dev up0 nodad");
-        sh("nssh -c 'ping -6 -c 1 -w 5 2001:db8:0:1::1'");
-    }
-
-    fn switches_are_left_as_they_were() {
-        uplink::plug6();
-        sh("ip link add v0 type veth peer name v1
-            echo 1 >/proc/sys/net/ipv6/conf/v0/forwarding; echo 1 >/proc/sys/net/ipv6/conf/default/forwarding
-            echo 0 >/proc/sys/net/ipv6/conf/v1/accept_ra");
-        let before = dump();
-        sh("kak setup --ipv6; kak teardown");
-        assert_same("one jail", &before, &dump());
-        // The last of several takes back what the first one did.
-        sh("kak setup --ipv6; kak setup -n OTHER --ipv6; kak netns add blue --uplink --ipv6; kak teardown; kak netns delete blue");
-        assert_eq!(sh(&format!("cat {FORWARDING} /proc/sys/net/ipv6/conf/eth0/accept_ra")), "1\n2");
-        serve(UPSTREAM, "[2001:db8::1]:80");
-        ask(By::Tcp, "/run/netns/OTHER", "[2001:db8::1]:80");
-        sh("kak teardown -n OTHER");
-        assert_same("three", &before, &dump());
-        // So does who goes on after a keeper that was killed, be it with other options.
-        for again in ["kak setup", "kak setup --ipv6 --publish 80", "kak setup --hide srv"] {
-            sh("mkdir -p /srv; kak setup --ipv6");
-            sh(&format!("kill -KILL {}", process_field(init("USER"), "PPid").unwrap()));
-            until("nobody is left", || processes().is_empty());
-            sh(&format!("{again}; kak status; kak teardown; rmdir /srv"));
-            assert_same(again, &before, &dump());
-        }
-        // Where packets are passed on already, that stays.
-        sh(&format!("echo 1 >{FORWARDING}"));
-        let before = dump();
-        sh("kak setup --ipv6; kak teardown");
-        assert_same("a router", &before, &dump());
-    }
-
-    fn switches_need_no_writable_proc_sys() {
-        uplink::plug6();
-        sh("mount --bind /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys");
-        let before = dump();
-        sh("kak setup --ipv6; kak status");
-        serve(UPSTREAM, "[2001:db8::1]:80");
-        assert_eq!(ask(By::Tcp, JAIL, "[2001:db8::1]:80"), uplink::OURS6);
-        sh("kak teardown");
-        assert_same("/proc/sys read-only", &before, &dump());
     }
 
     fn no_ipv6_is_an_error_before_anything_changes() {
