@@ -54,7 +54,8 @@ sandboxed! {
             assert_eq!(end(child, &before).signal(), Some(number), "{name}");
         }
         // The session's word counts.
-        let child = start("trap 'exit 5' TERM; while :; do sleep 0.05; done");
+        let child = start("trap 'exit 5' TERM; >/var/trapped; while :; do sleep 0.05; done");
+        until("it is trapped", || std::path::Path::new("/var/trapped").exists());
         kill("TERM", &child);
         assert_eq!(end(child, &before).code(), Some(5));
         program(&["timeout", "1", "kak", "setup", "--", "sleep", "1000"]).code(124);

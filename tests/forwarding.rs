@@ -6,9 +6,8 @@ use crate::sandbox::*;
 fn machine() -> String {
     uplink::plug();
     sh("ip link add v0 type veth peer name v1; ip link set v0 up; ip link set v1 up");
-    until("the links are settled", || {
-        !sh("ip -6 addr").contains("tentative")
-    });
+    uplink::settle("v0");
+    uplink::settle("v1");
     sh(
         "cd /proc/sys/net/ipv4/conf; echo 1 >v0/forwarding; echo 1 >default/forwarding
         echo 0 >all/accept_redirects; echo 0 >v1/accept_redirects",

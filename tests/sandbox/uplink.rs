@@ -64,10 +64,17 @@ pub fn plug() {
         }
     });
     wait.recv().unwrap();
-    // Duplicate address detection and the like must be over before a test looks twice at the machine.
-    super::until("eth0 is settled", || {
-        let addresses = sh("ip -o -6 addr show dev eth0");
-        addresses.is_empty() || (addresses.contains("fe80") && !addresses.contains("tentative"))
+    settle("eth0");
+}
+
+/// Waits until a link has its carrier and, where it has IPv6, its address: a test looks twice at the machine.
+pub fn settle(link: &str) {
+    let ipv6 = std::fs::read_to_string(format!("/proc/sys/net/ipv6/conf/{link}/disable_ipv6"))
+        .is_ok_and(|disabled| disabled == "0\n");
+    super::until(&format!("{link} is settled"), || {
+        let addresses = sh(&format!("ip -o -6 addr show dev {link}"));
+        let has = addresses.contains("fe80") && !addresses.contains("tentative");
+        has == ipv6 && sh(&format!("ip -o link show dev {link}")).contains("state UP")
     });
 }
 
