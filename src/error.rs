@@ -174,17 +174,35 @@ impl Error {
         errors.next().map_or(Ok(()), |first| Err(first.and(errors)))
     }
 
-    /// The error as text that [`Error::unpacked`] makes an error of again, in another process.
+    /// The error as text that [`Error::unpacked`] makes an error of again, in another process: of each that has a line of
+    /// its own the exit status, the text and the cure. None of them has a zero byte, as no word and no path has.
     pub fn packed(&self) -> String {
-        format!("{self}\n{}", self.hint().unwrap_or_default())
+        match &self.0.why {
+            Why::Many(errors) if self.0.what.is_empty() => {
+                errors.iter().map(Self::packed).collect()
+            }
+            _ => format!(
+                "{}\0{self}\0{}\0",
+                self.code(),
+                self.hint().unwrap_or_default()
+            ),
+        }
     }
 
-    /// See [`Error::packed`].
+    /// See [`Error::packed`]. Of a text that was cut off there is what is left.
     pub fn unpacked(text: &str) -> Self {
-        match text.split_once('\n') {
-            Some((why, cure)) if !cure.is_empty() => Self::cure("", why, cure),
-            _ => Self::text("", text.trim_end()),
+        let mut fields = text.split('\0');
+        let mut errors = Vec::new();
+        while let (Some(status), Some(why)) = (fields.next(), fields.next()) {
+            let error = match fields.next() {
+                None | Some("") => Self::text("", why),
+                Some(cure) => Self::cure("", why, cure),
+            };
+            errors.push(error.with_status(status.parse().unwrap_or(1)));
         }
+        Self::all(errors)
+            .err()
+            .unwrap_or_else(|| Self::text("", text))
     }
 
     /// The kernel's sentence for an error number.
@@ -373,6 +391,27 @@ mod tests {
                 .is_some_and(|cure| cure.contains("CAP_SYS_ADMIN"))
         );
         assert_eq!(lines.next(), None);
+    }
+
+    #[test]
+    fn it_is_the_same_in_another_process() {
+        let refused = || {
+            Err::<(), _>(Errno::PERM)
+                .what(|| "nft add table ip kak")
+                .unwrap_err()
+        };
+        let text = || Error::text("a\nb", "c").with_status(255);
+        for error in [
+            refused(),
+            text(),
+            text().and([refused(), Error::cure("d", "e", "f")]),
+            text().context("g"),
+        ] {
+            let same = Error::unpacked(&error.packed());
+            assert_eq!(same.lines("kak"), error.lines("kak"));
+            assert_eq!(same.code(), error.code());
+        }
+        assert_eq!(Error::unpacked("1\0cut o").to_string(), "cut o");
     }
 
     #[test]

@@ -65,7 +65,15 @@ sandboxed! {
 
     fn who_is_killed_before_his_turn_has_done_nothing_and_does_nothing_later() {
         uplink::plug();
-        for (there, command) in [("", "kak setup"), ("", "nssh -c true"), ("kak setup", "kak teardown")] {
+        sh("kak netns add x; kak netns delete x");
+        let (gone, waits) = ("who asked for it is gone", "waits for another kak");
+        for (there, command, told) in [
+            ("", "kak setup", gone),
+            ("", "nssh -c true", gone),
+            ("kak setup", "kak teardown", gone),
+            ("", "kak netns add blue --uplink", waits),
+            ("kak netns add blue --uplink", "kak netns delete blue", waits),
+        ] {
             sh(there);
             let before = dump();
             let mut holder = holder();
@@ -75,11 +83,53 @@ sandboxed! {
             waiting.wait().unwrap();
             release(&mut holder);
             until("nobody is at it", || !processes().values().any(|name| ["kak", "nssh"].contains(&name.as_str())));
-            assert!(said("/tmp/err").contains("who asked for it is gone"), "{command}: {}", said("/tmp/err"));
+            assert!(said("/tmp/err").contains(told), "{command}: {}", said("/tmp/err"));
             sh("rm /tmp/err");
             assert_same(command, &before, &dump());
-            sh("kak teardown");
+            sh("kak teardown; kak netns delete blue 2>/dev/null || true");
         }
+    }
+
+    fn who_is_stopped_at_work_holds_up_nobody() {
+        uplink::plug();
+        sh("kak netns add x; kak netns delete x");
+        let before = dump();
+        for command in ["kak netns add blue --uplink", "kak netns delete blue", "kak teardown"] {
+            // Time enough to stop it while it has the lock.
+            let slow = format!("exec strace -D -f -qq -o /tmp/trace -e trace=flock -e inject=flock:delay_exit=500000 {command}");
+            let mut stopped = Command::new("sh").args(["-c", &slow]).spawn().unwrap();
+            until("it has the lock", || said("/proc/locks").contains("FLOCK"));
+            sh(&format!("kill -STOP {}", stopped.id()));
+            run("timeout 20 kak setup -n other").code(0);
+            sh(&format!("kill -CONT {}; kak teardown -n other", stopped.id()));
+            assert!(stopped.wait().unwrap().success(), "{command}");
+            sh("kak setup >/dev/null");
+        }
+        sh("kak teardown");
+        assert_same("all is done", &before, &dump());
+    }
+
+    fn what_goes_wrong_at_work_is_told_as_before() {
+        uplink::plug();
+        sh("kak netns add blue --uplink; kak setup");
+        let told = |command: &str| {
+            let ended = run(command);
+            (ended.status.code(), ended.stderr)
+        };
+        let exists = "Cannot create namespace file \"/run/netns/blue\": File exists\n";
+        assert_eq!(told("kak netns add blue --uplink"), (Some(1), exists.into()));
+        // A batch goes on after it, where that is wanted.
+        std::fs::write("/tmp/batch", "add blue --uplink\nadd USER --uplink\nadd red\n").unwrap();
+        let (code, text) = told("kak netns -force -batch /tmp/batch; exit $?");
+        assert_eq!(code, Some(1));
+        for part in [exists, "there is a jail of this name\nkak: netns: choose another name", "Command failed /tmp/batch:1\n", "Command failed /tmp/batch:2\n"] {
+            assert!(text.contains(part), "no {part} in {text}");
+        }
+        sh("kak netns delete red; kak teardown");
+        // As the kernel does where there is no memory.
+        let killed = told("timeout 20 strace -D -f -qq -o /tmp/trace -e inject=flock:signal=SIGKILL kak netns delete blue; exit $?");
+        assert_eq!(killed, (Some(1), "kak netns delete blue: was killed by signal 9\n".into()));
+        sh("kak netns delete blue");
     }
 
     fn nobody_waits_for_ever() {

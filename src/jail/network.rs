@@ -1,12 +1,14 @@
 //! A jail's network without the jail: a named network namespace with an uplink, as `kak netns add --uplink` makes it. It
 //! has a record, a subnet and a table of its own like any jail, made and taken back by the same steps, but no root and no
 //! init. Where its resolvers need a relay, that one holds the lock that init would hold, by which it is found and ended.
+//! As with a jail, who is at work on one is a process that no terminal can stop ([`apart_quietly`]).
 
 use std::ffi::OsStr;
 
 use rustix::io::Errno;
 
-use super::{Life, Lock, build, capabilities, dns};
+use super::process::{apart, apart_quietly};
+use super::{Life, Lock, Waits, build, capabilities, dns};
 use crate::config::{self, Config};
 use crate::engine;
 use crate::error::{Error, Result};
@@ -20,8 +22,14 @@ use crate::step::netns::NetNs;
 /// Makes one; `note` hears what the machine does not allow. What does not work is taken back.
 pub fn make(config: Config, note: &mut dyn FnMut(&str)) -> Result<()> {
     capabilities::check("a network with an uplink", capabilities::NETWORK)?;
+    let what = format!("kak netns add {} --uplink", config.jail);
+    apart_quietly(&what, |waits| make_here(config, note, waits))
+}
+
+/// The same in this process.
+fn make_here(config: Config, note: &mut dyn FnMut(&str), waits: Waits<'_>) -> Result<()> {
     let name = config.jail.clone();
-    let _lock = Lock::take(&mut |_| Ok(()))?;
+    let _lock = Lock::take(waits)?;
     match Record::read(&name)? {
         Some(old) if !old.config.bare => {
             return Err(Error::cure(
@@ -90,6 +98,13 @@ pub fn is_ours(name: &OsStr) -> Result<bool> {
 /// Takes everything of it back; the name too.
 pub fn unmake(name: &OsStr, force: bool) -> Result<()> {
     let jail = config::jail_name(name)?;
+    apart_quietly(&format!("kak netns delete {jail}"), |waits| {
+        unmake_here(name, &jail, force, waits)
+    })
+}
+
+/// The same in this process.
+fn unmake_here(name: &OsStr, jail: &str, force: bool, waits: Waits<'_>) -> Result<()> {
     if netns::state(name)? == State::Namespace {
         if force {
             netns::delete(name, true)?;
@@ -97,7 +112,7 @@ pub fn unmake(name: &OsStr, force: bool) -> Result<()> {
             netns::check_devices(name)?;
         }
     }
-    build::take_down(&jail, &mut build::quietly, &mut |_| Ok(()))?;
+    build::take_down(jail, &mut build::quietly, waits)?;
     // Whoever made the namespace: it is the name that shall go.
     match netns::state(name)? {
         State::Namespace => netns::delete(name, force),
@@ -110,11 +125,18 @@ pub fn sweep(name: &OsStr) {
     let Ok(jail) = config::jail_name(name) else {
         return;
     };
-    let Some(_lock) = Lock::take_free() else {
+    if matches!(file::lstat(record::DIR.as_ref()), Ok(None)) {
         return;
-    };
-    if let (Ok(None), Ok(Life::Down)) = (Record::read(&jail), Life::of(&jail)) {
-        let (state, mut machine) = (Plan::state(&jail, Vec::new()), Machine::new(&jail));
-        engine::teardown(&state, &mut machine, |_| false, &mut build::quietly).ok();
     }
+    let work = |_: Waits<'_>| {
+        if let Some(_lock) = Lock::take_free()
+            && let (Ok(None), Ok(Life::Down)) = (Record::read(&jail), Life::of(&jail))
+        {
+            let (state, mut machine) = (Plan::state(&jail, Vec::new()), Machine::new(&jail));
+            engine::teardown(&state, &mut machine, |_| false, &mut build::quietly).ok();
+        }
+        0
+    };
+    // It fails for somebody else's reason, which is told.
+    apart(&format!("kak netns delete {jail}"), work).ok();
 }
