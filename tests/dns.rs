@@ -229,6 +229,24 @@ sandboxed! {
         until("nobody is left", || processes().is_empty());
     }
 
+    fn a_jail_that_comes_up_again_at_once_has_its_resolvers() {
+        uplink::plug();
+        resolv_conf("nameserver 127.0.0.53\n");
+        let _resolver = Resolver::start("127.0.0.53:53");
+        sh("kak setup");
+        let earlier = relay();
+        // It has not heard of its init's end yet.
+        sh(&format!("kill -STOP {earlier}; kill -KILL {}", init("USER")));
+        until("the jail is down", || run("kak status").status.code() == Some(3));
+        let setup = std::thread::spawn(|| run("kak setup").code(0));
+        until("the next one has its network", || processes().values().filter(|name| *name == "kak-init").count() == 1);
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        sh(&format!("kill -CONT {earlier}"));
+        assert_eq!(setup.join().unwrap().stderr, "");
+        assert_eq!(sh("nssh -c 'getent ahostsv4 one.test | head -n 1 | cut -d \" \" -f 1'"), address_of("one.test").to_string());
+        assert_ne!(relay(), earlier);
+    }
+
     fn a_port_that_is_taken_is_told_and_the_others_serve() {
         uplink::plug();
         let _resolvers = ["127.0.0.1:53", "127.0.0.2:53"].map(Resolver::start);

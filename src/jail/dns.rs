@@ -8,6 +8,7 @@
 
 mod connection;
 pub mod door;
+mod earlier;
 mod outer;
 pub mod relay;
 
@@ -255,9 +256,7 @@ impl Resolvers {
         if missing.is_empty() {
             return;
         }
-        let opened = door::open(&self.namespace, &missing)
-            .unwrap_or_else(|errno| missing.iter().map(|_| Err(errno)).collect());
-        for (resolver, door) in missing.iter().zip(opened) {
+        for (resolver, door) in missing.iter().zip(earlier::open(&self.namespace, &missing)) {
             let served = door.and_then(|door| self.relay.open(door));
             if let Err(error) = served.what(|| format!("listen on {resolver} port {PORT}")) {
                 complain(&error.lines("kak: setup"));

@@ -39,7 +39,7 @@ pub fn inits(jail: &str) -> Result<Vec<Init>> {
         // Looked at again once it is pinned: the number may have gone to another.
         is_init(&pid.as_raw_nonzero().get()).then_some(Init { pid, fd })
     };
-    let named = Processes::now().named(NAME);
+    let named = Processes::now().named(&[NAME]);
     Ok(named.into_iter().filter(is_init).filter_map(pin).collect())
 }
 

@@ -73,9 +73,10 @@ impl Processes {
         self.0.iter().filter_map(shell).map(session).collect()
     }
 
-    /// Those that call themselves so.
-    pub fn named(self, name: &[u8]) -> Vec<i32> {
-        let named = self.0.into_iter().filter(|(_, stat)| stat.name == name);
+    /// Those that call themselves one of these.
+    pub fn named(self, names: &[&[u8]]) -> Vec<i32> {
+        let is_one = |stat: &Stat| names.contains(&stat.name.as_slice());
+        let named = self.0.into_iter().filter(|(_, stat)| is_one(stat));
         named.map(|(pid, _)| pid).collect()
     }
 
