@@ -11,13 +11,15 @@ use std::process::ExitStatus;
 pub enum Beside {
     /// Nobody ends anything of another's.
     Peace,
+    /// Nor then, but the jail that guests know is not up when it begins, or does not let them in.
+    Shut,
     /// Jails are taken down, sessions ended.
     Ends,
     /// The processes of jails are killed, too, and those at work on them.
     Kills,
 }
 
-use Beside::{Ends, Kills, Peace};
+use Beside::{Ends, Kills, Peace, Shut};
 
 /// How a command ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -78,6 +80,28 @@ const SESSION: &[(End, Beside, &str)] = &[
     ),
 ];
 
+/// How a guest's session that ends with 7 may end.
+const GUEST: &[(End, Beside, &str)] = &[
+    (
+        Exit(7),
+        Peace,
+        "S1, P7: with a jail that is up and lets him in, it has its own status",
+    ),
+    (
+        Exit(125),
+        Shut,
+        "S1, L9: the jail is not up or not for him, and a guest makes nothing",
+    ),
+    (Exit(137), Ends, "P13, R9: the jail is gone"),
+    (Signal(1), Ends, "R8: its shell was told to hang up"),
+    (Signal(9), Ends, "R8: its shell was killed with the jail"),
+    (
+        Signal(15),
+        Ends,
+        "P5: its shell was told to end, with everything in the jail",
+    ),
+];
+
 /// All that is called.
 pub const COMMANDS: &[Command] = &[
     Command {
@@ -90,6 +114,19 @@ pub const COMMANDS: &[Command] = &[
                 "R8: setup beside setup: one works, the other waits; beside teardown: one after the other",
             ),
             FAILED,
+            KILLED,
+        ],
+    },
+    Command {
+        words: &["kak", "setup", "-n", "USER", "--allow", "alice"],
+        from: Peace,
+        ends: &[
+            (Exit(0), Peace, "as without options"),
+            (
+                Exit(1),
+                Peace,
+                "it is up with other options, which do not change",
+            ),
             KILLED,
         ],
     },
@@ -170,6 +207,45 @@ pub const COMMANDS: &[Command] = &[
         ],
         from: Peace,
         ends: SESSION,
+    },
+    Command {
+        words: &[
+            "setpriv",
+            "--reuid=1000",
+            "--regid=1000",
+            "--groups=50,2000",
+            "nssh",
+            "-c",
+            "exit 7",
+        ],
+        from: Peace,
+        ends: GUEST,
+    },
+    Command {
+        words: &[
+            "setpriv",
+            "--reuid=1000",
+            "--regid=1000",
+            "--groups=50,2000",
+            "nssh",
+            "-c",
+            "sleep 0.1; exit 7",
+        ],
+        from: Peace,
+        ends: GUEST,
+    },
+    Command {
+        words: &[
+            "setpriv",
+            "--reuid=1000",
+            "--regid=1000",
+            "--groups=50,2000",
+            "nssh",
+            "-c",
+            "(setsid sleep 0.3 &) ; (sleep 0.2 &) ; exit 7",
+        ],
+        from: Peace,
+        ends: GUEST,
     },
     Command {
         words: &["kak", "status", "-n", "JAIL"],

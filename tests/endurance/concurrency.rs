@@ -1,25 +1,27 @@
-//! Concurrency: commands that are started at random against each other, while the processes of jails are killed, and
-//! those at work on them.
+//! Concurrency: commands that are started at random against each other, by root and by a guest, while some of their
+//! processes are stopped for a while, and the processes of jails are killed, and those at work on them.
 //!
 //! A round is so many commands of so many callers, all of them drawn before it begins. Each must end, in time and as
-//! [`crate::allowed`] says. After the round, when everything has come to rest, each jail is either up, complete and of
+//! [`crate::allowed`] says; one that is stopped holds up nobody else (R8). After the round, when everything has come to rest, each jail is either up, complete and of
 //! use, or down; and after teardown the machine is as it was before the first one. The seed of all choices is a fixed one,
 //! or KAK_SEED; what goes wrong names it and the round.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::ScopedJoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::allowed::{Beside, COMMANDS, Command};
 use crate::figures::{named, pids};
+use crate::people::{ALICE, move_in};
 use crate::random::Random;
 use crate::running::{Ended, goes, run, standing, wait};
+use crate::sandbox::resolver::{Resolver, address_of};
 use crate::sandbox::*;
 
 /// How many rounds there are.
@@ -32,13 +34,15 @@ const COMMANDS_EACH: u64 = 5;
 /// The seed if none is given.
 const SEED: u64 = 20_180_601;
 
-/// The jails, and the names for networks without one.
-const JAILS: &[&str] = &["one", "two"];
+/// The jails, of which guests know the first, and the names for networks without one.
+const JAILS: &[&str] = &["USER", "two"];
 const NAMES: &[&str] = &["blue", "green"];
 
 /// What a jail may have been brought up with. It keeps it until it is taken down.
 const OPTIONS: &[&[&str]] = &[
     &[],
+    &["--allow", "alice"],
+    &["--allow", "club", "--unshare", "ipc"],
     &["--publish", "8001:80", "--ipv6"],
     &[
         "--unshare",
@@ -51,8 +55,25 @@ const OPTIONS: &[&[&str]] = &[
 ];
 
 /// What is killed: what jails stand on, sessions, and in every other such round whoever is at work on them.
-const KILLED: &[&str] = &["kak-keeper", "kak-init", "kak-session"];
-const AT_WORK: &[&str] = &["kak-keeper", "kak-init", "kak-session", "kak"];
+const KILLED: &[&str] = &["kak-keeper", "kak-init", "kak-session", "kak-dns"];
+const AT_WORK: &[&str] = &[
+    "kak-keeper",
+    "kak-init",
+    "kak-session",
+    "kak-dns",
+    "kak",
+    "nssh",
+];
+
+/// How often a keeper starts its relay again that was killed.
+const LIVES: usize = 3;
+
+/// What is stopped beside monitors: whoever was started by us, and either waits for others or is a session's nssh. By a
+/// word of theirs.
+const STOPPED: &[&[u8]] = &[b"nssh", b"setup", b"teardown", b"--uplink", b"delete"];
+
+/// How many commands end before one that is stopped goes on.
+const ENDED_BESIDE: usize = 6;
 
 /// What may be there when nobody does anything.
 const AT_REST: &[&str] = &["kak-keeper", "kak-init", "kak-dns"];
@@ -62,6 +83,12 @@ static WHERE: Mutex<String> = Mutex::new(String::new());
 
 /// The next command's own number.
 static NUMBER: AtomicUsize = AtomicUsize::new(0);
+
+/// How many commands of callers have ended.
+static ENDED: AtomicUsize = AtomicUsize::new(0);
+
+/// How many relays of each keeper were killed.
+static RELAYS: Mutex<BTreeMap<i64, usize>> = Mutex::new(BTreeMap::new());
 
 /// Calls a command.
 fn call(words: &[&str]) -> Ended {
@@ -79,9 +106,15 @@ fn must(words: &[&str], status: i32) -> Ended {
 /// Calls one of the table, and asserts that it may end so, and says why if something went wrong.
 fn check(command: &Command, words: &[&str], beside: Beside) {
     let ended = call(words);
+    ENDED.fetch_add(1, Ordering::Relaxed);
     assert!(command.may(beside, ended.status), "{beside:?}: {ended}");
     // The kernel's word for a PID namespace that is going, and what a program says that did not expect something.
-    for never in ["Cannot allocate memory", "panicked", "os error"] {
+    for never in [
+        "Cannot allocate memory",
+        "panicked",
+        "os error",
+        "Address already in use",
+    ] {
         assert!(!ended.stderr.contains(never), "{ended}");
     }
     if let Some(1 | 125 | 137) = ended.status.code() {
@@ -89,15 +122,21 @@ fn check(command: &Command, words: &[&str], beside: Beside) {
     }
 }
 
+/// A process's parent.
+fn parent(pid: i64) -> Option<i64> {
+    process_field(pid, "PPid")?.parse().ok()
+}
+
+/// The processes whose parent is one of these.
+fn children(parents: &[i64]) -> Vec<i64> {
+    let all = pids().into_iter().map(i64::from);
+    all.filter(|pid| parent(*pid).is_some_and(|parent| parents.contains(&parent)))
+        .collect()
+}
+
 /// The shell of some session, if there is one.
 fn some_session(random: &mut Random) -> String {
-    let monitors: BTreeSet<i64> = named("kak-session").into_iter().collect();
-    let parent = |pid: i64| process_field(pid, "PPid")?.parse().ok();
-    let shells: Vec<i64> = pids()
-        .into_iter()
-        .map(i64::from)
-        .filter(|pid| parent(*pid).is_some_and(|parent: i64| monitors.contains(&parent)))
-        .collect();
+    let shells = children(&named("kak-session"));
     if shells.is_empty() {
         return "1".into();
     }
@@ -131,27 +170,95 @@ fn kill(mut random: Random, names: &[&str], done: &AtomicBool) {
         std::thread::sleep(Duration::from_millis(5 + random.below(60)));
         let victims = named(random.one_of(names));
         if !victims.is_empty() {
-            let pid = i32::try_from(random.one_of(&victims)).unwrap();
-            kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).ok();
+            let victim = random.one_of(&victims);
+            if let Some(keeper) = parent(victim).filter(|pid| is_keeper(*pid)) {
+                *RELAYS.lock().unwrap().entry(keeper).or_default() += 1;
+            }
+            send(victim, Signal::KILL);
         }
+    }
+}
+
+/// Sends a signal to a process, if it is still there.
+fn send(pid: i64, signal: Signal) {
+    let pid = i32::try_from(pid).unwrap();
+    kill_process(Pid::from_raw(pid).unwrap(), signal).ok();
+}
+
+/// Whether a process is a keeper.
+fn is_keeper(pid: i64) -> bool {
+    process_field(pid, "Name").is_some_and(|name| name == "kak-keeper")
+}
+
+/// Stops one process after the other until everybody is done, each for a while: a monitor for some time, as its jail's
+/// own processes may wait for it, and whoever we have started until so many commands of others have ended.
+fn stop(mut random: Random, done: &AtomicUsize) {
+    let at_work = || u64::try_from(done.load(Ordering::Relaxed)).unwrap() < CALLERS;
+    let mine = i64::from(std::process::id());
+    let stopped = |pid: &i64| {
+        let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let mut words = words.split(|byte| *byte == 0);
+        words.any(|word| STOPPED.contains(&word))
+    };
+    while at_work() {
+        std::thread::sleep(Duration::from_millis(5 + random.below(60)));
+        let monitors = random.below(3) == 0;
+        let victims: Vec<i64> = if monitors {
+            named("kak-session")
+        } else {
+            children(&[mine]).into_iter().filter(stopped).collect()
+        };
+        if victims.is_empty() {
+            continue;
+        }
+        let victim = random.one_of(&victims);
+        let (start, limit) = (Instant::now(), Duration::from_millis(random.below(200)));
+        let ended = ENDED.load(Ordering::Relaxed) + ENDED_BESIDE;
+        let over = || {
+            if monitors {
+                start.elapsed() >= limit
+            } else {
+                ENDED.load(Ordering::Relaxed) >= ended
+            }
+        };
+        send(victim, Signal::STOP);
+        // The last one at work may be the one that is stopped.
+        while !over() && u64::try_from(done.load(Ordering::Relaxed)).unwrap() + 1 < CALLERS {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        send(victim, Signal::CONT);
+    }
+}
+
+/// Counts a caller as done, however that comes about.
+struct Done<'a>(&'a AtomicUsize);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
     }
 }
 
 /// A round.
 fn round(random: &mut Random, beside: Beside, killed: &[&str]) {
-    let done = AtomicBool::new(false);
-    let (callers, killer): (Vec<Random>, Random) = (
-        (0..CALLERS).map(|_| Random::new(random.number())).collect(),
-        Random::new(random.number()),
-    );
+    let (done, callers_done) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let callers: Vec<Random> = (0..CALLERS).map(|_| Random::new(random.number())).collect();
+    let (killer, stopper) = (Random::new(random.number()), Random::new(random.number()));
     std::thread::scope(|scope| {
         let callers: Vec<_> = callers
             .into_iter()
-            .map(|random| scope.spawn(move || do_all(random, beside)))
+            .map(|random| {
+                let done = Done(&callers_done);
+                scope.spawn(move || {
+                    let _done = done;
+                    do_all(random, beside);
+                })
+            })
             .collect();
         if beside == Beside::Kills {
             scope.spawn(|| kill(killer, killed, &done));
         }
+        scope.spawn(|| stop(stopper, &callers_done));
         let ended: Vec<_> = callers.into_iter().map(ScopedJoinHandle::join).collect();
         done.store(true, Ordering::Relaxed);
         assert!(ended.iter().all(Result::is_ok), "a caller failed");
@@ -173,6 +280,57 @@ fn rest() {
     });
 }
 
+/// Asserts that a jail's relay is there and of use, if it was not killed too often; and that there is no second one.
+#[track_caller]
+fn look_at_relay(jail: &str, init: i64) {
+    let keeper = parent(init).unwrap();
+    let relays = || {
+        let mut all = children(&[keeper]);
+        all.retain(|pid| *pid != init && alive(*pid));
+        all
+    };
+    let killed = RELAYS.lock().unwrap().get(&keeper).copied();
+    if killed.unwrap_or(0) <= LIVES {
+        wait("the relay", || !relays().is_empty());
+        let name = format!("{jail}.test");
+        let ask = format!("getent ahostsv4 {name}");
+        let said = call(&["kak", "nssh", "-n", jail, "--", "-c", &ask]);
+        let wanted = address_of(&name).to_string();
+        assert!(said.stdout.starts_with(&wanted), "{said}\n{}", standing());
+    }
+    assert!(relays().len() <= 1, "{}", standing());
+}
+
+/// Whether the jail that guests know is up and lets them in.
+fn is_open() -> bool {
+    let jail = JAILS[0];
+    let up = call(&["kak", "status", "-n", jail]).status.code() == Some(0);
+    let plan = || call(&["kak", "setup", "-n", jail, "--explain"]).stdout;
+    up && plan().lines().any(|line| {
+        ["option allow alice", "option allow club"].contains(&line.trim_start_matches("# "))
+    })
+}
+
+/// Asserts that a guest gets in if he may, and else is told why not.
+#[track_caller]
+fn look_at_guest() {
+    let groups = format!("--groups={}", ALICE.beside);
+    let guest = [
+        "setpriv",
+        "--reuid=1000",
+        "--regid=1000",
+        &groups,
+        "nssh",
+        "-c",
+        "id -u; exit 7",
+    ];
+    if is_open() {
+        assert_eq!(must(&guest, 7).stdout, "1000\n");
+    } else {
+        assert!(must(&guest, 125).stderr.starts_with("kak: nssh: "));
+    }
+}
+
 /// Asserts that each jail is whole and of use, or down; and that nothing is there but what they stand on.
 #[track_caller]
 fn look() {
@@ -192,6 +350,7 @@ fn look() {
                 for wanted in [" inet 10.", network.as_str(), "whole"] {
                     assert!(said.contains(wanted), "{jail}: no {wanted} in {said}");
                 }
+                look_at_relay(jail, init);
             }
             (Some(3), None) => {}
             _ => panic!(
@@ -200,6 +359,7 @@ fn look() {
             ),
         }
     }
+    look_at_guest();
     rest();
     // Each jail has one init and one keeper, and none is without a jail.
     assert_eq!(
@@ -246,16 +406,19 @@ sandboxed! {
             tell(panic);
         }));
         println!("\nKAK_SEED={seed}");
-        let begun = std::time::Instant::now();
+        let begun = Instant::now();
         uplink::plug();
         std::fs::create_dir("/var/said").unwrap();
         std::fs::write("/etc/resolv.conf", "nameserver 127.0.0.53\n").unwrap();
+        let _resolver = Resolver::start("127.0.0.53:53");
+        move_in();
         // The directory of names stays, once there was one.
         sh("kak netns add first; kak netns delete first");
         let before = everything();
         let mut random = Random::new(seed);
         for number in 0..ROUNDS {
             let beside = random.one_of(&[Beside::Peace, Beside::Ends, Beside::Kills, Beside::Kills]);
+            let beside = if beside == Beside::Peace && !is_open() { Beside::Shut } else { beside };
             let killed = random.one_of(&[KILLED, AT_WORK]);
             *WHERE.lock().unwrap() = format!("KAK_SEED={seed}, round {number}, {beside:?}:");
             round(&mut random, beside, killed);

@@ -30,6 +30,10 @@ mod concurrency;
 mod figures;
 /// What is as it was after thousands of calls.
 mod flat;
+/// Who is no root.
+#[path = "../users/people.rs"]
+#[allow(dead_code, reason = "the tests with several users use the rest")]
+mod people;
 /// Choices that can be made again.
 mod random;
 /// Commands that have to end.
