@@ -16,12 +16,15 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::calls;
-use crate::sandbox::processes;
+use crate::sandbox::{process_field, processes};
 
 /// Longer than anything takes that comes to an end; a jail's processes have a grace of 5 s.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How long those are looked at who stay behind when the command has ended.
 const AFTERWARDS: Duration = Duration::from_millis(150);
+
+/// `PF_EXITING` (linux/sched.h).
+const EXITING: u32 = 4;
 
 /// A system call of a command, the same one in each run of it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -76,6 +79,7 @@ pub struct Traced {
 pub fn run(command: &str, fault: Option<(&Point, Fault)>) -> Traced {
     let said = std::fs::File::create("/var/said").unwrap();
     let fault = fault.map(|(point, fault)| (point.clone(), fault));
+    let kills = matches!(fault, Some((_, Fault::Kill)));
     // What is traced is traced by a thread: the kernel lets go of it with that.
     let (over, wait) = std::sync::mpsc::channel();
     let tracer = std::thread::spawn({
@@ -124,6 +128,10 @@ pub fn run(command: &str, fault: Option<(&Point, Fault)>) -> Traced {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
+    // Whom the kernel kills with him that was killed has that before him yet: till then a jail is up that is none.
+    while kills && start.elapsed() < PATIENCE && processes().into_keys().any(is_dying) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
     Traced {
         status,
         said: String::from_utf8_lossy(&std::fs::read("/var/said").unwrap()).into_owned(),
@@ -139,6 +147,22 @@ fn number(word: i32) -> i32 {
     } else {
         128 + libc::WTERMSIG(word)
     }
+}
+
+/// Whether a process is about to end: it has been killed, or has begun.
+fn is_dying(pid: i64) -> bool {
+    // In this order: what is no longer pending has begun.
+    let is_killed = |field| {
+        let set = process_field(pid, field).and_then(|set| u64::from_str_radix(&set, 16).ok());
+        set.is_some_and(|set| set & 1 << (libc::SIGKILL - 1) != 0)
+    };
+    if ["SigPnd", "ShdPnd"].into_iter().any(is_killed) {
+        return true;
+    }
+    // The seventh word behind the name is its flags (proc(5)).
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let flags = stat.rsplit(')').next().unwrap().split_whitespace().nth(6);
+    flags.is_some_and(|flags| flags.parse::<u32>().unwrap() & EXITING != 0)
 }
 
 /// `kill -KILL`.
