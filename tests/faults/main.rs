@@ -138,4 +138,12 @@ sandboxed! {
     fn passwd_back() {
         matrix::part(&verbs::PASSWD_BACK, 0, 1);
     }
+
+    fn passwd_mount() {
+        matrix::part(&verbs::PASSWD_MOUNT, 0, 1);
+    }
+
+    fn passwd_mount_back() {
+        matrix::part(&verbs::PASSWD_MOUNT_BACK, 0, 1);
+    }
 }

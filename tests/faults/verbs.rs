@@ -154,3 +154,21 @@ pub const PASSWD_BACK: Verb = Verb {
     about: ACCOUNTS,
     ..NONE
 };
+
+/// A passwd that is a mount, which is changed in place, with a shell whose name is shorter than nssh's.
+const MOUNTED: &str = "mountpoint -q /etc/passwd || { sed -i 's|/bin/bash|/bin/sh|' /etc/passwd
+    cp /etc/passwd /var/passwd; mount --bind /var/passwd /etc/passwd; }";
+
+/// The same there.
+pub const PASSWD_MOUNT: Verb = Verb {
+    name: "setup --login-shell, in place",
+    once: MOUNTED,
+    ..PASSWD
+};
+
+/// And back.
+pub const PASSWD_MOUNT_BACK: Verb = Verb {
+    name: "teardown, of a login shell in place",
+    once: MOUNTED,
+    ..PASSWD_BACK
+};
