@@ -90,6 +90,23 @@ sandboxed! {
         }
     }
 
+    fn what_is_made_for_somebody_who_was_killed_is_deleted_when_it_is_there() {
+        uplink::plug();
+        sh("kak netns add x; kak netns delete x");
+        let before = dump();
+        // Time enough between the first that is made of it and the record.
+        let slow = "exec strace -D -f -qq -o /tmp/trace -e trace=mkdir,mkdirat -e inject=mkdir,mkdirat:delay_exit=1000000:when=3+ \
+            kak netns add blue --uplink";
+        let mut killed = Command::new("sh").args(["-c", slow]).spawn().unwrap();
+        until("it is begun", || std::fs::exists("/run/kak/blue").unwrap());
+        killed.kill().unwrap();
+        killed.wait().unwrap();
+        run("kak netns delete blue").code(0);
+        until("the tracer is gone", || processes().is_empty());
+        sh("rm /tmp/trace");
+        assert_same("added and deleted", &before, &dump());
+    }
+
     fn who_is_stopped_at_work_holds_up_nobody() {
         uplink::plug();
         sh("kak netns add x; kak netns delete x");

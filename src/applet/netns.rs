@@ -322,7 +322,12 @@ fn delete_one(options: &Options, name: &OsStr) -> Result<()> {
     if network::is_ours(name)? {
         return network::unmake(name, options.force);
     }
-    netns::delete(name, options.force).inspect_err(|_| network::sweep(name))
+    let deleted = netns::delete(name, options.force);
+    if deleted.is_err() && network::sweep(name) {
+        // It was about to come.
+        return network::unmake(name, options.force);
+    }
+    deleted
 }
 
 /// `identify [PID]`.

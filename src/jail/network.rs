@@ -120,16 +120,17 @@ fn unmake_here(name: &OsStr, jail: &str, force: bool, waits: Waits<'_>) -> Resul
     }
 }
 
-/// Takes away what somebody left who was killed before he had written down what for: there is no more of it.
-pub fn sweep(name: &OsStr) {
+/// Takes away what somebody left who was killed before he had written down what for: there is no more of it. Who is at
+/// work is waited for, be it that whoever asked him is gone; whether there is a network of this name then.
+pub fn sweep(name: &OsStr) -> bool {
     let Ok(jail) = config::jail_name(name) else {
-        return;
+        return false;
     };
     if matches!(file::lstat(record::DIR.as_ref()), Ok(None)) {
-        return;
+        return false;
     }
-    let work = |_: Waits<'_>| {
-        if let Some(_lock) = Lock::take_free()
+    let work = |waits: Waits<'_>| {
+        if let Ok(_lock) = Lock::take(waits)
             && let (Ok(None), Ok(Life::Down)) = (Record::read(&jail), Life::of(&jail))
         {
             let (state, mut machine) = (Plan::state(&jail, Vec::new()), Machine::new(&jail));
@@ -139,4 +140,5 @@ pub fn sweep(name: &OsStr) {
     };
     // It fails for somebody else's reason, which is told.
     apart(&format!("kak netns delete {jail}"), work).ok();
+    is_ours(name).unwrap_or(false)
 }

@@ -28,21 +28,18 @@ pub fn elsewhere<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
         0
     }
 
-    /// Calls `begin` for types that have no name.
-    fn start<W: FnOnce() -> Result<T>, T>(task: &mut Task<W, T>, stack: *mut c_void) -> Result<()> {
-        let flags = libc::CLONE_VM | libc::CLONE_FILES | libc::CLONE_VFORK;
-        // SAFETY: the stack is the child's alone. It uses our thread-local storage, which nobody else does meanwhile:
-        // the kernel lets us go on when it has ended.
-        let pid = super::check(unsafe {
-            libc::clone(begin::<W, T>, stack, flags, std::ptr::from_mut(task).cast())
-        })?;
-        // SAFETY: no status is asked for.
-        while unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::__WALL) } == -1
-            && super::last() == Errno::INTR
-        {}
-        Ok(())
+    /// Names `begin` for types that have no name.
+    fn start<W: FnOnce() -> Result<T>, T>(task: &mut Task<W, T>) -> Result<()> {
+        child(begin::<W, T>, std::ptr::from_mut(task).cast())
     }
 
+    let mut task = Task(Some(work), Err(Errno::IO));
+    start(&mut task).and(task.1)
+}
+
+/// Has a child call `begin`, and waits for its end. Apart from [`elsewhere`], so that it is there once and not for each
+/// of the many types of a task.
+fn child(begin: extern "C" fn(*mut c_void) -> libc::c_int, task: *mut c_void) -> Result<()> {
     let (readable, kind) = (
         libc::PROT_READ | libc::PROT_WRITE,
         libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK | libc::MAP_NORESERVE,
@@ -55,11 +52,19 @@ pub fn elsewhere<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     }
     // SAFETY: its lower part.
     unsafe { libc::mprotect(bottom, GUARD, libc::PROT_NONE) };
-    let mut task = Task(Some(work), Err(Errno::IO));
-    let started = start(&mut task, bottom.wrapping_byte_add(size));
+    let flags = libc::CLONE_VM | libc::CLONE_FILES | libc::CLONE_VFORK;
+    let stack = bottom.wrapping_byte_add(size);
+    // SAFETY: the stack is the child's alone. It uses our thread-local storage, which nobody else does meanwhile: the
+    // kernel lets us go on when it has ended.
+    let started = super::check(unsafe { libc::clone(begin, stack, flags, task) }).map(|pid| {
+        // SAFETY: no status is asked for.
+        while unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::__WALL) } == -1
+            && super::last() == Errno::INTR
+        {}
+    });
     // SAFETY: the child is gone, or never was.
     unsafe { libc::munmap(bottom, size) };
-    started.and(task.1)
+    started
 }
 
 #[cfg(test)]
