@@ -144,8 +144,9 @@ impl Init {
 
     /// Sends it a signal.
     fn signal(&self, signal: Signal) {
-        // The one error is that it is gone, which is as well.
-        pidfd_send_signal(&self.fd, signal).ok();
+        let send = || pidfd_send_signal(&self.fd, signal);
+        // The one error that lasts is that it is gone, which is as well. Who never hears would be waited for for ever.
+        send().or_else(|_| send()).ok();
     }
 
     /// Tells how many sessions are open beside the one that has just ended, if there are any; their number.
