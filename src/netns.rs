@@ -311,17 +311,27 @@ pub fn delete(name: &OsStr, force: bool) -> Result<()> {
     let mut held = Vec::new();
     let mut remove = || {
         while state == State::Namespace {
-            let namespace = open(name)?;
-            unmount(&path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).what(what)?;
-            held.push(namespace);
+            let gone = open(name).and_then(|namespace| {
+                unmount(&path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).what(what)?;
+                held.push(namespace);
+                Ok(())
+            });
             state = self::state(name)?;
+            // Somebody else may have been faster.
+            if state == State::Namespace {
+                gone?;
+            }
         }
         match rustix::fs::unlink(&path) {
             Err(Errno::BUSY) => unlink_elsewhere(&path).what(what),
             other => other.what(what),
         }
     };
-    remove().inspect_err(|_| {
+    remove().inspect_err(|error| {
+        if error.errno() == Some(Errno::NOENT) {
+            // The name is gone, as it should; by now it may be another's.
+            held.clear();
+        }
         for namespace in held.iter().rev() {
             bind(namespace.as_fd(), &path).ok();
         }

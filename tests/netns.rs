@@ -298,6 +298,25 @@ netns.setns('c')
         assert_same("once more", &before, &dump());
     }
 
+    fn who_deletes_what_somebody_else_deletes_is_told_that_it_is_gone() {
+        sh("kak netns add x; kak netns delete x");
+        let before = dump();
+        sh("kak netns add blue");
+        // The second unmounts what the first is about to unmount, and the first removes what the second is about to.
+        let slow = |name: &str, calls: &str, time: u32| {
+            let script = format!("strace -f -qq -o /tmp/{name} -e trace={calls} -e inject={calls}:delay_enter={time} kak netns delete blue");
+            let ends = std::thread::spawn(move || run(&script));
+            until(name, || std::fs::read_to_string(format!("/tmp/{name}")).is_ok_and(|trace| !trace.is_empty()));
+            ends
+        };
+        let (first, second) = (slow("first", "umount2", 500_000), slow("second", "unlink,unlinkat", 1_000_000));
+        first.join().unwrap().code(0);
+        let said = second.join().unwrap().code(1).stderr;
+        assert_eq!(said, "Cannot remove namespace file \"/run/netns/blue\": No such file or directory\n");
+        sh("rm /tmp/first /tmp/second");
+        assert_same("deleted", &before, &dump());
+    }
+
     fn a_namespace_with_an_uplink() {
         uplink::plug();
         let before = dump();
