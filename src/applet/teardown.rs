@@ -4,7 +4,7 @@ use lexopt::Arg::{Long, Short};
 
 use super::{Applet, Call, print, unexpected};
 use crate::config;
-use crate::error::{Error, Result, complain};
+use crate::error::{Error, Result};
 use crate::jail::{build, process, shell};
 use crate::step::Step;
 
@@ -61,13 +61,7 @@ fn run(call: Call) -> Result<u8> {
                 ));
             }
         };
-        let result = build::take_down(&name, &mut tell, waits);
-        result.map_or_else(
-            |error| {
-                complain(&error.lines("kak: teardown"));
-                error.code()
-            },
-            |()| 0,
-        )
+        build::take_down(&name, &mut tell, waits)
     })
+    .map(|()| 0)
 }

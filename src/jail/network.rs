@@ -1,13 +1,13 @@
 //! A jail's network without the jail: a named network namespace with an uplink, as `kak netns add --uplink` makes it. It
 //! has a record, a subnet and a table of its own like any jail, made and taken back by the same steps, but no root and no
 //! init. Where its resolvers need a relay, that one holds the lock that init would hold, by which it is found and ended.
-//! As with a jail, who is at work on one is a process that no terminal can stop ([`apart_quietly`]).
+//! As with a jail, who is at work on one is a process that no terminal can stop ([`apart`]).
 
 use std::ffi::OsStr;
 
 use rustix::io::Errno;
 
-use super::process::{apart, apart_quietly};
+use super::process::apart;
 use super::{Life, Lock, Waits, build, capabilities, dns};
 use crate::config::{self, Config};
 use crate::engine;
@@ -23,7 +23,7 @@ use crate::step::netns::NetNs;
 pub fn make(config: Config, note: &mut dyn FnMut(&str)) -> Result<()> {
     capabilities::check("a network with an uplink", capabilities::NETWORK)?;
     let what = format!("kak netns add {} --uplink", config.jail);
-    apart_quietly(&what, |waits| make_here(config, note, waits))
+    apart(&what, |waits| make_here(config, note, waits))
 }
 
 /// The same in this process.
@@ -98,7 +98,7 @@ pub fn is_ours(name: &OsStr) -> Result<bool> {
 /// Takes everything of it back; the name too.
 pub fn unmake(name: &OsStr, force: bool) -> Result<()> {
     let jail = config::jail_name(name)?;
-    apart_quietly(&format!("kak netns delete {jail}"), |waits| {
+    apart(&format!("kak netns delete {jail}"), |waits| {
         unmake_here(name, &jail, force, waits)
     })
 }
@@ -134,9 +134,9 @@ pub fn sweep(name: &OsStr) -> bool {
             && let (Ok(None), Ok(Life::Down)) = (Record::read(&jail), Life::of(&jail))
         {
             let (state, mut machine) = (Plan::state(&jail, Vec::new()), Machine::new(&jail));
-            engine::teardown(&state, &mut machine, |_| false, &mut build::quietly).ok();
+            engine::teardown(&state, &mut machine, |_| false, &mut build::quietly)?;
         }
-        0
+        Ok(())
     };
     // It fails for somebody else's reason, which is told.
     apart(&format!("kak netns delete {jail}"), work).ok();

@@ -63,8 +63,8 @@ pub fn wait_status(pid: Pid, what: &str) -> Result<u8> {
 const WAITS: u8 = b'w';
 /// and that it goes on.
 const WORKS: u8 = b'g';
-/// What else it says: that it is done.
-const DONE: u8 = b'd';
+/// Or that it has failed, and why follows.
+const FAILED: u8 = b'f';
 
 /// Longer than anybody waits.
 const FOR_EVER: Duration = Duration::from_secs(1 << 32);
@@ -135,51 +135,38 @@ pub fn status_number(status: WaitStatus) -> u8 {
     u8::try_from(number).unwrap_or(1)
 }
 
-/// Does something that needs [`super::Lock`] in a process that no terminal can stop, and waits for it; its exit status. A
-/// caller that is stopped or killed meanwhile holds nobody up. `what` it is is for the messages.
-pub fn apart(what: &str, work: impl FnOnce(Waits<'_>) -> u8) -> Result<u8> {
+/// Does something that needs [`super::Lock`] in a process that no terminal can stop, and waits for it. A caller that is
+/// stopped or killed meanwhile holds nobody up. `what` it is is for the messages. What goes wrong is the caller's error, as
+/// it would be without the process between; where he is gone, that tells it.
+pub fn apart(what: &str, work: impl FnOnce(Waits<'_>) -> Result<()>) -> Result<()> {
     let (ours, theirs) = channel()?;
     let _parent = Parent::become_one();
     let Some(pid) = sys::fork().what(|| "fork")? else {
         drop(ours);
         rustix::process::setsid().ok();
-        sys::exit_now(work(&mut |waits| say_turn(&theirs, what, waits)))
-    };
-    drop(theirs);
-    listen(&ours, None)?;
-    wait_status(pid, what)
-}
-
-/// The same for work that tells nothing itself: what goes wrong with it is the caller's error, as it would be without the
-/// process between.
-pub fn apart_quietly(what: &str, work: impl FnOnce(Waits<'_>) -> Result<()>) -> Result<()> {
-    let (ours, theirs) = channel()?;
-    let _parent = Parent::become_one();
-    let Some(pid) = sys::fork().what(|| "fork")? else {
-        drop(ours);
-        rustix::process::setsid().ok();
-        let result = work(&mut |waits| say_turn(&theirs, what, waits));
-        let text = result.as_ref().err().map(Error::packed).unwrap_or_default();
-        // The word first: whoever listens takes one byte of each message.
-        for message in [&[DONE], text.as_bytes()] {
-            rustix::net::send(&theirs, message, SendFlags::NOSIGNAL).ok();
+        let Err(error) = work(&mut |waits| say_turn(&theirs, what, waits)) else {
+            sys::exit_now(0)
+        };
+        // A byte first: who listens for turns takes no more of a message.
+        let text = error.packed();
+        let say = |message| rustix::net::send(&theirs, message, SendFlags::NOSIGNAL);
+        if say(&[FAILED]).and_then(|_| say(text.as_bytes())).is_err() {
+            complain(&error.lines("kak"));
         }
-        sys::exit_now(u8::from(result.is_err()));
+        sys::exit_now(1)
     };
     drop(theirs);
-    let heard = listen(&ours, None);
     let mut text = [0; 4096];
-    let said = match heard {
-        Ok(Heard::Word) => {
-            retry_on_intr(|| rustix::net::recv(&ours, &mut text, RecvFlags::empty()))
-                .map_or(0, |(read, _)| read)
+    let read = match listen(&ours, None)? {
+        Heard::Word => {
+            rustix::net::recv(&ours, &mut text, RecvFlags::empty()).map_or(0, |(read, _)| read)
         }
         _ => 0,
     };
     match wait_status(pid, what)? {
         0 => Ok(()),
         _ => Err(Error::unpacked(&String::from_utf8_lossy(
-            text.get(..said).unwrap_or_default(),
+            text.get(..read).unwrap_or_default(),
         ))),
     }
 }
