@@ -172,7 +172,10 @@ fn kill(mut random: Random, names: &[&str], done: &AtomicBool) {
         if !victims.is_empty() {
             let victim = random.one_of(&victims);
             if let Some(keeper) = parent(victim).filter(|pid| is_keeper(*pid)) {
-                *RELAYS.lock().unwrap().entry(keeper).or_default() += 1;
+                // Who is not called so yet helps one that starts, which may then be without what that was to bring.
+                let is_relay = process_field(victim, "Name").is_some_and(|name| name == "kak-dns");
+                *RELAYS.lock().unwrap().entry(keeper).or_default() +=
+                    if is_relay { 1 } else { 1 + LIVES };
             }
             send(victim, Signal::KILL);
         }
@@ -204,7 +207,10 @@ fn stop(mut random: Random, done: &AtomicUsize) {
         std::thread::sleep(Duration::from_millis(5 + random.below(60)));
         let monitors = random.below(3) == 0;
         let victims: Vec<i64> = if monitors {
-            named("kak-session")
+            // Not what is about to be a shell: nssh stops with its shell, and goes on when it is told so itself.
+            let mut all = children(&named("kak-init"));
+            all.retain(|pid| process_field(*pid, "Name").is_some_and(|name| name == "kak-session"));
+            all
         } else {
             children(&[mine]).into_iter().filter(stopped).collect()
         };
@@ -421,7 +427,14 @@ sandboxed! {
             let beside = if beside == Beside::Peace && !is_open() { Beside::Shut } else { beside };
             let killed = random.one_of(&[KILLED, AT_WORK]);
             *WHERE.lock().unwrap() = format!("KAK_SEED={seed}, round {number}, {beside:?}:");
+            let keepers = named("kak-keeper");
             round(&mut random, beside, killed);
+            if (beside, killed) == (Beside::Kills, AT_WORK) {
+                // What helps a keeper that starts its first relay calls itself kak, as whoever is at work.
+                let mut new = named("kak-keeper");
+                new.retain(|keeper| !keepers.contains(keeper));
+                RELAYS.lock().unwrap().extend(new.into_iter().map(|keeper| (keeper, 1 + LIVES)));
+            }
             look();
             match random.below(4) {
                 0 => {
