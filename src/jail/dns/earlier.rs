@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::{Errno, Result};
 use rustix::process::{Pid, PidfdFlags, getpid, pidfd_open};
 
@@ -22,52 +22,48 @@ const NAMES: [&[u8]; 3] = [b"kak-dns", b"kak-keeper", b"kak"];
 
 /// Opens doors in another network namespace; where an earlier relay has them, when it is gone.
 pub fn open(namespace: &OwnedFd, resolvers: &[IpAddr]) -> Vec<Result<Door>> {
-    let start = Instant::now();
-    let (mut known, mut last) = (Vec::new(), false);
-    loop {
-        let opened = door::open(namespace, resolvers)
-            .unwrap_or_else(|errno| resolvers.iter().map(|_| Err(errno)).collect());
-        let is_taken = |door: &Result<Door>| matches!(door, Err(Errno::ADDRINUSE));
-        if last || !opened.iter().any(is_taken) {
-            return opened;
-        }
-        let mut earlier = relays(namespace);
-        earlier.retain(|(pid, _)| !known.contains(pid));
-        // Then somebody of the jail's own has it; unless the relay has just gone.
-        last = earlier.is_empty();
-        for (pid, relay) in earlier {
-            if !wait_readable(relay.as_fd(), LIMIT.saturating_sub(start.elapsed())) {
-                return opened;
-            }
-            known.push(pid);
+    let open = || {
+        door::open(namespace, resolvers)
+            .unwrap_or_else(|errno| resolvers.iter().map(|_| Err(errno)).collect())
+    };
+    let opened = open();
+    let is_taken = |door: &Result<Door>| matches!(door, Err(Errno::ADDRINUSE));
+    if !opened.iter().any(is_taken) {
+        return opened;
+    }
+    drop(opened);
+    let end = Instant::now() + LIMIT;
+    for pid in Processes::now().named(&NAMES) {
+        if let Some(pid) = Pid::from_raw(pid).filter(|pid| *pid != getpid())
+            && let Ok(relay) = pidfd_open(pid, PidfdFlags::empty())
+            && has(pid, namespace)
+        {
+            wait_readable(relay.as_fd(), end.saturating_duration_since(Instant::now()));
         }
     }
+    // What is taken still is somebody's of the jail's own.
+    open()
 }
 
-/// The other relays that have this network namespace open, or nothing any more, as who is about to go.
-fn relays(namespace: &OwnedFd) -> Vec<(Pid, OwnedFd)> {
-    let Ok(wanted) = Identity::of(namespace.as_fd()) else {
-        return Vec::new();
+/// Whether a process has this namespace open, or nothing any more, as who is about to go.
+fn has(pid: Pid, namespace: &OwnedFd) -> bool {
+    let path = format!("/proc/{}/fd", pid.as_raw_nonzero());
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let Ok(dir) = rustix::fs::open(path, flags, Mode::empty()) else {
+        return true;
     };
-    let has_it = |pid: Pid| {
-        let path = format!("/proc/{}/fd", pid.as_raw_nonzero());
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let Ok(dir) = rustix::fs::openat(CWD, path, flags, Mode::empty()) else {
+    let wanted = Identity::of(namespace.as_fd());
+    let mut names = 0;
+    for name in rustix::fs::Dir::read_from(&dir)
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        if Identity::at(dir.as_fd(), name.file_name().to_bytes()) == wanted {
             return true;
-        };
-        let names = rustix::fs::Dir::read_from(&dir).into_iter().flatten();
-        let mut names = names
-            .flatten()
-            .map(|entry| entry.file_name().to_bytes().to_vec())
-            .filter(|name| !name.starts_with(b"."))
-            .peekable();
-        names.peek().is_none() || names.any(|name| Identity::at(dir.as_fd(), &name) == Ok(wanted))
-    };
-    let pin = |pid: i32| {
-        let pid = Pid::from_raw(pid).filter(|pid| *pid != getpid())?;
-        let fd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
-        has_it(pid).then_some((pid, fd))
-    };
-    let all = Processes::now().named(&NAMES);
-    all.into_iter().filter_map(pin).collect()
+        }
+        names += 1;
+    }
+    // Itself and the directory above.
+    names <= 2
 }
