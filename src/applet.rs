@@ -206,7 +206,7 @@ fn find(name: &OsStr) -> Option<(&'static Applet, Option<OsString>)> {
 
 /// The error for a name that is no applet's, with the nearest one.
 fn unknown(word: &OsStr) -> Error {
-    let word = word.to_string_lossy();
+    let word = text::shown(word);
     let nearest = TABLE
         .iter()
         .map(|applet| (distance(&word, applet.name), applet.name))

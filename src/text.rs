@@ -7,6 +7,8 @@ use std::os::unix::ffi::OsStrExt as _;
 
 /// The byte 0 as a character; the others follow it. The last characters of the last plane, which nobody may assign.
 const FIRST: u32 = 0x10_FF00;
+/// The first byte that may be no UTF-8. No character stands for one before it, whoever wrote it.
+const NO_ASCII: u8 = 0x80;
 
 /// A word as text that [`bytes`] turns back.
 pub fn shown(word: impl AsRef<OsStr>) -> String {
@@ -36,6 +38,12 @@ pub fn bytes(text: &str) -> Vec<u8> {
         }
     }
     bytes
+}
+
+/// What somebody else chose, as text that nobody turns back and nothing of which reaches a terminal as anything but text.
+pub fn harmless(word: &[u8]) -> String {
+    let odd = |c: char| c.is_control() || u32::from(c) >= FIRST;
+    String::from_utf8_lossy(word).replace(odd, "?")
 }
 
 /// A path or another word as a shell wants it.
@@ -70,7 +78,8 @@ fn character(byte: u8) -> Option<char> {
 
 /// The byte that a character stands for, if it is one of those.
 fn byte(c: char) -> Option<u8> {
-    u32::from(c).checked_sub(FIRST)?.try_into().ok()
+    let byte = u32::from(c).checked_sub(FIRST)?.try_into().ok()?;
+    (byte >= NO_ASCII).then_some(byte)
 }
 
 #[cfg(test)]
@@ -90,6 +99,19 @@ mod tests {
     fn what_is_text_stays_text() {
         assert_eq!(shown("/mnt/u ser\u{e4}"), "/mnt/u ser\u{e4}");
         assert_eq!(bytes("/mnt/u ser\u{e4}"), "/mnt/u ser\u{e4}".as_bytes());
+    }
+
+    #[test]
+    fn nobody_elses_character_becomes_a_byte() {
+        let all: String = (0..=255).filter_map(character).collect();
+        assert_eq!(harmless(all.as_bytes()), "?".repeat(256));
+        assert_eq!(
+            harmless("a\u{1b}[2J\u{9b}\n\u{e4}".as_bytes()),
+            "a?[2J??\u{e4}"
+        );
+        assert_eq!(harmless(b"\xff\xf4\x8f\xbc\x9b"), "\u{fffd}?");
+        // Nor does one that was not looked at become a quote or an escape.
+        assert!(bytes(&all).iter().all(|byte| *byte >= 0x80));
     }
 
     proptest! {

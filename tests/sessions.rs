@@ -63,6 +63,14 @@ sandboxed! {
         sh("kak kill --all");
         terminal.prompt(129);
         assert!(listed().is_empty());
+        // Nor do the characters by which kak passes on what is no text: these would be an escape and a quote.
+        let mut session = start("exec bash -c 'sleep 1000; true' $'\\364\\217\\274\\233[2J' $'\\364\\217\\274\\242'");
+        let command = "bash -c sleep 1000; true ?[2J ?";
+        until("it is listed", || listed().first().is_some_and(|one| one["command"] == command));
+        let text = String::from_utf8(run("kak status").stdout).unwrap();
+        assert!(text.ends_with(&format!(" s  {command}\n")) && !text.contains('\u{1b}'), "{text:?}");
+        sh("kak kill --all");
+        session.wait().unwrap();
     }
 
     fn what_a_shell_has_left_behind_is_no_session() {

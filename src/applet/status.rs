@@ -15,7 +15,7 @@ use crate::passwd;
 use crate::plan::Plan;
 use crate::record::{self, Record};
 use crate::step::{Machine, Seen};
-use crate::text::quoted;
+use crate::text::{harmless, quoted};
 
 /// `kak status`.
 pub const APPLET: Applet = Applet {
@@ -228,7 +228,7 @@ impl Session {
     fn user(&self, passwd: &[u8]) -> String {
         passwd::user(passwd, self.uid, None).map_or_else(
             || self.uid.to_string(),
-            |user| harmless(&user.name.to_string_lossy()),
+            |user| harmless(user.name.as_encoded_bytes()),
         )
     }
 
@@ -258,16 +258,8 @@ impl Session {
 
     /// The words it was started with.
     fn command(&self) -> String {
-        harmless(
-            String::from_utf8_lossy(&self.command)
-                .replace('\0', " ")
-                .trim_end(),
-        )
+        let blank = |byte: &u8| if *byte == 0 { b' ' } else { *byte };
+        let words: Vec<u8> = self.command.iter().map(blank).collect();
+        harmless(words.trim_ascii_end())
     }
-}
-
-/// A text that somebody else chose, so that nothing in it reaches a terminal as anything but text.
-fn harmless(text: &str) -> String {
-    let harmless = |c: char| if c.is_control() { '?' } else { c };
-    text.chars().map(harmless).collect()
 }

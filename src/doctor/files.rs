@@ -11,7 +11,7 @@ use crate::file;
 use crate::netns;
 use crate::procfs::Mount;
 use crate::record;
-use crate::text::quote;
+use crate::text::{harmless, quote};
 
 /// A directory that is written to: what comes of it if it cannot be, what is lost, and whether a file system of its own
 /// over it will do.
@@ -173,8 +173,7 @@ pub fn unlisted(users: &[u8], shells: &[u8]) -> Option<(String, String)> {
         let listed = shells
             .split(|byte| *byte == b'\n')
             .any(|line| line == shell);
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        (shell.ends_with(b"/nssh") && !listed).then(|| (text(user), text(shell)))
+        (shell.ends_with(b"/nssh") && !listed).then(|| (harmless(user), harmless(shell)))
     })
 }
 

@@ -35,6 +35,7 @@ use crate::file;
 use crate::procfs;
 use crate::record::{self, Record};
 use crate::sys;
+use crate::text::harmless;
 
 /// How long a jail that is coming up is waited for,
 const LIMIT: Duration = Duration::from_secs(10);
@@ -265,7 +266,7 @@ pub fn why_not() -> Error {
     let has_bit = rustix::fs::stat("/proc/self/exe").is_ok_and(|stat| stat.st_mode & 0o4000 != 0);
     let nosuid = rustix::fs::statvfs("/proc/self/exe")
         .is_ok_and(|about| about.f_flag.contains(StatVfsMountFlags::NOSUID));
-    let name = me.to_string_lossy();
+    let name = harmless(me.to_bytes());
     Error::text(
         "",
         if !has_bit {

@@ -17,6 +17,7 @@ use crate::file::rewrite::{beside, write_all};
 use crate::file::{self, lstat, remove};
 use crate::procfs;
 use crate::sys::{self, Action, Disposition, Holder, SignalSet};
+use crate::text::harmless;
 
 /// The C library's lock.
 const LIBRARY: &str = "/etc/.pwd.lock";
@@ -180,6 +181,5 @@ fn named(pid: Pid) -> String {
     let name = procfs::stat(&stat)
         .map(|stat| stat.name)
         .unwrap_or_default();
-    let name = String::from_utf8_lossy(&name).replace(char::is_control, "?");
-    format!("{name} (process {number})")
+    format!("{} (process {number})", harmless(&name))
 }
