@@ -75,6 +75,9 @@ sandboxed! {
         let before = dump();
         sh("kak setup; kak teardown");
         assert_same("no /etc/shells", &before, &dump());
+        // Everybody may read it, whatever umask the caller has.
+        assert_eq!(sh("umask 077; kak setup >/dev/null; stat -c %a /etc/shells; kak teardown"), "644");
+        assert_same("no /etc/shells, under a umask", &before, &dump());
         sh("kak setup; kill -KILL $(kak status --json | grep -o '\"init\":[0-9]*' | cut -d : -f 2)");
         until("the keeper has gone", || processes().is_empty());
         sh("mkdir /late; nssh -c true; kak teardown; rmdir /late");

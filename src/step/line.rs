@@ -165,8 +165,11 @@ impl Action for Line {
     fn apply(&self, _: &mut Machine) -> Result<()> {
         // One write in append mode: a line that somebody else adds at the same time is not lost.
         let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC;
-        let mode = Mode::from_raw_mode(0o644);
-        let file = fs::open(&self.path, flags, mode).what(|| self.to_string())?;
+        // Whatever umask the caller has: everybody may read what is made here.
+        let umask = rustix::process::umask(Mode::WGRP | Mode::WOTH);
+        let file = fs::open(&self.path, flags, Mode::from_raw_mode(0o644));
+        rustix::process::umask(umask);
+        let file = file.what(|| self.to_string())?;
         write_all(&file, &self.added()).what(|| self.to_string())
     }
 
