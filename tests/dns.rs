@@ -215,6 +215,31 @@ sandboxed! {
         sh("kak teardown");
     }
 
+    fn as_many_doors_as_there_may_be_become_as_many_others() {
+        uplink::plug();
+        let port = |n: usize| format!("127.0.0.{n}:53");
+        let _resolvers: Vec<_> = (1..=20).map(|n| Resolver::start(&port(n))).collect();
+        let text = |range: std::ops::RangeInclusive<usize>| range.map(|n| format!("nameserver 127.0.0.{n}\n")).collect::<String>();
+        resolv_conf(&text(1..=8));
+        sh("kak setup");
+        let least = descriptors(relay());
+        // All of them, all but one, and some beyond what is served.
+        for (range, kept) in [(11..=18, None), (4..=11, Some(11)), (1..=8, Some(8)), (8..=20, Some(8))] {
+            let kept = kept.map(|n| std::thread::spawn(move || ask_many(JAIL, &port(n), 2000, 4)));
+            std::fs::write("/etc/resolv.conf", text(range.clone())).unwrap();
+            until("the jail has the list", || sh("nssh -c 'cat /etc/resolv.conf'") == text(range.clone()).trim());
+            for n in range.clone().take(8) {
+                let port = port(n);
+                inside(move || ask_in_a_row(&port, &["a.test".into()]));
+            }
+            if let Some(kept) = kept {
+                assert_eq!(kept.join().unwrap(), 0, "{range:?}");
+            }
+            until("there are no others", || descriptors(relay()) == least);
+        }
+        sh("kak teardown");
+    }
+
     fn a_killed_relay_is_no_zombie() {
         uplink::plug();
         resolv_conf("nameserver 127.0.0.53\n");

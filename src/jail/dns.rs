@@ -243,16 +243,14 @@ impl Resolvers {
         }
     }
 
-    /// Opens the doors that are missing. One that cannot be opened is told, and the others serve.
+    /// Opens the doors that are missing. One that cannot be opened is told, and the others serve. Those that are closed
+    /// afterwards take no place.
     fn open(&mut self, resolvers: &[IpAddr]) {
         let served: Vec<IpAddr> = self.relay.resolvers().collect();
-        let missing = resolvers
+        let (kept, mut missing): (Vec<IpAddr>, Vec<IpAddr>) = resolvers
             .iter()
-            .filter(|resolver| !served.contains(resolver));
-        let missing: Vec<IpAddr> = missing
-            .copied()
-            .take(DOORS - served.len().min(DOORS))
-            .collect();
+            .partition(|resolver| served.contains(resolver));
+        missing.truncate(DOORS.saturating_sub(kept.len()));
         if missing.is_empty() {
             return;
         }
