@@ -177,6 +177,52 @@ sandboxed! {
         until("nobody is left", || processes().is_empty());
     }
 
+    fn a_file_of_its_own_that_is_replaced_is_seen() {
+        uplink::plug();
+        sh("umount /etc/resolv.conf; echo nameserver 192.0.2.9 >/etc/resolv.conf
+            mkdir -p /etc/netns/USER /etc/netns/blue /run/systemd/resolve; echo nameserver 192.0.2.1 | tee /etc/netns/USER/resolv.conf >/etc/netns/blue/resolv.conf
+            echo nameserver 192.0.2.8 >/run/systemd/resolve/stub-resolv.conf; kak netns add blue");
+        for link in ["true", "ln -sf ../run/systemd/resolve/stub-resolv.conf /etc/resolv.conf", "ln -sf /etc/other /etc/resolv.conf; echo nameserver 192.0.2.9 >/etc/other"] {
+            sh(link);
+            let before = dump();
+            sh("kak setup; setsid kak netns exec blue sleep 1000 >/dev/null 2>&1 &");
+            until("it sleeps", || processes().values().any(|name| name == "kak-netns"));
+            let (jail, blue) = (init("USER"), sh("pgrep -x sleep").parse().unwrap());
+            let mounts = |pid: i64| sh(&format!("grep -c resolv.conf /proc/{pid}/mountinfo"));
+            let as_first = [mounts(jail), mounts(blue)];
+            for (n, change) in [
+                "sed -i s/192.0.2.*/192.0.2.2/",
+                "f() { echo nameserver 192.0.2.3 >$1.new; mv $1.new $1; }; f",
+                "f() { rm $1; echo nameserver 192.0.2.4 >$1; }; f",
+                "f() { mv $1 $1~; cp $1~ $1; sed -i s/192.0.2.*/192.0.2.5/ $1; rm $1~; }; f",
+            ].iter().enumerate() {
+                sh(&format!("for name in USER blue; do (set -- /etc/netns/$name/resolv.conf; {change} $1); done"));
+                for pid in [jail, blue] {
+                    until(change, || seen_by(pid) == format!("nameserver 192.0.2.{}\n", n + 2));
+                }
+                // As before, and no more of them: it is root's file, which nobody else changes.
+                until("it is complete", || run("kak status").status.code() == Some(0));
+                assert!(!sh("kak setup").lines().any(|line| line.starts_with('+')), "{change}");
+                assert_eq!([mounts(jail), mounts(blue)], as_first, "{change}");
+            }
+            // One that is gone, or is none, is no reason to have the machine's.
+            let last = "nameserver 192.0.2.5\n";
+            sh("cd /etc/netns/USER; mv resolv.conf ../own; mkdir resolv.conf");
+            assert_eq!(seen_by(jail), last);
+            sh("cd /etc/netns/USER; rmdir resolv.conf");
+            assert_eq!(seen_by(jail), last);
+            sh("mv /etc/netns/own /etc/netns/USER/resolv.conf; kak setup; kak status");
+            assert_eq!(seen_by(jail), last);
+            // One that setup makes anew has been seen when it returns.
+            for _ in 0..20 {
+                sh("rm /etc/netns/USER/resolv.conf; kak setup; kak status");
+            }
+            sh(&format!("kill {blue}; kak teardown; echo nameserver 192.0.2.1 | tee /etc/netns/USER/resolv.conf >/etc/netns/blue/resolv.conf"));
+            assert_same(link, &before, &dump());
+            until("nobody is left", || processes().is_empty());
+        }
+    }
+
     fn a_jail_without_its_keeper_is_taken_away_with_the_copy_that_it_has_by_then() {
         uplink::plug();
         sh("umount /etc/resolv.conf; echo nameserver 192.0.2.1 >/etc/resolv.conf");

@@ -2,6 +2,7 @@
 //! the init that is started here. Which process does it, and who waits for that, is [`super::keeper`]'s business.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{PidfdFlags, Signal, WaitOptions};
@@ -21,6 +22,12 @@ use crate::step::switch::Ipv6Switch;
 use crate::step::{Machine, Seen, Step};
 use crate::survey::{self, Before};
 use crate::sys::{self, SignalSet};
+
+/// How long an init is waited for that may be about to make a mount anew whose source has become another, and how often
+/// it is looked at meanwhile.
+const PATIENCE: Duration = Duration::from_millis(300);
+/// See above.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// What somebody wants to be up.
 pub struct Wanted {
@@ -289,12 +296,21 @@ fn mend(wanted: &Wanted, record: &Record, init: &Init, teller: &mut Teller<'_>) 
         .filter(new)
         .for_each(|note| (teller.note)(note));
     engine::setup(&plan.outer, &mut machine, teller.step)?;
-    let Some(view) = init.view()? else {
-        return Ok(false);
+    let start = Instant::now();
+    let all = loop {
+        let Some(view) = init.view()? else {
+            return Ok(false);
+        };
+        machine.view = Some(view);
+        let all = engine::observe(&plan.inner, &mut machine);
+        let done = all.iter().all(|(_, seen)| *seen == Seen::Done);
+        if done || start.elapsed() > PATIENCE {
+            break all;
+        }
+        init.wait(PAUSE);
     };
-    machine.view = Some(view);
     let mut errors = Vec::new();
-    for (step, seen) in engine::observe(&plan.inner, &mut machine) {
+    for (step, seen) in all {
         if seen == Seen::Done {
             (teller.step)('=', step);
         } else {

@@ -1,6 +1,8 @@
 //! Mounts that stay where they are. When somebody replaces a file by rename, or a directory by another, the kernel takes
 //! away in every mount namespace whatever is mounted on the old one (mount_namespaces(7)), and who looks there sees the
-//! new one. Nothing can forbid that; but the kernel tells of the new name at once, and it is mounted over again.
+//! new one. Nothing can forbid that; but the kernel tells of the new name at once, and it is mounted over again. Where what
+//! is mounted is replaced so, its mount goes on showing the old one, and is made anew of the new one. Whose the files are,
+//! and what is in them, is nobody's business here.
 //!
 //! What is seen in between is what stands in the new file: for some ten microseconds, as long as it takes to wake up.
 
@@ -8,7 +10,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, Timespec};
+use rustix::fs::FileType;
 use rustix::io::Errno;
+use rustix::mount::{UnmountFlags, unmount};
 
 use super::Watch;
 
@@ -67,19 +71,32 @@ impl Place {
         }
     }
 
-    /// Makes it if it is not.
+    /// Makes it if it is not, or is of what its source was before.
     fn mend(&mut self) {
-        if self.ours.is_none() {
-            // It could not be looked at before.
-            self.ours = self.source.as_deref().and_then(identity);
-        }
-        if self.stands() {
-            return;
-        }
         // Not what is found there afterwards: that may be somebody else's again.
-        let ours = self.source.as_deref().and_then(identity);
-        if (self.make)() {
-            self.ours = ours;
+        let source = self.source.as_deref().and_then(identity);
+        if source.is_some() && source != self.ours {
+            if identity(&self.path) == source {
+                // It could not be looked at before, or had become another just when it was made.
+                self.ours = source;
+                return;
+            }
+            self.let_go();
+        }
+        if !self.stands() && (self.make)() {
+            self.ours = source;
+        }
+    }
+
+    /// Takes away what is mounted of the old source, unless the new one does not fit in its place: on a link, and then on
+    /// what that leads to.
+    fn let_go(&self) {
+        let kind = |path| rustix::fs::stat(path).map(|stat| FileType::from_raw_mode(stat.st_mode));
+        let fits = self.source.as_deref().map(kind) == Some(kind(&self.path));
+        while fits && identity(&self.path) == self.ours {
+            if unmount(&self.path, UnmountFlags::DETACH).is_err() {
+                return;
+            }
         }
     }
 }
@@ -142,8 +159,9 @@ impl Kept {
     fn mend(&mut self) {
         self.places.iter_mut().for_each(Place::mend);
         // The way there may be another now; and may have become one just before it was watched.
-        let paths = self.places.iter().map(|place| place.path.as_path());
-        self.watch.follow(paths, false);
+        let sources = self.places.iter().filter_map(|place| place.source.as_ref());
+        let paths = self.places.iter().map(|place| &place.path).chain(sources);
+        self.watch.follow(paths.map(PathBuf::as_path), false);
         self.places.iter_mut().for_each(Place::mend);
     }
 }
