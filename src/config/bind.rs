@@ -1,4 +1,4 @@
-//! `--bind SRC[:DST][:ro]`: something that the jail sees at a place of its own.
+//! `--bind SRC[:DST][:ro|:rw]`: something that the jail sees at a place of its own.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
@@ -22,12 +22,21 @@ impl Bind {
     /// Parses the option's value.
     pub fn parse(word: &OsStr) -> Result<Self> {
         let bytes = word.as_bytes();
-        let (bytes, read_only) = bytes
-            .strip_suffix(b":ro")
-            .map_or((bytes, false), |rest| (rest, true));
-        let mut parts = bytes.splitn(2, |byte| *byte == b':');
+        let (bytes, read_only) = match (bytes.strip_suffix(b":ro"), bytes.strip_suffix(b":rw")) {
+            (Some(rest), _) => (rest, true),
+            // As a container's volume may say what is so anyway.
+            (None, Some(rest)) => (rest, false),
+            (None, None) => (bytes, false),
+        };
+        let mut parts = bytes.splitn(3, |byte| *byte == b':');
         let source = parts.next().unwrap_or_default();
         let target = parts.next().unwrap_or(source);
+        // A mode with a slip in it must not become a part of a name, and the jail one that writes.
+        if parts.next().is_some() {
+            return Err(Error::usage(format!(
+                "--bind {word:?}: it is SRC[:DST][:ro|:rw], and there is no colon in a name"
+            )));
+        }
         let target = absolute("--bind", OsStr::from_bytes(target))?;
         if target.parent().is_none() {
             return Err(Error::usage(format!(
@@ -70,7 +79,11 @@ mod tests {
             Bind::parse(OsStr::new("/a")).unwrap().target,
             Path::new("/a")
         );
-        for bad in ["a", "/a:b", "/a:/", "/a/../b", ""] {
+        let bind = Bind::parse(OsStr::new("/a:/c:rw")).unwrap();
+        assert_eq!((bind.target.to_str(), bind.read_only), (Some("/c"), false));
+        for bad in [
+            "a", "/a:b", "/a:/", "/a/../b", "", "/a:/b:RO", "/a:/b:c:ro", "/a:/b:/c", "/a:",
+        ] {
             assert_eq!(Bind::parse(OsStr::new(bad)).unwrap_err().code(), 2, "{bad}");
         }
     }
