@@ -27,6 +27,7 @@ mod identity;
 mod mounts;
 mod signal;
 mod terminal;
+mod title;
 #[cfg(not(any(test, fuzzing)))]
 mod unwind;
 
@@ -43,6 +44,7 @@ pub use identity::*;
 pub use mounts::*;
 pub use signal::*;
 pub use terminal::*;
+pub use title::set_title;
 
 /// See [`heap`].
 #[cfg(not(any(test, fuzzing)))]
@@ -55,7 +57,10 @@ static HEAP: heap::Heap = heap::Heap::new();
 #[unsafe(no_mangle)]
 extern "C" fn main(argc: libc::c_int, argv: *const *const libc::c_char) -> libc::c_int {
     let mut args = Vec::new();
-    for n in 0..usize::try_from(argc).unwrap_or(0) {
+    let argc = usize::try_from(argc).unwrap_or(0);
+    // SAFETY: the C library passes on what the kernel has put there.
+    unsafe { title::remember(argc, argv) };
+    for n in 0..argc {
         // SAFETY: the kernel passes argc pointers.
         let at = unsafe { argv.add(n) };
         // SAFETY: one of them.

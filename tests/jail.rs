@@ -189,6 +189,33 @@ line'");
         assert_eq!(strangers.lines().filter(|ns| *ns != mine).collect::<Vec<_>>(), [theirs.as_str()]);
     }
 
+    fn who_stays_has_nothing_of_its_callers_words() {
+        sh("echo nameserver 127.0.0.53 >/etc/resolv.conf; mkdir -p /etc/netns/blue; touch /etc/motd /etc/netns/blue/motd; kak netns add blue");
+        // A long command line, one in which there is no room for a name, and one that is kept by a guard.
+        sh("SECRET=hunter2 nssh -c ': hunter2'");
+        let stays = |name: &str| {
+            let pid = processes().into_iter().find_map(|(pid, who)| (who == name).then_some(pid)).unwrap();
+            let read = |file: &str| std::fs::read(format!("/proc/{pid}/{file}")).unwrap();
+            // A name that is longer than the words were goes on here.
+            let environ = String::from_utf8(read("environ")).unwrap();
+            assert!(!environ.contains('='), "{name}: {environ}");
+            String::from_utf8(read("cmdline")).unwrap().trim_end_matches('\0').to_owned()
+        };
+        for name in ["kak-keeper", "kak-init", "kak-dns"] {
+            assert_eq!(stays(name), format!("{name} USER"));
+        }
+        assert_eq!(inside("tr -d '\\0' </proc/1/cmdline"), "kak-init USER");
+        sh("kak teardown; until ! pgrep kak-; do sleep 0.01; done; SECRET=hunter2 nssh </dev/null");
+        assert_eq!((stays("kak-keeper").as_str(), stays("kak-dns").as_str()), ("kak-keeper USER", "kak-dns USER"));
+        sh("kak teardown");
+        let mut child = Command::new("kak").args(["netns", "exec", "blue", "sleep", "1000"]).env("SECRET", "hunter2").spawn().unwrap();
+        until("the guard is there", || processes().values().any(|name| name == "kak-netns"));
+        until("it has its own name", || stays("kak-netns") == "kak-netns");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        sh("kak netns delete blue");
+    }
+
     fn no_session_can_hold_up_its_end() {
         for signal in ["STOP", "KILL"] {
             sh("kak setup");

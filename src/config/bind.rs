@@ -82,7 +82,15 @@ mod tests {
         let bind = Bind::parse(OsStr::new("/a:/c:rw")).unwrap();
         assert_eq!((bind.target.to_str(), bind.read_only), (Some("/c"), false));
         for bad in [
-            "a", "/a:b", "/a:/", "/a/../b", "", "/a:/b:RO", "/a:/b:c:ro", "/a:/b:/c", "/a:",
+            "a",
+            "/a:b",
+            "/a:/",
+            "/a/../b",
+            "",
+            "/a:/b:RO",
+            "/a:/b:c:ro",
+            "/a:/b:/c",
+            "/a:",
         ] {
             assert_eq!(Bind::parse(OsStr::new(bad)).unwrap_err().code(), 2, "{bad}");
         }

@@ -205,7 +205,7 @@ impl Resolvers {
         let fds = fds.chain(self.relay.fds());
         let fds = fds.chain(self.outer.iter().flat_map(Outer::fds).map(|(fd, _)| fd));
         sys::close_but(&fds.map(AsFd::as_fd).collect::<Vec<_>>());
-        rustix::thread::set_name(c"kak-dns").ok();
+        sys::set_title(c"kak-dns", &self.jail);
         rustix::process::setsid().ok();
         rustix::process::chdir("/").ok();
         process::silence().ok();

@@ -41,6 +41,7 @@ pub fn run(wanted: &Wanted, command: Option<Program>, teller: &mut Teller<'_>) -
         None if is_nobody_there() => None,
         command => Some(start(jail, command, &mask)?),
     };
+    // Its words stay what the container was made to run.
     rustix::thread::set_name(c"kak-keeper").ok();
     process::be_deaf().what(|| "exec </dev/null >/dev/null")?;
     let signals = sys::signalfd(&SignalSet::all_but_faults()).what(|| "signalfd")?;

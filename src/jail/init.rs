@@ -112,13 +112,13 @@ fn build(record: &Record, plan: &Plan) -> Result<(OwnedFd, OwnedFd)> {
     }
     // Once more: the ones that are open are of the outer /dev, and would hold on to it.
     super::process::silence().what(|| "exec <>/dev/null")?;
-    let signals = ready(lock.as_fd()).what(what)?;
+    let signals = ready(lock.as_fd(), &record.config.jail).what(what)?;
     Ok((lock, signals))
 }
 
 /// Says that the jail can be joined, when nothing can go wrong any more; the signals that will come.
-fn ready(lock: BorrowedFd<'_>) -> rustix::io::Result<OwnedFd> {
-    rustix::thread::set_name(c"kak-init")?;
+fn ready(lock: BorrowedFd<'_>, jail: &str) -> rustix::io::Result<OwnedFd> {
+    sys::set_title(c"kak-init", jail);
     let signals = sys::signalfd(&SignalSet::all_but_faults())?;
     // It stays dumpable: joining by pidfd would else take CAP_SYS_PTRACE, and there is nothing of the outer world in it.
     sys::lock_bytes(lock, UP).map(|()| signals)
@@ -135,7 +135,7 @@ pub fn adopt(lock: &OwnedFd) -> Result<u8> {
     }
     sys::set_signal_mask(&SignalSet::all_but_faults());
     leave()?;
-    let signals = ready(lock.as_fd()).what(|| "lockf")?;
+    let signals = ready(lock.as_fd(), "").what(|| "lockf")?;
     serve(lock, &signals)
 }
 

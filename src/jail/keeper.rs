@@ -160,7 +160,7 @@ fn failed(error: &Error, prefix: &str) -> u8 {
 
 /// Leaves everything that belongs to the caller, and tells him that the jail is up; the signals that will come.
 fn leave(jail: &str, stay: Stay, channel: &OwnedFd) -> Result<OwnedFd> {
-    rustix::thread::set_name(c"kak-keeper").ok();
+    sys::set_title(c"kak-keeper", jail);
     rustix::process::chdir("/").ok();
     let signals = sys::signalfd(&SignalSet::all_but_faults()).what(|| "signalfd")?;
     be_deaf().what(|| "exec <>/dev/null")?;

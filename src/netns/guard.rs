@@ -39,7 +39,7 @@ pub fn leave(bound: &[Bound], home: Option<OwnedFd>) -> rustix::io::Result<()> {
         }
         if let Ok(None) = sys::fork() {
             rustix::process::setsid().ok();
-            rustix::thread::set_name(c"kak-netns").ok();
+            sys::set_title(c"kak-netns", "");
             rustix::process::chdir("/").ok();
             if let Ok(ward) = sys::keep_only(me) {
                 // Only now: where the caller had closed them, the ward was one of them.

@@ -101,7 +101,7 @@ impl Guard {
             sys::exit_now(1)
         }
         sys::set_signal_mask(&SignalSet::all_but_faults());
-        rustix::thread::set_name(c"kak-guard").ok();
+        sys::set_title(c"kak-guard", "");
         // Nothing else stays open, so that the line tells when the monitor is gone, and the monitor that nssh is.
         sys::close_but(&[line.as_fd(), line.orders(), us.as_fd(), told.as_fd()]);
         let mut fds = [&us, &told].map(|fd| PollFd::new(fd, PollFlags::IN));
