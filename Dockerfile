@@ -15,4 +15,4 @@ COPY --from=build /kak /bin/kak
 RUN ln -s kak /bin/nssh && \
     ln -s /bin/kak /sbin/kak-setup && \
     { command -v ip >/dev/null || ln -s /bin/kak /sbin/ip; }
-ENTRYPOINT ["/sbin/kak-setup", "--login-shell", "root"]
+ENTRYPOINT ["/sbin/kak-setup", "--attach", "--login-shell", "root"]

@@ -3,6 +3,7 @@
 //! An applet is a name under which the binary can be called. Each is declared beside its code as one `const APPLET`;
 //! nothing here knows what an applet does.
 
+mod dns;
 mod doctor;
 mod init;
 mod install;
@@ -15,7 +16,10 @@ mod status;
 mod teardown;
 
 use std::ffi::{OsStr, OsString};
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::io::Errno;
 
 use crate::error::{Error, Result, complain};
 use crate::jail::guest::Guest;
@@ -59,6 +63,7 @@ const TABLE: &[&Applet] = &[
     &doctor::APPLET,
     &ip::APPLET,
     &init::APPLET,
+    &dns::APPLET,
 ];
 
 /// What `kak --help` says above and below the list of applets.
@@ -70,7 +75,11 @@ usage: kak APPLET [ARG]...
 User jails and network namespaces from one static binary.
 ";
 
-/// Prints on standard output; a reader that went away is no error of ours.
+/// Whether something could not be printed.
+static UNPRINTED: AtomicBool = AtomicBool::new(false);
+
+/// Prints on standard output; a reader that went away is no error of ours. What cannot be written is told once, and the
+/// exit status says so too.
 pub fn print(text: &str) {
     print_bytes(&text::bytes(text));
 }
@@ -78,7 +87,13 @@ pub fn print(text: &str) {
 /// [`print`] for what need not be text.
 pub fn print_bytes(bytes: &[u8]) {
     let mut out = std::io::stdout();
-    out.write_all(bytes).and_then(|()| out.flush()).ok();
+    if let Err(error) = out.write_all(bytes).and_then(|()| out.flush())
+        && error.kind() != ErrorKind::BrokenPipe
+        && !UNPRINTED.swap(true, Ordering::Relaxed)
+    {
+        let why = Error::reason(Errno::from_io_error(&error).unwrap_or(Errno::IO));
+        complain(&format!("kak: standard output: {why}\n"));
+    }
 }
 
 /// An option that the applet does not have; for `--help` (and `-h`) the request for its help.
@@ -90,7 +105,15 @@ pub fn unexpected(arg: lexopt::Arg<'_>) -> Error {
 }
 
 /// Runs what `argv` names; the exit status.
-pub fn main(mut argv: Vec<OsString>) -> u8 {
+pub fn main(argv: Vec<OsString>) -> u8 {
+    match dispatch(argv) {
+        0 => u8::from(UNPRINTED.load(Ordering::Relaxed)),
+        status => status,
+    }
+}
+
+/// See [`main`].
+fn dispatch(mut argv: Vec<OsString>) -> u8 {
     // Before anything else: whoever starts a set-user-ID program chooses all of its words, this name too.
     let guest = match Guest::of_process() {
         Ok(guest) => guest,

@@ -13,6 +13,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::text::quote;
 
 pub use allow::{Accounts, Allow, Ids};
 pub use bind::Bind;
@@ -160,6 +161,25 @@ impl Config {
         self.unshare = Namespace::ALL.into_iter().filter(is_one).collect();
     }
 
+    /// In what another one, which somebody has now, is not this one.
+    pub fn differs(&self, other: &Self) -> Option<String> {
+        let (ours, theirs) = (self.options(), other.options());
+        let first = |these: &[(&str, OsString)], those: &[(&str, OsString)]| {
+            let (option, value) = these.iter().find(|option| !those.contains(option))?;
+            let value = if value.is_empty() {
+                String::new()
+            } else {
+                format!(" {}", quote(value))
+            };
+            Some(format!("--{option}{value}"))
+        };
+        match (first(&ours, &theirs), first(&theirs, &ours)) {
+            (Some(option), _) => Some(format!("{option} is none of them")),
+            (None, Some(option)) => Some(format!("{option} is one of them")),
+            (None, None) => (ours != theirs).then(|| "their order is another".into()),
+        }
+    }
+
     /// That its ports can be published, once all options are known.
     pub fn check_published(&self) -> Result<()> {
         if !self.nat && !self.publish.is_empty() {
@@ -299,12 +319,12 @@ fn hide(word: &OsStr) -> Result<OsString> {
     let mut parts = path.components().skip(1);
     match (parts.next(), parts.next()) {
         (Some(Component::Normal(name)), None)
-            if ![&b"proc"[..], b"sys", b"dev", b"run"].contains(&name.as_bytes()) =>
+            if ![&b"proc"[..], b"sys", b"dev", b"run", b"etc"].contains(&name.as_bytes()) =>
         {
             Ok(name.into())
         }
         _ => Err(Error::usage(format!(
-            "--hide {word:?}: must be one top-level directory other than /proc, /sys, /dev and /run"
+            "--hide {word:?}: must be one top-level directory other than /proc, /sys, /dev, /run and /etc"
         ))),
     }
 }

@@ -4,7 +4,8 @@
 use std::path::Path;
 
 use crate::error::{Error, Result};
-use crate::plan::Plan;
+use crate::facts::resolvers::loopbacks;
+use crate::plan::{Plan, follows};
 use crate::record::Record;
 use crate::step::{Machine, Seen, Step};
 use crate::text::quote;
@@ -163,5 +164,13 @@ pub fn explain(record: &Record, plan: &Plan, kak: &Path) -> String {
          until {kak} status -n {jail} >/dev/null; do kill -0 $!; sleep 0.1; done\n"
     )
     .ok();
+    if follows(record) || !loopbacks(&record.facts.resolvers).is_empty() {
+        write!(
+            text,
+            "\n# for resolvers that only the machine reaches, and those that it will have, as a keeper's child is\n\
+             {kak} dns -n {jail}\n"
+        )
+        .ok();
+    }
     text
 }

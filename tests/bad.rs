@@ -101,7 +101,7 @@ sandboxed! {
         refused(&["kak", "setup", "--bind", "/no/such/place"], 1, &["/no/such/place"]);
         refused(&["kak", "setup", "--bind", "/no/such/place:/opt/x:ro"], 1, &["/no/such/place"]);
         refused(&["kak", "setup", "--hide", "nosuch"], 1, &["nosuch"]);
-        for hide in ["a/b", "/", "..", "proc", ""] {
+        for hide in ["a/b", "/", "..", "proc", "etc", ""] {
             refused(&["kak", "setup", "--hide", hide], 2, &["--hide"]);
         }
         for bind in ["relative", "/etc:relative", "/etc:/opt/../..", "/etc:/", ""] {
@@ -165,6 +165,20 @@ sandboxed! {
         refused(&["kak", "setup"], 1, &["kak-USER"]);
         sh("ip link del kak-USER; mkdir -p /run/netns; echo text >/run/netns/USER");
         refused(&["kak", "setup"], 1, &["netns add USER"]);
+    }
+
+    fn a_shell_that_the_jail_does_not_have_is_told() {
+        uplink::plug();
+        sh("cp /bin/sh /opt/own; chmod 755 /opt/own");
+        let words = ["--shell", "the jail does not have it: No such file or directory"];
+        refused(&["kak", "setup", "--shell", "/opt/own", "--login-shell", "root"], 1, &words);
+        refused(&["kak", "setup", "--hide", "usr"], 1, &words);
+        sh("kak setup --shell /opt/own --bind /opt/own; nssh -c true; kak teardown; rm /opt/own");
+    }
+
+    fn a_command_comes_after_its_sign() {
+        let words = ["\"bash\": a command comes after '--', as in: kak setup -- bash"];
+        refused(&["kak", "setup", "-n", "web", "bash"], 2, &words);
     }
 
     fn a_setup_that_fails_half_way_takes_back_what_it_made() {

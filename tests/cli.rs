@@ -28,6 +28,15 @@ fn applets() -> Vec<String> {
 }
 
 sandboxed! {
+    fn what_cannot_be_printed_is_told() {
+        uplink::plug();
+        sh("kak netns add blue --uplink");
+        for words in ["--help", "--list", "setup --explain", "setup --dry-run", "status -n blue", "netns list", "netns list-id -j", "doctor --json", "help netns"] {
+            run(&format!("kak {words} >/dev/full")).code(1).says("kak: standard output: No space left on device");
+        }
+        sh("kak netns delete blue");
+    }
+
     fn every_help_has_its_shape() {
         for name in applets() {
             let help = program(&["kak", "help", &name]).code(0).text();

@@ -50,6 +50,20 @@ fn inside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
 }
 
 sandboxed! {
+    fn a_jail_of_a_script_has_its_resolvers() {
+        uplink::plug();
+        let _resolver = Resolver::start("127.0.0.53:53");
+        resolv_conf("nameserver 127.0.0.53\n");
+        sh("kak setup --explain >/tmp/script");
+        let mut script = std::process::Command::new("setsid").args(["sh", "-eu", "/tmp/script"]).spawn().unwrap();
+        assert!(script.wait().unwrap().success());
+        assert_eq!(sh("nssh -c 'getent ahostsv4 one.test | head -n 1 | cut -d \" \" -f 1'"), address_of("one.test").to_string());
+        relay();
+        sh("kak teardown");
+        until("nobody is left", || processes().is_empty());
+        run("kak dns").code(1).says("kak dns -n USER: it is not up");
+    }
+
     fn every_way_to_ask_is_answered() {
         uplink::plug();
         for address in ["127.0.0.53", uplink::THEIRS] {

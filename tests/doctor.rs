@@ -150,8 +150,10 @@ sandboxed! {
         cured("jail", "warn", &["jail web: has a record and is not up", "run: kak teardown -n web"]);
         assert_same("a jail that was killed", &before, &dump());
         sh("kak setup; umount -l /run/netns/USER");
-        cured("jail", "warn", &["jail USER: is up, and its network has lost its name", "run: kak teardown -n USER"]);
-        sh("kak setup; nft delete table ip kak-USER");
+        cured("jail", "warn", &["jail USER: is up, and its network has lost its name", "run: kak setup -n USER"]);
+        // It has the same one as before.
+        assert_eq!(sh(&format!("kak netns identify {}", init("USER"))), "USER");
+        sh("kak netns delete USER; kak setup; kak status; nssh -c true; nft delete table ip kak-USER");
         cured("jail", "warn", &["jail USER: is up, but not complete: nft -f - <<'KAK'", "run: kak setup -n USER"]);
         sh("kak status");
     }

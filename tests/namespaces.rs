@@ -102,7 +102,12 @@ sandboxed! {
         }
         assert_eq!((init("USER"), inside(LINKS)), (pid, links));
         assert_same("a second setup", &once, &dump());
-        program(&["kak", "setup", "--unshare", "uts"]).code(1).says("other options");
+        for (options, how) in [("--unshare uts", "--unshare uts is none of them"), ("--unshare uts,ipc,cgroup,time", "--hostname inside is one of them")] {
+            for mode in ["", "--dry-run", "--explain"] {
+                let ended = run(&format!("kak setup {options} {mode}")).code(1).says("it is up with other options: ").says(how);
+                assert!(ended.stdout.is_empty(), "{ended}");
+            }
+        }
         assert_eq!(sh("kak setup --dry-run"), first.replace("+ ", "= "));
         // The next life is as this one was.
         sh(&format!("kill -KILL {pid}"));

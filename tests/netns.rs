@@ -317,6 +317,14 @@ netns.setns('c')
         assert_same("deleted", &before, &dump());
     }
 
+    fn an_uplink_that_is_not_whole_is_told() {
+        uplink::plug();
+        sh("kak netns add blue --uplink; kak status -n blue; nft delete table ip kak-blue");
+        let told = run("kak status --all").code(3).text();
+        assert_eq!(told, "blue: a network without a jail, not complete\n");
+        sh("kak netns delete blue");
+    }
+
     fn a_namespace_with_an_uplink() {
         uplink::plug();
         let before = dump();

@@ -161,6 +161,20 @@ sandboxed! {
         until("nobody is left", || processes().is_empty());
     }
 
+    fn the_script_hides_no_name_of_a_network() {
+        plug();
+        let look = "ip netns exec one true; ip netns exec two true; grep -c ' /run/netns ' /proc/self/mountinfo";
+        for last in ["kak setup --explain >/tmp/script; ip netns add one; ip netns add two", "kak setup --explain >/tmp/script"] {
+            sh(last);
+            assert_eq!(sh(look), "1");
+            std::process::Command::new("setsid").args(["sh", "-eu", "/tmp/script"]).spawn().unwrap();
+            until("kak calls it complete", || run("kak status").status.code() == Some(0));
+            assert_eq!(sh(look), "1");
+            sh("kak teardown");
+            assert_eq!(sh(look), "1");
+        }
+    }
+
     fn the_script_makes_the_same_machine_as_setup() {
         plug();
         sh(&format!("kak setup --explain {OPTIONS} >/tmp/script"));

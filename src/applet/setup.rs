@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use lexopt::Arg::{Long, Short};
+use lexopt::Arg::{Long, Short, Value};
 use rustix::io::Errno;
 
 use super::{Applet, Call, install, print, unexpected};
@@ -23,6 +23,7 @@ use crate::plan::Plan;
 use crate::record::Record;
 use crate::step::{Machine, Seen, Step};
 use crate::sys;
+use crate::text::quote;
 
 /// `kak setup`.
 pub const APPLET: Applet = Applet {
@@ -137,6 +138,12 @@ pub fn parse(args: Vec<OsString>) -> Result<Options> {
                 };
                 said.push((option, value));
             }
+            Value(word) => {
+                return Err(Error::usage(format!(
+                    "{word:?}: a command comes after '--', as in: kak setup -- {}",
+                    quote(&word)
+                )));
+            }
             other => return Err(unexpected(other)),
         }
     }
@@ -241,7 +248,7 @@ fn planned(wanted: &Wanted) -> Result<Record> {
     let jail = &wanted.config.jail;
     let mut machine = Machine::new(jail);
     match (Life::of(jail)?, Record::read(jail)?) {
-        (Life::Up(_), Some(record)) => Ok(record),
+        (Life::Up(_), Some(record)) => build::check_options(wanted, &record).map(|()| record),
         (_, Some(old)) => {
             let new = build::sketch_anew(wanted, &old, &mut machine)?;
             let same = (&new.config, &new.facts) == (&old.config, &old.facts);

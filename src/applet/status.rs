@@ -158,7 +158,12 @@ impl Status {
         match self.init {
             Some(pid) if self.is_complete() => format!("{}: up, init is {pid}\n", self.jail),
             Some(pid) => format!("{}: up but not complete, init is {pid}\n", self.jail),
-            None if self.bare => format!("{}: a network without a jail\n", self.jail),
+            None if self.bare && self.is_complete() => {
+                format!("{}: a network without a jail\n", self.jail)
+            }
+            None if self.bare => {
+                format!("{}: a network without a jail, not complete\n", self.jail)
+            }
             None => format!("{}: not up\n", self.jail),
         }
     }

@@ -86,7 +86,8 @@ fn jail(name: &str) -> Option<(String, String)> {
         _ => return None,
     }
     if is_gone() {
-        return Some(("is up, and its network has lost its name".into(), teardown));
+        let cure = format!("kak setup -n {name}");
+        return Some(("is up, and its network has lost its name".into(), cure));
     }
     let mut machine = Machine::new(name);
     let plan = Plan::new(&record);

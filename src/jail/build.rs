@@ -274,17 +274,24 @@ fn shared(record: &Record) -> Vec<String> {
         .collect()
 }
 
+/// That a jail which is up has the options that were given for it, if any were.
+pub fn check_options(wanted: &Wanted, record: &Record) -> Result<()> {
+    let jail = &record.config.jail;
+    match wanted.config.differs(&record.config) {
+        Some(how) if wanted.given => Err(Error::cure(
+            format!("kak setup -n {jail}"),
+            format!("it is up with other options: {how}"),
+            format!("see 'kak status -n {jail}'; 'kak teardown -n {jail}' ends it"),
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// Makes what is missing of a jail that is up. What only its init could make is told instead. Whether the jail is still
 /// up after that: the session that it stood for may have ended meanwhile.
 fn mend(wanted: &Wanted, record: &Record, init: &Init, teller: &mut Teller<'_>) -> Result<bool> {
     let jail = &record.config.jail;
-    if wanted.given && wanted.config != record.config {
-        return Err(Error::cure(
-            format!("kak setup -n {jail}"),
-            "it is up with other options",
-            format!("see 'kak status -n {jail}'; 'kak teardown -n {jail}' ends it"),
-        ));
-    }
+    check_options(wanted, record)?;
     let mut machine = Machine::new(jail);
     let told = Plan::new(record).notes;
     let mut record = record.clone();
@@ -295,6 +302,8 @@ fn mend(wanted: &Wanted, record: &Record, init: &Init, teller: &mut Teller<'_>) 
         .iter()
         .filter(new)
         .for_each(|note| (teller.note)(note));
+    // A network that has lost its name is found by it.
+    machine.view = init.view()?;
     engine::setup(&plan.outer, &mut machine, teller.step)?;
     let start = Instant::now();
     let all = loop {

@@ -83,16 +83,25 @@ impl Child {
 
 /// Starts the process for a jail that is up, if it needs one: as a child of the keeper, who calls this.
 pub fn start(init: &Init, jail: &str) -> Result<Option<Pid>> {
-    let Some(resolvers) = Resolvers::prepare(jail)? else {
+    let Some(resolvers) = Resolvers::beside(init, jail)? else {
         return Ok(None);
     };
-    // Before there is a process, so that whoever calls hears if that cannot be.
-    resolvers.hear(&init.fd).what(|| "epoll_ctl")?;
     if let Some(pid) = sys::fork().what(|| "fork")? {
         return Ok(Some(pid));
     }
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).ok();
     resolvers.serve(&init.fd, None)
+}
+
+/// The same for a jail without a keeper, by a caller who ends then: nobody starts it again.
+pub fn start_unkept(init: &Init, jail: &str) -> Result<()> {
+    let Some(resolvers) = Resolvers::beside(init, jail)? else {
+        return Ok(());
+    };
+    match sys::fork().what(|| "fork")? {
+        Some(_) => Ok(()),
+        None => resolvers.serve(&init.fd, None),
+    }
 }
 
 /// Starts the process for a network without a jail, if it needs one. It is nobody's child; who wants to end it finds it
@@ -161,6 +170,16 @@ impl Resolvers {
         };
         made.open(&resolvers);
         Ok(Some(made))
+    }
+
+    /// The same for a jail that is up, and whose end it hears of: before there is a process for it, so that whoever calls
+    /// is told if that cannot be.
+    fn beside(init: &Init, jail: &str) -> Result<Option<Self>> {
+        let made = Self::prepare(jail)?;
+        if let Some(made) = &made {
+            made.hear(&init.fd).what(|| "epoll_ctl")?;
+        }
+        Ok(made)
     }
 
     /// The life of one that nobody keeps: says that it can be found, and serves until a signal ends it.

@@ -22,6 +22,7 @@ use crate::record::{self, Record};
 use crate::step::resolvers::Resolvers;
 use crate::step::{Action as _, Machine};
 use crate::sys::{self, SignalSet};
+use crate::text::quote;
 use crate::watch::TABLE;
 use crate::watch::kept::{Kept, Place};
 
@@ -110,6 +111,15 @@ fn build(record: &Record, plan: &Plan) -> Result<(OwnedFd, OwnedFd)> {
     for step in &plan.inner {
         step.act.apply(&mut machine)?;
     }
+    // Before anybody logs in by it.
+    let shell = &record.facts.shell;
+    rustix::fs::access(shell, rustix::fs::Access::EXEC_OK).map_err(|errno| {
+        Error::cure(
+            format!("--shell {}", quote(shell)),
+            format!("the jail does not have it: {}", Error::reason(errno)),
+            "name another one; directories of the jail's own (/mnt, /opt, /tmp, --hide) are empty",
+        )
+    })?;
     // Once more: the ones that are open are of the outer /dev, and would hold on to it.
     super::process::silence().what(|| "exec <>/dev/null")?;
     let signals = ready(lock.as_fd(), &record.config.jail).what(what)?;

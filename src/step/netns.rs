@@ -19,7 +19,8 @@ impl fmt::Display for RunDir {
         let dir = netns::DIR;
         write!(
             f,
-            "mount --bind {dir} {dir} && mount --make-private {dir} && mount --make-shared {dir}"
+            "mount --make-shared {dir} 2>/dev/null || {{ mount --bind {dir} {dir} && mount --make-private {dir} && \
+             mount --make-shared {dir}; }}"
         )
     }
 }
@@ -82,8 +83,13 @@ impl Action for NetNs {
         })
     }
 
-    fn apply(&self, _: &mut Machine) -> Result<()> {
-        let made = netns::RunDir::with(|dir| netns::add(dir, OsStr::new(&self.name)));
+    fn apply(&self, machine: &mut Machine) -> Result<()> {
+        let name = OsStr::new(&self.name);
+        // A jail that is up has its network: what it lacks is the name.
+        let made = match machine.view.as_ref().and_then(|view| view.init) {
+            Some(init) => netns::RunDir::with(|dir| netns::attach(dir, name, init)),
+            None => netns::RunDir::with(|dir| netns::add(dir, name)),
+        };
         made.map_err(|error| error.context(self.to_string()))
     }
 

@@ -67,6 +67,17 @@ fn a_script_on_standard_input_is_read_to_its_end() {
 }
 
 #[test]
+fn among_the_processes_of_another_container_it_is_the_same() {
+    let other = Container::run(&["-d", "--entrypoint", "sleep"], image(), &["1000"]);
+    let pid = format!("container:{}", other.0);
+    let all = ["run", "--rm", "-i", "--privileged", "--pid", &pid, image()];
+    let ended = docker_with("cat /proc/1/comm\nexit 4\n", &all).code(4);
+    assert_eq!(ended.stdout, "kak-init", "{}", ended.stderr);
+    let left = other.outside("cat /proc/[0-9]*/comm");
+    assert!(!left.contains("kak"), "{left}");
+}
+
+#[test]
 fn a_commands_status_is_the_containers() {
     for (command, code) in [
         ("exit 4", 4),
