@@ -16,7 +16,7 @@ use crate::error::{Error, Result, What as _};
 use crate::text::quote;
 
 pub use rewrite::{overwrite, replace};
-pub use within::{Astray, names, open_within, roots_path};
+pub use within::{Astray, names, open_within, real_within, roots_path};
 
 /// lstat(2), where a missing file or parent is no error.
 pub fn lstat(path: &Path) -> Result<Option<fs::Stat>> {

@@ -25,6 +25,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Result, What as _};
+use crate::file::real_within;
 use crate::nl;
 use crate::procfs;
 
@@ -112,10 +113,21 @@ pub struct View {
 }
 
 impl View {
-    /// The topmost mount at a place of the jail.
+    /// The topmost mount at a place of the jail; where a link is on the way, at where that leads.
     pub fn at(&self, path: &Path) -> Option<&procfs::Mount> {
-        let point = self.root.join(path.strip_prefix("/").unwrap_or(path));
-        self.mounts.iter().rev().find(|mount| mount.point == point)
+        let find = |path: &Path| {
+            let point = inside(&self.root, path);
+            self.mounts.iter().rev().find(|mount| mount.point == point)
+        };
+        find(path).or_else(|| find(&real_within(&self.dir(), path).ok()?))
+    }
+
+    /// By which path the jail's root is reached from here.
+    pub fn dir(&self) -> PathBuf {
+        self.init.map_or_else(
+            || self.root.clone(),
+            |init| format!("/proc/{init}/root/.").into(),
+        )
     }
 }
 
@@ -185,4 +197,10 @@ impl Machine {
 /// A path of the jail, below its root.
 pub fn inside(root: &Path, path: &Path) -> PathBuf {
     root.join(path.strip_prefix("/").unwrap_or(path))
+}
+
+/// Where a path of the jail leads to, below its root: a link on the way is followed as it will be in there.
+pub fn place(root: &Path, path: &Path, what: impl FnOnce() -> String) -> Result<PathBuf> {
+    let real = real_within(root, path).map_err(|astray| astray.told(what))?;
+    Ok(inside(root, &real))
 }

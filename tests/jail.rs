@@ -35,6 +35,28 @@ fn session() -> std::process::Child {
 }
 
 sandboxed! {
+    fn a_run_that_is_a_link_is_covered_in_the_jail_and_nowhere_else() {
+        sh("rm /var/run; mv /run /var/run; mkdir -p /var/run/nscd /var/run/systemd/resolve");
+        let _sockets = ["/var/run/nscd/socket", "/var/run/systemd/resolve/io.systemd.Resolve"].map(|path| std::os::unix::net::UnixListener::bind(path).unwrap());
+        for target in ["/var/run", "var/run"] {
+            sh(&format!("ln -sfn {target} /run"));
+            let all = || dump() + &sh("find /var/run -name mount -prune -o -print | sort");
+            let before = all();
+            for way in ["kak setup", "kak setup --explain >/tmp/script; setsid sh -eu /tmp/script >/dev/null 2>&1 &"] {
+                sh(way);
+                until("it is complete", || run("kak status").status.code() == Some(0));
+                assert_eq!(sh("nssh -c 'cd /run; ls netns kak nscd systemd/resolve'"), "kak:\nshell\n\nnetns:\n\nnscd:\n\nsystemd/resolve:\nresolv.conf\nstub-resolv.conf", "{target}");
+                assert_eq!(sh("nssh -c 'cd /var/run; ls netns kak nscd systemd/resolve'"), "kak:\nshell\n\nnetns:\n\nnscd:\n\nsystemd/resolve:\nresolv.conf\nstub-resolv.conf", "{target}");
+                // Outside, nothing is.
+                assert_eq!(sh("ls /run/netns /run/kak; ls /run/nscd"), "/run/kak:\nUSER\n\n/run/netns:\nUSER\nsocket", "{target}");
+                assert!(!sh("kak setup").lines().any(|line| line.starts_with('+')), "{target}");
+                sh("kak netns add blue; kak netns exec blue true; kak netns delete blue");
+                sh("kak teardown; rm -f /tmp/script");
+                assert_same(target, &before, &all());
+            }
+        }
+    }
+
     fn who_locks_what_init_has_open_is_not_taken_for_it() {
         sh("kak setup");
         let first = init("USER");

@@ -120,7 +120,9 @@ sandboxed! {
         // Every mount that can be taken away from a root, topmost first.
         let mut gone = Vec::new();
         for (n, (_, text)) in whole.iter().enumerate().rev() {
-            let Some(target) = text.split_whitespace().filter(|word| word.starts_with("/mnt/user/")).find_map(|word| word.trim_end_matches(';').strip_prefix("/mnt/user")) else {
+            // A cover is made in the root.
+            let covered = text.split_whitespace().skip_while(|word| *word != "kak").nth(1);
+            let Some(target) = covered.or_else(|| text.split_whitespace().filter(|word| word.starts_with("/mnt/user/")).find_map(|word| word.trim_end_matches(';').strip_prefix("/mnt/user"))) else {
                 continue;
             };
             if ["/usr", "/dev"].contains(&target) {

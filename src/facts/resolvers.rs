@@ -33,7 +33,12 @@ impl ResolvConf {
 
 /// The directories whose sockets answer for the machine's network: nscd's, by either of its names, and that of
 /// systemd-resolved.
-pub const SOCKETS: [&str; 3] = ["/run/nscd", "/var/run/nscd", "/run/systemd/resolve"];
+pub const SOCKETS: [&str; 4] = [
+    "/run/nscd",
+    "/var/run/nscd",
+    "/run/systemd/resolve",
+    "/var/run/systemd/resolve",
+];
 
 /// The resolvers of a resolv.conf (resolv.conf(5)) that no other network namespace reaches.
 pub fn loopbacks(text: &[u8]) -> Vec<IpAddr> {

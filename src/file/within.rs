@@ -58,6 +58,11 @@ pub fn open_within(root: &Path, path: &Path) -> Result<OwnedFd> {
     follow(root, path, &|_, _| None).map(|(fd, _)| fd)
 }
 
+/// The path without links to where a path leads in a root, as it is called in there.
+pub fn real_within(root: &Path, path: &Path) -> Result<PathBuf> {
+    follow(root, path, &|_, _| None).map(|(_, real)| real)
+}
+
 /// The path without links to where a path leads, if nobody but root can put something else into any directory on the
 /// way: into a sticky one everybody can put something, but not in the place of what is root's. `closed` is whether where
 /// it leads is to be root's alone.

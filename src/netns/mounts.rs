@@ -20,6 +20,11 @@ pub struct Under {
     pub below: Vec<PathBuf>,
 }
 
+/// How the kernel calls a directory, where a link leads to it.
+pub fn real(dir: &Path) -> PathBuf {
+    file::real_path(dir).unwrap_or_else(|_| dir.into())
+}
+
 /// Looks at a directory.
 pub fn under(dir: &Path) -> Result<Under> {
     let (here, points) = match told_under(dir) {
@@ -35,18 +40,20 @@ pub fn under(dir: &Path) -> Result<Under> {
 
 /// Whether a directory is a mount that follows another one: what is mounted in it is not seen there.
 pub fn is_slave(dir: &Path) -> Result<bool> {
+    let dir = &real(dir);
     if let Ok(about) = told(dir).and_then(sys::statmount) {
-        return Ok(about.point == dir && about.slave);
+        return Ok(about.point == *dir && about.slave);
     }
     let mounts = procfs::mounts(&file::read(Path::new(TABLE))?);
-    let at = mounts.iter().rev().find(|mount| mount.point == dir);
+    let at = mounts.iter().rev().find(|mount| mount.point == *dir);
     Ok(at.is_some_and(|mount| mount.slave))
 }
 
 /// Whether a directory is a mount of which others have copies, where the kernel can be asked about it alone.
 pub fn is_shared(dir: &Path) -> bool {
+    let dir = &real(dir);
     let about = told(dir).and_then(sys::statmount);
-    about.is_ok_and(|about| about.point == dir && about.shared)
+    about.is_ok_and(|about| about.point == *dir && about.shared)
 }
 
 /// Our own mount table.

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
 
-use super::{Action, Machine, Seen, inside};
+use super::{Action, Machine, Seen, place};
 use crate::error::{Result, What as _};
+use crate::file;
 use crate::text::quote;
 
 /// What the kernel shows as the mount's source; by it a cover is known.
@@ -36,30 +37,35 @@ pub struct Cover {
 impl Cover {
     /// Whether there is something to be covered.
     fn is_needed(&self, root: &Path) -> bool {
-        !self.if_there || rustix::fs::lstat(inside(root, &self.target)).is_ok()
+        !self.if_there || file::real_within(root, &self.target).is_ok()
     }
 }
 
 impl fmt::Display for Cover {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let place = inside(&self.root, &self.target);
-        let at = quote(&place);
+        // In the root, so that a link leads to where it leads in there.
+        let (root, at) = (quote(&self.root), quote(&self.target));
+        let root = format!("chroot {root}");
         if self.if_there {
-            write!(f, "! test -d {at} || {{ ")?;
+            write!(f, "! {root} test -d {at} || {{ ")?;
         }
         if self.detach {
-            write!(f, "while umount -n -l {at} 2>/dev/null; do :; done; ")?;
+            write!(
+                f,
+                "while {root} umount -n -l {at} 2>/dev/null; do :; done; "
+            )?;
         }
         let ro = if self.links.is_empty() { "ro," } else { "" };
         write!(
             f,
-            "mount -t tmpfs -o {ro}{OPTIONS},size=4k,mode=755 {SOURCE} {at}"
+            "{root} mount -t tmpfs -o {ro}{OPTIONS},size=4k,mode=755 {SOURCE} {at}"
         )?;
         for (name, target) in &self.links {
-            write!(f, " && ln -s {} {}", quote(target), quote(place.join(name)))?;
+            let link = quote(self.target.join(name));
+            write!(f, " && {root} ln -s {} {link}", quote(target))?;
         }
         if !self.links.is_empty() {
-            write!(f, " && mount -o remount,bind,ro,{OPTIONS} {at}")?;
+            write!(f, " && {root} mount -o remount,bind,ro,{OPTIONS} {at}")?;
         }
         f.write_str(if self.if_there { "; }" } else { "" })
     }
@@ -70,12 +76,9 @@ impl Action for Cover {
         let Some(view) = &machine.view else {
             return Ok(Seen::Absent);
         };
-        let root = view
-            .init
-            .map_or_else(|| "/".into(), |init| format!("/proc/{init}/root"));
         let covered =
             |mount: &crate::procfs::Mount| mount.kind == "tmpfs" && mount.source == SOURCE;
-        let done = view.at(&self.target).is_some_and(covered) || !self.is_needed(Path::new(&root));
+        let done = view.at(&self.target).is_some_and(covered) || !self.is_needed(&view.dir());
         Ok(Seen::done(done))
     }
 
@@ -83,8 +86,8 @@ impl Action for Cover {
         if !self.is_needed(&self.root) {
             return Ok(());
         }
-        let place = inside(&self.root, &self.target);
         let what = || self.to_string();
+        let place = place(&self.root, &self.target, what)?;
         // Until there is nothing more, or in a user namespace nothing that may be.
         if self.detach {
             loop {

@@ -11,7 +11,7 @@ use rustix::mount::{
     move_mount, open_tree,
 };
 
-use super::{Action, Machine, Seen, inside};
+use super::{Action, Machine, Seen, inside, place};
 use crate::error::{Error, Result, What as _};
 use crate::file;
 use crate::sys;
@@ -79,12 +79,9 @@ impl Action for Bind {
         let Some(view) = &machine.view else {
             return Ok(Seen::Absent);
         };
-        let mount = view.at(&self.target).or_else(|| {
-            // A link of the machine's may be on the way: the mount is where that leads.
-            view.at(&file::real_path(&self.target).ok()?)
-        });
         Ok(Seen::done(
-            mount.is_some_and(|mount| mount.read_only || !self.read_only),
+            view.at(&self.target)
+                .is_some_and(|mount| mount.read_only || !self.read_only),
         ))
     }
 
@@ -225,7 +222,7 @@ impl Action for Fresh {
     fn apply(&self, _: &mut Machine) -> Result<()> {
         let (flags, data) = self.split();
         let data = std::ffi::CString::new(data).map_err(|_| Errno::INVAL);
-        let place = inside(&self.root, &self.target);
+        let place = place(&self.root, &self.target, || self.to_string())?;
         let at = self.made_at();
         let mounted = data.and_then(|data| {
             let at = at.as_ref().unwrap_or(&place);

@@ -29,22 +29,17 @@ impl Action for RunDir {
     fn observe(&self, _: &mut Machine) -> Result<Seen> {
         // Who can put a name there can put his in a jail's place.
         check_roots(Path::new(netns::DIR), FileType::Directory)?;
-        if netns::mounts::is_shared(Path::new(netns::DIR)) {
+        let dir = netns::mounts::real(Path::new(netns::DIR));
+        if netns::mounts::is_shared(&dir) {
             return Ok(Seen::Done);
         }
         let mounts = crate::procfs::mounts(&crate::file::read(Path::new("/proc/self/mountinfo"))?);
-        Ok(
-            match mounts
-                .iter()
-                .rev()
-                .find(|mount| mount.point == Path::new(netns::DIR))
-            {
-                None => Seen::Absent,
-                // A file system of somebody's own is used as it is.
-                Some(mount) if mount.shared || mount.root == Path::new("/") => Seen::Done,
-                Some(_) => Seen::Torn,
-            },
-        )
+        Ok(match mounts.iter().rev().find(|mount| mount.point == dir) {
+            None => Seen::Absent,
+            // A file system of somebody's own is used as it is.
+            Some(mount) if mount.shared || mount.root == Path::new("/") => Seen::Done,
+            Some(_) => Seen::Torn,
+        })
     }
 
     fn apply(&self, _: &mut Machine) -> Result<()> {
