@@ -165,9 +165,10 @@ fn keep() -> Kept {
             source: conf.clone(),
             root: "/".into(),
         };
-        places.push(Place::new(Path::new(OUTER), conf, move || {
+        let place = Place::new(Path::new(OUTER), conf, move || {
             resolvers.apply(&mut Machine::new("")).is_ok()
-        }));
+        });
+        places.push(place.following());
     }
     for dir in SOCKETS.map(Path::new) {
         let cover = socket_cover(Path::new("/"), dir, conf.as_deref());

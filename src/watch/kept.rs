@@ -1,8 +1,8 @@
 //! Mounts that stay where they are. When somebody replaces a file by rename, or a directory by another, the kernel takes
 //! away in every mount namespace whatever is mounted on the old one (mount_namespaces(7)), and who looks there sees the
 //! new one. Nothing can forbid that; but the kernel tells of the new name at once, and it is mounted over again. Where what
-//! is mounted is replaced so, its mount goes on showing the old one, and is made anew of the new one. Whose the files are,
-//! and what is in them, is nobody's business here.
+//! is mounted is replaced so, its mount goes on showing the old one; it is made anew of the new one if that is wanted.
+//! Whose the files are, and what is in them, is nobody's business here.
 //!
 //! What is seen in between is what stands in the new file: for some ten microseconds, as long as it takes to wake up.
 
@@ -31,6 +31,8 @@ pub struct Place {
     path: PathBuf,
     /// What is mounted there; none where it is only that something is, if the path leads anywhere.
     source: Option<PathBuf>,
+    /// Whether it goes with its source when that is replaced.
+    follows: bool,
     /// What is found there while it stands.
     ours: Option<Identity>,
     /// Makes it; whether it could be made.
@@ -43,8 +45,17 @@ impl Place {
         Self {
             path: path.into(),
             source: Some(source.into()),
+            follows: false,
             ours: identity(source),
             make: Box::new(make),
+        }
+    }
+
+    /// The same mount, which is made anew when another file takes its source's place.
+    pub fn following(self) -> Self {
+        Self {
+            follows: true,
+            ..self
         }
     }
 
@@ -53,6 +64,7 @@ impl Place {
         Self {
             path: path.into(),
             source: None,
+            follows: false,
             ours: None,
             make: Box::new(make),
         }
@@ -81,7 +93,9 @@ impl Place {
                 self.ours = source;
                 return;
             }
-            self.let_go();
+            if self.follows {
+                self.let_go();
+            }
         }
         if !self.stands() && (self.make)() {
             self.ours = source;
@@ -159,7 +173,8 @@ impl Kept {
     fn mend(&mut self) {
         self.places.iter_mut().for_each(Place::mend);
         // The way there may be another now; and may have become one just before it was watched.
-        let sources = self.places.iter().filter_map(|place| place.source.as_ref());
+        let following = self.places.iter().filter(|place| place.follows);
+        let sources = following.filter_map(|place| place.source.as_ref());
         let paths = self.places.iter().map(|place| &place.path).chain(sources);
         self.watch.follow(paths.map(PathBuf::as_path), false);
         self.places.iter_mut().for_each(Place::mend);
