@@ -299,9 +299,11 @@ pub fn jails() -> Result<Vec<String>> {
     let name = |entry: rustix::io::Result<DirEntry>| {
         config::jail_name(OsStr::from_bytes(entry.ok()?.file_name().to_bytes())).ok()
     };
-    let mut names: Vec<String> = names.filter_map(name).collect();
-    names.sort_unstable();
-    Ok(names)
+    let mut jails = Vec::new();
+    for name in names.filter_map(name) {
+        jails.insert(jails.partition_point(|jail| *jail < name), name);
+    }
+    Ok(jails)
 }
 
 #[cfg(test)]

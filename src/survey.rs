@@ -232,9 +232,10 @@ fn entries(config: &Config) -> Result<Vec<Entry>> {
             }
             _ => continue,
         };
-        entries.push(Entry { name, kind });
+        // In order. A sort of the library's would be as much code as all the rest of this.
+        let at = entries.partition_point(|entry: &Entry| entry.name < name);
+        entries.insert(at, Entry { name, kind });
     }
-    entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     Ok(entries)
 }
 

@@ -130,9 +130,10 @@ fn conf() -> Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in dir {
         let name = entry.what(what)?.file_name().to_string_lossy().into_owned();
-        names.extend(Some(name).filter(|name| name != "." && name != ".."));
+        if name != "." && name != ".." {
+            names.insert(names.partition_point(|other| *other < name), name);
+        }
     }
-    names.sort_unstable();
     Ok(names)
 }
 
