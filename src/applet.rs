@@ -23,6 +23,7 @@ use rustix::io::Errno;
 
 use crate::error::{Error, Result, complain};
 use crate::jail::guest::Guest;
+use crate::jail::process::fill_standard_descriptors;
 use crate::jail::shell::Called;
 use crate::text;
 
@@ -106,6 +107,7 @@ pub fn unexpected(arg: lexopt::Arg<'_>) -> Error {
 
 /// Runs what `argv` names; the exit status.
 pub fn main(argv: Vec<OsString>) -> u8 {
+    fill_standard_descriptors();
     match dispatch(argv) {
         0 => u8::from(UNPRINTED.load(Ordering::Relaxed)),
         status => status,

@@ -220,4 +220,37 @@ sandboxed! {
             sh("kak teardown");
         }
     }
+
+    fn who_has_closed_his_standard_descriptors_has_a_jail_like_any_other() {
+        uplink::plug();
+        sh("umount /etc/resolv.conf; echo nameserver 127.0.0.53 >/etc/resolv.conf; kak netns add a");
+        let before = dump();
+        let stat = |pid: &str| {
+            let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+            text.rsplit(") ").next().unwrap().split(' ').map(str::to_owned).collect::<Vec<_>>()
+        };
+        for closed in ["<&-", ">&-", "2>&-", "<&- >&-", "<&- >&- 2>&-"] {
+            let quick = |command: &str| run(&format!("timeout -k 1 20 {command} {closed}"));
+            quick("kak setup").code(0);
+            sh("kak status; nssh -c true");
+            let keeper = process_field(init("USER"), "PPid").unwrap();
+            let ticks = || stat(&keeper)[11..13].iter().map(|ticks| ticks.parse::<u64>().unwrap()).sum::<u64>();
+            let (state, start) = (stat(&keeper)[0].clone(), ticks());
+            std::thread::sleep(std::time::Duration::from_millis(300));
+            assert!(state == "S" && ticks() - start < 10, "it spins: {closed}: {state}");
+            quick("kak teardown").code(0);
+            until("nobody is left", || processes().is_empty());
+            quick("kak setup -- sh -c 'exit 7'").code(7);
+            quick("kak netns add blue --uplink").code(0);
+            assert_eq!(sh("kak netns exec blue ls /sys/class/net"), "eth0\nlo");
+            quick("kak netns delete blue").code(0);
+            until("nobody is left", || processes().is_empty());
+            assert_same(closed, &lasting(&before), &lasting(&dump()));
+        }
+        // What they were to the caller they are to his command.
+        for (fd, closed) in [(0, "<&-"), (1, ">&-"), (2, "2>&-")] {
+            run(&format!("kak netns exec a test -e /proc/self/fd/{fd}")).code(0);
+            run(&format!("kak netns exec a test -e /proc/self/fd/{fd} {closed}")).code(1);
+        }
+    }
 }

@@ -166,11 +166,15 @@ pub fn is_it() -> bool {
         && before.is_some_and(|before| before.ends_with(&[0]))
 }
 
-/// Whether standard input is nobody: closed, or /dev/null, as `docker run -d` has it.
+/// Whether standard input is nobody: closed, for which a directory stands (see `fill_standard_descriptors`), or /dev/null,
+/// as `docker run -d` has it.
 fn is_nobody_there() -> bool {
     let null = rustix::fs::makedev(1, 3);
     rustix::fs::fstat(rustix::stdio::stdin()).map_or(true, |stat| {
-        FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == null
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::CharacterDevice => stat.st_rdev == null,
+            kind => kind == FileType::Directory,
+        }
     })
 }
 

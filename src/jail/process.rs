@@ -247,6 +247,24 @@ pub fn silence() -> rustix::io::Result<()> {
     rustix::stdio::dup2_stderr(rustix::stdio::stdout())
 }
 
+/// Descriptors 0, 1 and 2 are nobody else's while this is kak: what is opened next would take the number of one that the
+/// caller has closed, and be written to or replaced in its place. What they lead to instead can be neither read nor
+/// written, as it was, and is closed again in whatever this process becomes.
+pub fn fill_standard_descriptors() {
+    use rustix::stdio::{stderr, stdin, stdout};
+    for fd in [stdin(), stdout(), stderr()] {
+        if rustix::io::fcntl_getfd(fd).is_err() {
+            // Unlike /dev/null it is on every machine.
+            let place = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+            // The lowest number is the next: there it stays.
+            let place = place
+                .ok()
+                .filter(|place| place.as_raw_fd() == fd.as_raw_fd());
+            place.map(OwnedFd::into_raw_fd);
+        }
+    }
+}
+
 /// Descriptors 0, 1 and 2 lead somewhere, and to no directory: that would be a way out of the jail.
 pub fn keep_standard_descriptors() -> rustix::io::Result<()> {
     type Replace = fn(OwnedFd) -> rustix::io::Result<()>;

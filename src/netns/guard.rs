@@ -42,7 +42,6 @@ pub fn leave(bound: &[Bound], home: Option<OwnedFd>) -> rustix::io::Result<()> {
             sys::set_title(c"kak-netns", "");
             rustix::process::chdir("/").ok();
             if let Ok(ward) = sys::keep_only(me) {
-                // Only now: where the caller had closed them, the ward was one of them.
                 sys::close_standard();
                 watch(ward, bound);
             }
