@@ -153,7 +153,7 @@ impl Place {
             version: kernel::version(release.release().to_bytes()).unwrap_or_default(),
             have,
             filtered: rights::status(b"Seccomp:") == 2,
-            inside: shell::is_inside(),
+            inside: shell::is_inside().unwrap_or_default(),
             mounts: procfs::mounts(&mounts),
         }
     }

@@ -117,11 +117,12 @@ pub fn check_roots(path: &Path, kind: FileType) -> Result<()> {
     let why = if FileType::from_raw_mode(mode) != kind {
         match kind {
             FileType::Directory => "it is not a directory".into(),
+            FileType::Symlink => "it is not a link".into(),
             _ => "it is not a regular file".into(),
         }
     } else if user != 0 && user != rustix::process::geteuid().as_raw() {
         format!("it belongs to user {user}")
-    } else if mode & 0o022 != 0 && !(shared && mode & 0o1000 != 0) {
+    } else if kind != FileType::Symlink && mode & 0o022 != 0 && !(shared && mode & 0o1000 != 0) {
         format!("others can write to it, its mode is {:o}", mode & 0o7777)
     } else if kind == FileType::RegularFile && stat.st_nlink > 1 {
         "it has another name too".into()

@@ -75,7 +75,7 @@ fn run(call: Call) -> Result<u8> {
     if let Some(guest) = guest {
         return run_for(&guest, called, args);
     }
-    if let Some(shell) = shell::real_shell() {
+    if let Some(shell) = shell::real_shell().map_err(|error| error.with_status(125))? {
         return become_it(&shell, called, args, Environment::of_caller());
     }
     let jail = config::jail(jail).map_err(|error| {

@@ -46,7 +46,7 @@ fn run(call: Call) -> Result<u8> {
         }
     }
     let name = config::jail(name)?;
-    if shell::is_inside() {
+    if shell::is_inside()? {
         return Err(Error::text(
             "",
             "this is the inside of a jail; it is ended outside of it",

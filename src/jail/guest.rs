@@ -120,7 +120,7 @@ impl Guest {
     /// that there is no guest to be led astray.
     pub fn real_shell() -> Option<PathBuf> {
         check_way(Path::new(record::DIR)).ok()?;
-        real_shell()
+        real_shell().ok()?
     }
 
     /// The init of a jail that is up and that this user may join. Nothing is made, written or locked: while the jail is

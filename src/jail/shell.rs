@@ -5,26 +5,37 @@ use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::FileType;
 use rustix::process::{Rlimit, Signal};
 use rustix::termios::isatty;
 
 use super::terminal;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, What as _};
 use crate::file;
 use crate::passwd;
-use crate::record::Record;
+use crate::record::{self, Record};
 use crate::sys::{Disposition, SignalSet};
 
-/// The real shell, if we are in a jail. The link that names it stands in the read-only cover of /run/kak, which nobody
-/// outside could make: there /run/kak is root's, and a jail of this name a directory.
-pub fn real_shell() -> Option<PathBuf> {
-    let target = rustix::fs::readlink("/run/kak/shell", Vec::new()).ok()?;
-    Some(OsString::from_vec(target.into_bytes()).into())
+/// The real shell, if we are in a jail. The link that names it stands in the read-only cover of /run/kak; outside there is
+/// none, and a jail of this name is a directory. But where /run is open to all and no jail was ever up, anybody may have
+/// made one: only root's is believed.
+pub fn real_shell() -> Result<Option<PathBuf>> {
+    let link = Path::new(record::DIR).join("shell");
+    // Outside only root may look there.
+    let stat = rustix::fs::lstat(&link);
+    if !stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink) {
+        return Ok(None);
+    }
+    record::state::check_all()?;
+    file::check_roots(&link, FileType::Symlink)?;
+    let target =
+        rustix::fs::readlink(&link, Vec::new()).what(|| format!("readlink {}", link.display()))?;
+    Ok(Some(OsString::from_vec(target.into_bytes()).into()))
 }
 
 /// Whether this is the inside of a jail.
-pub fn is_inside() -> bool {
-    real_shell().is_some()
+pub fn is_inside() -> Result<bool> {
+    real_shell().map(|shell| shell.is_some())
 }
 
 /// What is to be run.

@@ -205,4 +205,22 @@ sandboxed! {
         }
         sh("kak setup; nssh -c true; kak teardown");
     }
+
+    fn nobody_elses_link_makes_a_jail_of_the_outside() {
+        move_in();
+        sh("kak --install --setuid-nssh /var/nssh; printf '#!/bin/sh\nid >/home/bob/ran\n' >/home/bob/evil; chmod 755 /home/bob/evil; chmod 1777 /run");
+        sh("setpriv --reuid 1001 --regid 1001 --clear-groups sh -c 'mkdir -m 755 /run/kak; ln -s /home/bob/evil /run/kak/shell'");
+        all_refused("a link of bob's", "/run/kak", "is not root's alone");
+        for (person, nssh) in [(ALICE, "/bin/nssh"), (ALICE, "/var/nssh"), (BOB, "/var/nssh")] {
+            person.program(&[nssh, "-c", "id"]).code(125).says("/run/kak: is not root's alone");
+        }
+        run("nssh -c id").code(125).says("/run/kak: is not root's alone");
+        // Nor where the directory has become root's meanwhile.
+        sh("chown 0 /run/kak");
+        for (call, status) in [("setup", 1), ("teardown", 1), ("nssh -c id", 125), ("setup -- true", 1)] {
+            run(&format!("kak {call}")).code(status).says("/run/kak/shell: is not root's alone");
+        }
+        assert_eq!(sh("ls /home/bob/ran 2>/dev/null || echo none"), "none");
+        sh("rm -r /run/kak; chmod 755 /run; kak setup; nssh -c 'nssh -c true'; kak teardown");
+    }
 }
