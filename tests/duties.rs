@@ -221,4 +221,28 @@ sandboxed! {
         assert_eq!(terminal.end().0.code(), Some(0));
         sh("cmp /root/.bashrc /var/before");
     }
+
+    fn a_relay_of_the_containers_that_was_killed_is_started_again() {
+        sh("umount /etc/resolv.conf; echo nameserver 127.0.0.53 >/etc/resolv.conf");
+        let relays = || {
+            let all = processes().into_iter();
+            all.filter(|(_, name)| name == "kak-dns").map(|(pid, _)| pid).collect::<Vec<_>>()
+        };
+        for init in [&[][..], INIT] {
+            let mut container = container(init, &[]).spawn().unwrap();
+            let keeper = keeper_of(&container);
+            let mut killed = Vec::new();
+            for nth in 0..4 {
+                until(&format!("it lives, {nth} times before"), || matches!(relays()[..], [pid] if !killed.contains(&pid)));
+                killed.push(relays()[0]);
+                sh(&format!("kill -KILL {}", killed[nth]));
+            }
+            // Not for ever: there may be one that cannot live.
+            until("it is reaped", || process_field(killed[3], "State").is_none());
+            std::thread::sleep(std::time::Duration::from_millis(200));
+            assert!(relays().is_empty() && alive(keeper));
+            sh(&format!("kill {keeper}"));
+            assert_eq!(container.wait().unwrap().code(), Some(143));
+        }
+    }
 }

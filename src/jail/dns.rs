@@ -62,10 +62,18 @@ impl Child {
 
     /// Starts it again if it was killed: names that are not found any more are no jail's.
     pub fn look(&mut self, init: &Init) {
-        let Some(pid) = self.pid else { return };
-        let Ok(Some(_)) = rustix::process::waitpid(Some(pid), WaitOptions::NOHANG) else {
+        if let Some(pid) = self.pid
+            && let Ok(Some(_)) = rustix::process::waitpid(Some(pid), WaitOptions::NOHANG)
+        {
+            self.reaped(pid, init);
+        }
+    }
+
+    /// The same for a keeper that reaps everybody: this was one of its children.
+    pub fn reaped(&mut self, pid: Pid, init: &Init) {
+        if self.pid != Some(pid) {
             return;
-        };
+        }
         self.pid = None;
         if self.since.elapsed() > LIVES.1 {
             self.lives = LIVES.0;
@@ -82,7 +90,7 @@ impl Child {
 }
 
 /// Starts the process for a jail that is up, if it needs one: as a child of the keeper, who calls this.
-pub fn start(init: &Init, jail: &str) -> Result<Option<Pid>> {
+fn start(init: &Init, jail: &str) -> Result<Option<Pid>> {
     let Some(resolvers) = Resolvers::beside(init, jail)? else {
         return Ok(None);
     };

@@ -18,7 +18,7 @@ use super::build::{self, Teller, Wanted};
 use super::session::{self, IfDown, Terminal};
 use super::shell::{Called, Program};
 use super::{Init, Life, dns, init, keeper, process};
-use crate::error::{Result, What as _, complain};
+use crate::error::{Error, Result, What as _, complain};
 use crate::file;
 use crate::sys::{self, Action, SignalSet};
 
@@ -30,13 +30,12 @@ pub fn run(wanted: &Wanted, command: Option<Program>, teller: &mut Teller<'_>) -
     let mask = sys::set_signal_mask(&SignalSet::all_but_faults());
     let jail = wanted.config.jail.as_str();
     let init = build::bring_up(wanted, teller, &mut |_| Ok(()))?;
-    if let Err(error) = dns::start(&init, jail) {
-        // The jail is of use without it.
-        complain(&error.lines("kak: setup"));
-    }
-    // Somebody else may have brought it up: then it is no child of ours.
+    // Somebody else may have brought it up: then it is no child of ours, and has its relay.
     let child = rustix::process::waitpid(Some(init.pid), WaitOptions::NOHANG);
-    let init = matches!(child, Ok(None)).then_some(init.pid);
+    let is_ours = matches!(child, Ok(None));
+    // The jail is of use without it.
+    let told = |error: Error| complain(&error.lines("kak: setup"));
+    let relay = is_ours.then(|| dns::Child::start(&init, jail).map_err(told).ok());
     let first = match command {
         None if is_nobody_there() => None,
         command => Some(start(jail, command, &mask)?),
@@ -48,6 +47,8 @@ pub fn run(wanted: &Wanted, command: Option<Program>, teller: &mut Teller<'_>) -
     let mut container = Container {
         jail,
         init,
+        is_ours,
+        relay: relay.flatten(),
         first,
         status: None,
         is_off: false,
@@ -76,8 +77,12 @@ pub fn run(wanted: &Wanted, command: Option<Program>, teller: &mut Teller<'_>) -
 struct Container<'a> {
     /// The jail.
     jail: &'a str,
-    /// The jail's init, if it is our child, until it is reaped.
-    init: Option<Pid>,
+    /// The jail's init.
+    init: Init,
+    /// It is our child, and not reaped yet.
+    is_ours: bool,
+    /// The process of the jail's resolvers.
+    relay: Option<dns::Child>,
     /// The first session's nssh, while it lives.
     first: Option<Pid>,
     /// What the first session ended with.
@@ -93,17 +98,21 @@ impl Container<'_> {
     fn reap(&mut self) {
         let options = WaitOptions::NOHANG | WaitOptions::UNTRACED;
         while let Ok(Some((pid, status))) = retry_on_intr(|| wait(options)) {
-            if Some(pid) == self.init {
-                self.init = None;
-                self.is_off = init::is_off(status);
-            }
-            if Some(pid) != self.first {
+            if status.stopped() {
+                if Some(pid) == self.first {
+                    // There is no shell outside that could continue it.
+                    rustix::process::kill_process_group(pid, Signal::CONT).ok();
+                }
                 continue;
             }
-            if status.stopped() {
-                // There is no shell outside that could continue it.
-                rustix::process::kill_process_group(pid, Signal::CONT).ok();
-            } else {
+            if self.is_ours && pid == self.init.pid {
+                self.is_ours = false;
+                self.is_off = init::is_off(status);
+            }
+            if let Some(relay) = &mut self.relay {
+                relay.reaped(pid, &self.init);
+            }
+            if Some(pid) == self.first {
                 self.first = None;
                 self.status = Some(process::status_number(status));
             }
@@ -125,7 +134,7 @@ impl Container<'_> {
         }
         let Life::Up(init) = Life::of(self.jail)? else {
             // How it ended is not known before.
-            return Ok(self.init.is_none().then_some(status));
+            return Ok((!self.is_ours).then_some(status));
         };
         if init.tell_open() == 0 {
             return Ok(Some(status));
