@@ -245,4 +245,28 @@ sandboxed! {
             assert_eq!(container.wait().unwrap().code(), Some(143));
         }
     }
+
+    fn a_container_whose_jail_has_lost_its_state_ends_with_its_last_session() {
+        let mut container = container(&[], &["--", "sh", "-c", "cat; exit 4"])
+            .stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let keeper = keeper_of(&container);
+        let cats = || processes().values().filter(|name| *name == "cat").count();
+        until("the first session is there", || cats() == 1);
+        let mut other = Command::new("nsenter")
+            .args(["--target", &keeper.to_string(), "--mount", "--pid", "nssh", "-c", "exec cat"])
+            .stdin(Stdio::piped()).spawn().unwrap();
+        until("the other session is there", || cats() == 2);
+        sh("rm -r /run/kak");
+        drop(container.stdin.take());
+        until("the first is over", || cats() == 1);
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        assert!(container.try_wait().unwrap().is_none() && cats() == 1, "it takes others with it");
+        drop(other.stdin.take());
+        assert!(other.wait().unwrap().success());
+        until("the container has ended", || container.try_wait().unwrap().is_some());
+        // What the state told of is not known any more, which is told.
+        let ended = container.wait_with_output().unwrap();
+        let said = String::from_utf8(ended.stderr).unwrap();
+        assert!(ended.status.code() == Some(1) && said.contains("but no record of it"), "{said}");
+    }
 }

@@ -133,7 +133,10 @@ impl Container<'_> {
             return Ok(others.wait(std::time::Duration::ZERO).then_some(status));
         }
         let Life::Up(init) = Life::of(self.jail)? else {
-            // How it ended is not known before.
+            if self.is_ours {
+                // How it ended is not known yet; or it lives, and somebody has taken its state away.
+                self.init.end_when_idle();
+            }
             return Ok((!self.is_ours).then_some(status));
         };
         if init.tell_open() == 0 {
