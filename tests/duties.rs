@@ -269,4 +269,43 @@ sandboxed! {
         let said = String::from_utf8(ended.stderr).unwrap();
         assert!(ended.status.code() == Some(1) && said.contains("but no record of it"), "{said}");
     }
+
+    fn nobody_in_the_jail_passes_for_somebody_outside() {
+        sh("kak setup");
+        let first = init("USER");
+        let mut session = Command::new("nssh").args(["-c", "exec sleep 1000"]).spawn().unwrap();
+        until("the session is there", || processes().values().any(|name| name == "sleep"));
+        // To init, and to all monitors, one of which is its own.
+        let forge = r#"
+import ctypes, fcntl, os, platform, signal, sys
+libc = ctypes.CDLL(None, use_errno=True)
+SIGQUEUEINFO = {"x86_64": 129, "aarch64": 138}[platform.machine()]
+monitors = [int(pid) for pid in os.listdir("/proc") if pid.isdigit() and open(f"/proc/{pid}/comm").read() == "kak-session\n"]
+assert len(monitors) == 2
+for pid in [1, *monitors]:
+    for number in signal.SIGTERM, signal.SIGUSR1:
+        for sender in 0, 1:
+            # si_signo, si_errno, si_code (SI_QUEUE), nothing, si_pid, si_uid
+            info = (ctypes.c_int * 32)(number, 0, -1, 0, sender, 0)
+            assert libc.syscall(SIGQUEUEINFO, pid, number, info) == 0, os.strerror(ctypes.get_errno())
+        # Input that came, which the kernel tells of.
+        reader, writer = os.pipe()
+        fcntl.fcntl(reader, fcntl.F_SETOWN, pid)
+        fcntl.fcntl(reader, fcntl.F_SETSIG, number)
+        fcntl.fcntl(reader, fcntl.F_SETFL, os.O_ASYNC)
+        os.write(writer, b"x")
+"#;
+        program(&["nssh", "-c", "exec python3 -c \"$0\"", forge]).code(0);
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        assert!(alive(first) && session.try_wait().unwrap().is_none());
+        session.kill().unwrap();
+        session.wait().unwrap();
+        // Idle, as it would have been asked to end.
+        sh("nssh -c true");
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        assert_eq!(init("USER"), first);
+        // Who is outside is heard at once, though not who hangs up.
+        sh(&format!("kill {first}"));
+        until("it has ended", || !alive(first));
+    }
 }

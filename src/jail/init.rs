@@ -202,7 +202,7 @@ fn serve(lock: &OwnedFd, signals: &OwnedFd) -> ! {
         let mut now = false;
         while let Some(signal) = sys::read_signal(signals.as_fd()) {
             // A sender in the jail has a number here. Only those outside have none.
-            let outside = signal.sender == 0;
+            let outside = signal.sender == Some(0);
             now |= outside && signal.number == Signal::TERM.as_raw();
             when_idle |= outside && signal.number == Signal::USR1.as_raw();
         }

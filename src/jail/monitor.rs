@@ -161,12 +161,12 @@ pub fn run(line: &Inner, shell: &Shell, caller: &Caller) -> ! {
             match signal.sender {
                 _ if signal.number != Signal::TERM.as_raw() => {}
                 // Init's way of saying that the jail ends.
-                INIT => {
+                Some(INIT) => {
                     hung_up = true;
                     hang_up(child);
                 }
                 // It was for the caller's whole group, in which we are too, and maybe the shell.
-                OUTSIDE => has_it = !sys::leads_group(child),
+                Some(OUTSIDE) => has_it = !sys::leads_group(child),
                 _ => {}
             }
         }

@@ -183,8 +183,10 @@ pub fn signalfd(set: &SignalSet) -> Result<OwnedFd> {
 pub struct Received {
     /// Its number; one that rustix has no name for stays a number.
     pub number: i32,
-    /// Sent by this process, in the reader's PID namespace; 0 where the sender is outside of it, or is the kernel.
-    pub sender: u32,
+    /// Sent by this process, in the reader's PID namespace; 0 where the sender is outside of it. None for what is not by
+    /// kill(2): whoever queues a signal (sigqueue(3)) says himself who he is, and one that a descriptor sends
+    /// (`F_SETSIG`) is nobody's.
+    pub sender: Option<u32>,
 }
 
 /// The next signal that waits in a signalfd (`struct signalfd_siginfo`), if there is one.
@@ -193,10 +195,10 @@ pub fn read_signal(fd: BorrowedFd<'_>) -> Option<Received> {
     rustix::io::read(fd, &mut bytes)
         .ok()
         .filter(|read| *read == bytes.len())?;
-    let word = |at: usize| Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
+    let word = |at: usize| Some(i32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
     Some(Received {
-        number: i32::try_from(word(0)?).ok()?,
-        sender: word(12)?,
+        number: word(0)?,
+        sender: (word(8)? == libc::SI_USER).then_some(word(12)?.cast_unsigned()),
     })
 }
 
