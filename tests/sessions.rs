@@ -30,6 +30,27 @@ fn named(name: &str) -> usize {
     processes().values().filter(|other| *other == name).count()
 }
 
+/// A program for python: gives the number of a process that is gone to another one, which has nothing to do with kak.
+const STRANGER: &str = r#"
+import os, sys
+wanted = int(sys.argv[1])
+for attempt in range(1000):
+    with open("/proc/sys/kernel/ns_last_pid", "w") as last:
+        last.write(str(wanted - 1))
+    pid = os.fork()
+    if pid == 0:
+        if os.getpid() == wanted:
+            os.setsid()
+            # Whoever waits for the end of what we say waits for the end of this.
+            os.closerange(0, 3)
+            os.execlp("sleep", "stranger", "1000")
+        os._exit(0)
+    if pid == wanted:
+        sys.exit(0)
+    os.waitpid(pid, 0)
+sys.exit(f"{wanted} is taken")
+"#;
+
 sandboxed! {
     fn a_session_is_listed_with_all_that_tells_it_from_others() {
         sh("kak setup");
@@ -129,5 +150,34 @@ sandboxed! {
         // It would wait for what is left, too.
         session.kill().unwrap();
         session.wait().unwrap();
+    }
+
+    fn whose_number_has_gone_to_another_is_not_ended() {
+        sh("kak setup");
+        for (nth, what) in [(3, "what a shell has started"), (2, "a shell")] {
+            let mut session = start("sleep 1000; exec sleep 1001");
+            until("it runs", || named("sleep") == 1 && listed().len() == 1);
+            let shell = listed()[0]["pid"].as_i64().unwrap();
+            let child: i64 = sh(&format!("cat /proc/{shell}/task/{shell}/children")).parse().unwrap();
+            let victim = if nth == 2 { shell } else { child };
+            // Init is the first that is pinned.
+            let mut kill = Command::new("strace")
+                .args(["-qq", "-o", "/dev/null", "-e", "trace=pidfd_open", "-e", &format!("inject=pidfd_open:delay_enter=3000000:when={nth}")])
+                .args(["kak", "kill", "--all"])
+                .spawn()
+                .unwrap();
+            let call = format!("434 {victim:#x} ");
+            let calls = |pid: &i64| std::fs::read_to_string(format!("/proc/{pid}/syscall")).is_ok_and(|text| text.starts_with(&call));
+            until("it is about to be pinned", || processes().iter().any(|(pid, name)| name == "kak" && calls(pid)));
+            sh(&format!("kill -KILL {victim}"));
+            until("it is gone", || process_field(victim, "State").is_none());
+            program(&["python3", "-c", STRANGER, &victim.to_string()]).code(0);
+            until("a stranger has its number", || sh(&format!("tr '\\0' ' ' </proc/{victim}/cmdline")) == "stranger 1000");
+            assert!(kill.wait().unwrap().success(), "{what}");
+            session.wait().unwrap();
+            assert!(alive(victim), "{what}");
+            run(&format!("kill -KILL {victim} {child}"));
+            until("nobody is left", || named("sleep") == 0);
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
 use lexopt::Arg::{Long, Short, Value};
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, Signal, pidfd_send_signal};
 
 use super::{Applet, Call, unexpected};
 use crate::config;
@@ -86,7 +86,7 @@ fn run(call: Call) -> Result<u8> {
     for session in &sessions {
         // One that is gone meanwhile is as well.
         if let Some(pid) = Pid::from_raw(session.pid)
-            && let Ok(fd) = pidfd_open(pid, PidfdFlags::empty())
+            && let Some(fd) = session.pin()
         {
             pids.push((pid, fd, session));
         }
@@ -97,8 +97,9 @@ fn run(call: Call) -> Result<u8> {
         for (pid, fd, session) in &pids {
             let started = processes.started_by(session.monitor, session.session, session.pid);
             for signal in signals {
-                // What runs in the shell's own group is the session too.
-                if crate::sys::leads_group(*pid) {
+                // What runs in the shell's own group is the session too, while the shell has that number.
+                let lives = !jail::wait_readable(fd.as_fd(), Duration::ZERO);
+                if lives && crate::sys::leads_group(*pid) {
                     rustix::process::kill_process_group(*pid, *signal).ok();
                 }
                 pidfd_send_signal(fd, *signal).ok();

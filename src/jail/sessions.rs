@@ -33,6 +33,21 @@ pub struct Session {
     pub command: Vec<u8>,
 }
 
+impl Session {
+    /// Pins its shell; none if that is gone.
+    pub fn pin(&self) -> Option<OwnedFd> {
+        pin(self.pid, |now| {
+            (now.parent, now.started) == (self.monitor, self.started)
+        })
+    }
+}
+
+/// Pins a process, if it is still the one that was seen: its number may have gone to another.
+fn pin(pid: i32, is_same: impl Fn(&Stat) -> bool) -> Option<OwnedFd> {
+    let fd = pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
+    stat(pid).filter(is_same).map(|_| fd)
+}
+
 /// All processes, as they are at one moment.
 pub struct Processes(Vec<(i32, Stat)>);
 
@@ -100,8 +115,11 @@ impl Processes {
                 && stat.group != group
                 && ![monitor, group].contains(pid)
         };
-        let pin =
-            |(pid, _): &(i32, Stat)| pidfd_open(Pid::from_raw(*pid)?, PidfdFlags::empty()).ok();
+        let pin = |(pid, seen): &(i32, Stat)| {
+            pin(*pid, |now| {
+                (now.session, now.started) == (session, seen.started)
+            })
+        };
         self.0.iter().filter(belongs).filter_map(pin).collect()
     }
 }
