@@ -317,8 +317,11 @@ line'");
         assert_eq!(inside("nssh -c 'exit 7' || echo $?"), "7");
         assert_eq!(inside("exec -a -nssh nssh -c 'shopt -q login_shell && echo $0'"), "-bash");
         assert_eq!(inside("nssh -c 'nssh -c \"nssh -c \\\"echo deep\\\"\"'"), "deep");
-        let ended = program(&["nssh", "-c", "kak setup"]);
-        assert!(ended.status.code() == Some(1) && ended.stderr.contains("jail"), "{ended}");
+        for (words, code) in [("setup", 1), ("setup --dry-run", 1), ("teardown", 1), ("status", 1), ("status --all", 1), ("kill --all", 1), ("nssh -n other", 125)] {
+            let ended = program(&["nssh", "-c", &format!("kak {words}")]).code(code).says("this is the inside of a jail; ").says(" outside of it");
+            assert!(ended.stdout.is_empty(), "{ended}");
+        }
+        assert_eq!(inside("kak nssh -- -c 'echo here'"), "here");
     }
 
     fn its_shell_variable_names_the_real_shell() {

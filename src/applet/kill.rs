@@ -10,7 +10,7 @@ use super::{Applet, Call, unexpected};
 use crate::config;
 use crate::error::{Error, Result, What as _};
 use crate::jail::sessions::Processes;
-use crate::jail::{self, Life};
+use crate::jail::{self, Life, shell};
 
 /// `kak kill`.
 pub const APPLET: Applet = Applet {
@@ -68,6 +68,7 @@ fn run(call: Call) -> Result<u8> {
         return Err(Error::usage("takes sessions, or --all"));
     }
     let name = config::jail(name)?;
+    shell::check_outside("its sessions are ended")?;
     let mut sessions = match Life::of(&name)? {
         Life::Up(init) | Life::Ending(init) => Processes::now().sessions(init.pid),
         Life::Down | Life::Starting(_) => Vec::new(),

@@ -75,6 +75,9 @@ fn run(call: Call) -> Result<u8> {
     if let Some(guest) = guest {
         return run_for(&guest, called, args);
     }
+    if jail.is_some() {
+        shell::check_outside("another one is joined").map_err(|error| error.with_status(125))?;
+    }
     if let Some(shell) = shell::real_shell().map_err(|error| error.with_status(125))? {
         return become_it(&shell, called, args, Environment::of_caller());
     }

@@ -173,12 +173,7 @@ fn run(call: Call) -> Result<u8> {
     let options = parse(call.args)?;
     // Whatever else the caller has open is none of the keeper's or the jail's business.
     sys::close_from(3);
-    if shell::is_inside()? {
-        return Err(Error::text(
-            "",
-            "this is the inside of a jail; a jail is made outside of it",
-        ));
-    }
+    shell::check_outside("a jail is made")?;
     if let Some(text) = install::misplaced_bit() {
         complain(&format!("kak: setup: {text}\n"));
     }

@@ -9,8 +9,8 @@ use crate::config;
 use crate::engine;
 use crate::error::{Error, Result};
 use crate::file;
-use crate::jail::Life;
 use crate::jail::sessions::{Processes, Session};
+use crate::jail::{Life, shell};
 use crate::passwd;
 use crate::plan::Plan;
 use crate::record::{self, Record};
@@ -73,6 +73,7 @@ fn run(call: Call) -> Result<u8> {
     if all && name.is_some() {
         return Err(Error::usage("--all and --name exclude each other"));
     }
+    shell::check_outside("it is looked at")?;
     if all {
         return list(json);
     }

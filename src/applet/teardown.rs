@@ -4,7 +4,7 @@ use lexopt::Arg::{Long, Short};
 
 use super::{Applet, Call, print, unexpected};
 use crate::config;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::jail::{build, process, shell};
 use crate::step::Step;
 
@@ -46,12 +46,7 @@ fn run(call: Call) -> Result<u8> {
         }
     }
     let name = config::jail(name)?;
-    if shell::is_inside()? {
-        return Err(Error::text(
-            "",
-            "this is the inside of a jail; it is ended outside of it",
-        ));
-    }
+    shell::check_outside("it is ended")?;
     process::apart(&format!("kak teardown -n {name}"), |waits| {
         let mut tell = |mark, step: &Step| {
             if verbose {

@@ -33,6 +33,15 @@ pub fn real_shell() -> Result<Option<PathBuf>> {
     Ok(Some(OsString::from_vec(target.into_bytes()).into()))
 }
 
+/// That this is not the inside of a jail, for what is done outside alone.
+pub fn check_outside(what: &str) -> Result<()> {
+    if is_inside()? {
+        let why = format!("this is the inside of a jail; {what} outside of it");
+        return Err(Error::text("", why));
+    }
+    Ok(())
+}
+
 /// Whether this is the inside of a jail.
 pub fn is_inside() -> Result<bool> {
     real_shell().map(|shell| shell.is_some())
