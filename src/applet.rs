@@ -73,7 +73,9 @@ usage: kak APPLET [ARG]...
        kak --list | --install [-s] DIR | --help | --version
        kak --install --setuid-nssh PATH
 
-User jails and network namespaces from one static binary.
+User jails and network namespaces from one static binary. --install puts a link
+for every applet into DIR, a hard one or with -s a symbolic one; with
+--setuid-nssh it makes the copy by which users without rights join a jail.
 ";
 
 /// Whether something could not be printed.
@@ -164,6 +166,7 @@ fn dispatch(mut argv: Vec<OsString>) -> u8 {
     }
     let result = match word.to_str() {
         Some("--help" | "-h" | "help") => help(argv.get(1)),
+        Some("--install") if argv.get(1).is_some_and(|word| word == "--help") => help(None),
         Some("--version" | "-V") => {
             print(concat!("kak ", env!("CARGO_PKG_VERSION"), "\n"));
             Ok(())

@@ -143,6 +143,11 @@ sandboxed! {
         }
         program(&["kak", "--nonsense"]).code(2);
         program(&["kak", "--install"]).code(2);
+        assert_eq!(sh("kak --install --help"), sh("kak --help"));
+        // To another file system: told once.
+        let ended = run("mkdir /opt/far; mount -t tmpfs far /opt/far; kak --install /opt/far").code(1).says("use 'kak --install -s DIR'");
+        assert_eq!(ended.stderr.lines().count(), 2, "{ended}");
+        sh("umount /opt/far; rmdir /opt/far");
     }
 
     fn a_reader_that_went_away_is_no_error() {

@@ -65,11 +65,14 @@ fn link(symbolic: bool, dir: &Path, names: impl Iterator<Item = &'static str>) -
                 Ok(there) if is_same(&there, &my) => {}
                 _ => errors.push(Error::text(text(), FOREIGN)),
             },
-            Err(Errno::XDEV) => errors.push(Error::cure(
-                text(),
-                "a hard link cannot lead to another file system",
-                "use 'kak --install -s DIR' for symbolic links",
-            )),
+            // Nor could any other of them.
+            Err(Errno::XDEV) => {
+                return Err(Error::cure(
+                    text(),
+                    "a hard link cannot lead to another file system",
+                    "use 'kak --install -s DIR' for symbolic links",
+                ));
+            }
             other => errors.extend(other.what(text).err()),
         }
     }
