@@ -252,8 +252,14 @@ pub fn silence() -> rustix::io::Result<()> {
 /// written, as it was, and is closed again in whatever this process becomes.
 pub fn fill_standard_descriptors() {
     use rustix::stdio::{stderr, stdin, stdout};
-    for fd in [stdin(), stdout(), stderr()] {
-        if rustix::io::fcntl_getfd(fd).is_err() {
+    let standard = [stdin(), stdout(), stderr()];
+    let mut fds = standard.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::empty()));
+    let at_once = rustix::event::Timespec::default();
+    if poll(&mut fds, Some(&at_once)) == Ok(0) {
+        return;
+    }
+    for (fd, seen) in standard.iter().zip(fds) {
+        if seen.revents().contains(PollFlags::NVAL) {
             // Unlike /dev/null it is on every machine.
             let place = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
             // The lowest number is the next: there it stays.
