@@ -157,16 +157,17 @@ pub fn apart(what: &str, work: impl FnOnce(Waits<'_>) -> Result<()>) -> Result<(
     };
     drop(theirs);
     let mut text = [0; 4096];
-    let read = match listen(&ours, None)? {
-        Heard::Word => {
-            rustix::net::recv(&ours, &mut text, RecvFlags::empty()).map_or(0, |(read, _)| read)
-        }
-        _ => 0,
-    };
+    let read = listen(&ours, None).and_then(|heard| match heard {
+        Heard::Word => rustix::net::recv(&ours, &mut text, RecvFlags::empty())
+            .map(|(read, _)| read)
+            .what(|| "recv"),
+        _ => Ok(0),
+    });
+    // What it has done is done, whether or not we heard of it.
     match wait_status(pid, what)? {
         0 => Ok(()),
         _ => Err(Error::unpacked(&String::from_utf8_lossy(
-            text.get(..read).unwrap_or_default(),
+            text.get(..read?).unwrap_or_default(),
         ))),
     }
 }
