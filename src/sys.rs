@@ -57,10 +57,8 @@ static HEAP: heap::Heap = heap::Heap::new();
 #[unsafe(no_mangle)]
 extern "C" fn main(argc: libc::c_int, argv: *const *const libc::c_char) -> libc::c_int {
     let mut args = Vec::new();
-    let argc = usize::try_from(argc).unwrap_or(0);
-    // SAFETY: the C library passes on what the kernel has put there.
-    unsafe { title::remember(argc, argv) };
-    for n in 0..argc {
+    title::remember(argv);
+    for n in 0..usize::try_from(argc).unwrap_or(0) {
         // SAFETY: the kernel passes argc pointers.
         let at = unsafe { argv.add(n) };
         // SAFETY: one of them.
