@@ -26,8 +26,8 @@ const MORE: usize = 256 * 1024;
 /// What a block is aligned to if it is as large or larger, in bytes: a page.
 const PAGE: usize = 4096;
 
-/// The first blocks' place.
-#[repr(align(4096))]
+/// The first blocks' place, beside what else a program has, so that both come with the first page.
+#[repr(align(16))]
 struct Room(UnsafeCell<[u8; FIRST]>);
 
 // SAFETY: there is one thread.
