@@ -221,6 +221,10 @@ sandboxed! {
             run(&format!("kak {call}")).code(status).says("/run/kak/shell: is not root's alone");
         }
         assert_eq!(sh("ls /home/bob/ran 2>/dev/null || echo none"), "none");
-        sh("rm -r /run/kak; chmod 755 /run; kak setup; nssh -c 'nssh -c true'; kak teardown");
+        sh("rm -r /run/kak; chmod 755 /run; kak setup; nssh -c 'nssh -c true'");
+        // In a user namespace of alice's root is nobody, and the link in the jail still his.
+        let alice = "setpriv --reuid 1000 --regid 1000 --clear-groups unshare --user";
+        assert_eq!(sh(&format!("nssh -c '{alice} --map-root-user nssh -c \"id -u\"; {alice} nssh -c \"id -u\"'")), "0\n65534");
+        sh("kak teardown");
     }
 }
