@@ -181,7 +181,7 @@ fn bash_stays_outside() {
     assert_eq!(container.outside("ls -A /opt"), "outer");
     assert_eq!(
         container.outside("tr '\\0' ' ' </proc/1/cmdline"),
-        "/sbin/kak-setup --login-shell root"
+        "/sbin/kak-setup --attach --login-shell root"
     );
     let links = container.outside("ls /sys/class/net");
     assert!(links.lines().any(|link| link == "kak-USER"), "{links}");
