@@ -288,8 +288,7 @@ pub fn others(jail: &str) -> Vec<Record> {
 pub fn jails() -> Result<Vec<String>> {
     use rustix::fs::{Dir, DirEntry, Mode, OFlags};
     state::check_all()?;
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let names = match rustix::fs::open(DIR, flags, Mode::empty()) {
+    let names = match rustix::fs::open(DIR, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
         // It goes with the last of them.
         Err(rustix::io::Errno::NOENT) => return Ok(Vec::new()),
         other => other
