@@ -11,7 +11,7 @@ mod ready;
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -118,19 +118,10 @@ pub fn open(name: &OsStr) -> Result<OwnedFd> {
 
 /// All names, in the order in which the directory has them; none where there is no directory.
 pub fn names() -> rustix::io::Result<Option<Vec<OsString>>> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let dir = match rustix::fs::open(DIR, flags, Mode::empty()) {
-        Err(Errno::NOENT) => return Ok(None),
-        other => other?,
-    };
-    let mut names = Vec::new();
-    for entry in rustix::fs::Dir::new(dir)? {
-        let name = entry?.file_name().to_bytes().to_vec();
-        if name != b"." && name != b".." {
-            names.push(OsString::from_vec(name));
-        }
+    match sys::entries(DIR) {
+        Err(Errno::NOENT) => Ok(None),
+        other => other.map(Some),
     }
-    Ok(Some(names))
 }
 
 /// Which file a namespace is. Two descriptors or names of one namespace have the same.

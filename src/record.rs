@@ -5,7 +5,6 @@
 pub mod state;
 mod words;
 
-use std::ffi::OsStr;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
@@ -18,6 +17,7 @@ use crate::passwd;
 use crate::procfs::{escape, unescape};
 use crate::step::forwarding::Single;
 use crate::step::ping::Groups;
+use crate::sys;
 use words::{entry, link, outer, place, was, yes};
 
 /// Where all jails have their state.
@@ -286,20 +286,14 @@ pub fn others(jail: &str) -> Vec<Record> {
 
 /// The names of all jails that have state here, in order.
 pub fn jails() -> Result<Vec<String>> {
-    use rustix::fs::{Dir, DirEntry, Mode, OFlags};
     state::check_all()?;
-    let names = match rustix::fs::open(DIR, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
+    let names = match sys::entries(DIR) {
         // It goes with the last of them.
         Err(rustix::io::Errno::NOENT) => return Ok(Vec::new()),
-        other => other
-            .and_then(Dir::read_from)
-            .what(|| format!("ls {DIR}"))?,
-    };
-    let name = |entry: rustix::io::Result<DirEntry>| {
-        config::jail_name(OsStr::from_bytes(entry.ok()?.file_name().to_bytes())).ok()
+        other => other.what(|| format!("ls {DIR}"))?,
     };
     let mut jails = Vec::new();
-    for name in names.filter_map(name) {
+    for name in names.iter().flat_map(|name| config::jail_name(name)) {
         jails.insert(jails.partition_point(|jail| *jail < name), name);
     }
     Ok(jails)
@@ -307,7 +301,7 @@ pub fn jails() -> Result<Vec<String>> {
 
 #[cfg(test)]
 pub mod tests {
-    use std::ffi::OsString;
+    use std::ffi::{OsStr, OsString};
 
     use super::*;
     use crate::facts::resolvers::ResolvConf;

@@ -16,7 +16,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Access, FileType, Mode, OFlags};
+use rustix::fs::{Access, FileType};
 use rustix::io::Errno;
 
 use crate::config::{Accounts, Allow, Bind, Config, OWN};
@@ -29,6 +29,7 @@ use crate::record::Record;
 use crate::step::line::{SHELLS, Was};
 use crate::step::ping::Groups;
 use crate::step::{Machine, account};
+use crate::sys;
 use crate::text::quote;
 use network::check_free;
 
@@ -184,8 +185,7 @@ pub fn cookie() -> Result<u64> {
         None,
     )
     .what(|| "socket")?;
-    crate::sys::netns_cookie(std::os::fd::AsFd::as_fd(&socket))
-        .what(|| "getsockopt SO_NETNS_COOKIE")
+    sys::netns_cookie(std::os::fd::AsFd::as_fd(&socket)).what(|| "getsockopt SO_NETNS_COOKIE")
 }
 
 /// The outer top level as far as the jail sees it, in the order of names.
@@ -203,20 +203,15 @@ fn entries(config: &Config) -> Result<Vec<Entry>> {
         }
     }
     let own = |name: &[u8]| {
-        [&b"."[..], b"..", b"proc", b"sys"].contains(&name)
+        [&b"proc"[..], b"sys"].contains(&name)
             || OWN.iter().any(|(own, _)| own.as_bytes() == name)
             || config.hide.iter().any(|hidden| hidden.as_bytes() == name)
     };
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = rustix::fs::open("/", flags, Mode::empty()).what(what)?;
     let mut entries = Vec::new();
-    for entry in rustix::fs::Dir::read_from(&root).what(what)? {
-        let entry = entry.what(what)?;
-        let name = entry.file_name().to_bytes();
-        if own(name) {
+    for name in sys::entries("/").what(what)? {
+        if own(name.as_bytes()) {
             continue;
         }
-        let name = OsString::from_vec(name.to_vec());
         let path = Path::new("/").join(&name);
         // Looked at, not taken from the directory: an overlay may not say.
         let Some(stat) = file::lstat(&path)? else {

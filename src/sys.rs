@@ -15,9 +15,8 @@
     reason = "C integer types at the boundary"
 )]
 
-#[cfg(not(any(test, fuzzing)))]
-use std::ffi::OsString;
 mod child;
+mod dir;
 #[cfg_attr(
     test,
     allow(dead_code, reason = "tests run in many threads, on the heap for those")
@@ -31,7 +30,7 @@ mod title;
 #[cfg(not(any(test, fuzzing)))]
 mod unwind;
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsString};
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 #[cfg(not(any(test, fuzzing)))]
 use std::os::unix::ffi::OsStringExt as _;
@@ -40,6 +39,7 @@ use rustix::io::{Errno, Result};
 use rustix::process::Pid;
 
 pub use child::elsewhere;
+pub use dir::{entries, entries_of};
 pub use identity::*;
 pub use mounts::*;
 pub use signal::*;
@@ -308,13 +308,9 @@ pub fn has_close_range() -> Result<()> {
 
 /// The descriptors that are open, if a /proc is there that knows us.
 fn descriptors() -> Option<Vec<libc::c_int>> {
-    use rustix::fs::{Dir, Mode, OFlags, open};
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let dir = open("/proc/self/fd", flags, Mode::empty()).ok()?;
-    let names = Dir::new(dir).ok()?;
-    let number =
-        |entry: Result<rustix::fs::DirEntry>| entry.ok()?.file_name().to_str().ok()?.parse().ok();
-    Some(names.filter_map(number).collect())
+    let names = entries("/proc/self/fd").ok()?;
+    let number = |name: &OsString| name.to_str()?.parse().ok();
+    Some(names.iter().filter_map(number).collect())
 }
 
 /// Closes standard input, output and error, in a process that is never to use them again.

@@ -23,6 +23,7 @@ use crate::error::{Error, Result, What as _, Why, complain};
 use crate::jail::network;
 use crate::netns::{self, Identity, RunDir};
 use crate::nl::nsid;
+use crate::sys;
 use crate::text::shown;
 use batch::Ended;
 use options::{Front, Options, c_integer, hard};
@@ -385,11 +386,8 @@ fn pids(_: &Options, words: &[OsString]) -> Result<u8> {
     let proc = rustix::fs::open("/proc", flags, Mode::empty())
         .what(|| "Failed to open directory /proc/")?;
     let mut text = Vec::new();
-    for entry in rustix::fs::Dir::read_from(&proc)
-        .what(|| "ls /proc")?
-        .flatten()
-    {
-        let pid = entry.file_name().to_bytes();
+    for pid in sys::entries_of(&proc).what(|| "ls /proc")? {
+        let pid = pid.as_bytes();
         if pid.iter().all(u8::is_ascii_digit)
             && Identity::at(proc.as_fd(), &[pid, b"/ns/net"].concat()) == Ok(wanted)
         {

@@ -1,15 +1,12 @@
 //! What is left of something: names without a namespace, jails that are not up, records of what is not there, links and
 //! tables of kak's that no record knows, files that were being written.
 
-use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-
-use rustix::fs::{Mode, OFlags};
 
 use super::{Cure, Place, Report};
 use crate::engine;
-use crate::error::Result;
 use crate::file;
 use crate::jail::Life;
 use crate::netns::{self, State};
@@ -18,6 +15,7 @@ use crate::nl::{self, link};
 use crate::plan::Plan;
 use crate::record::{self, Record};
 use crate::step::{Machine, Seen};
+use crate::sys;
 use crate::text::quote;
 use crate::text::shown;
 
@@ -173,7 +171,7 @@ fn unfinished(jails: &[String], report: &mut Report) {
             continue;
         }
         seen.push(which);
-        for name in names(&dir).unwrap_or_default() {
+        for name in sys::entries(&dir).unwrap_or_default() {
             let path = dir.join(&name);
             let regular = file::lstat(&path).is_ok_and(|stat| stat.is_some());
             if name.as_bytes().ends_with(UNFINISHED) && regular && netns::is_old(&path) {
@@ -198,16 +196,4 @@ fn remains(path: &Path) -> String {
         return format!("{} {}", quote(finished), quote(path));
     }
     quote(path)
-}
-
-/// The names in a directory.
-fn names(dir: &Path) -> Result<Vec<OsString>, rustix::io::Errno> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let dir = rustix::fs::open(dir, flags, Mode::empty())?;
-    let name = |entry: rustix::io::Result<rustix::fs::DirEntry>| {
-        Some(OsString::from_vec(
-            entry.ok()?.file_name().to_bytes().to_vec(),
-        ))
-    };
-    Ok(rustix::fs::Dir::new(dir)?.filter_map(name).collect())
 }

@@ -87,7 +87,14 @@ pub fn is_ours(name: &OsStr) -> Result<bool> {
         Err(error) if error.errno() == Some(Errno::ACCESS) => return Ok(false),
         Err(error) => return Err(error),
     }
-    match Record::read(&name) {
+    is_bare(&name)
+}
+
+/// The same by the record that is there. Apart, because a record's room on the stack is more than a page, and most
+/// names have none.
+#[inline(never)]
+fn is_bare(name: &str) -> Result<bool> {
+    match Record::read(name) {
         Ok(record) => Ok(record.is_some_and(|record| record.config.bare)),
         Err(error) if error.errno().is_some() => Err(error),
         // What nobody understands nobody can go by.

@@ -1,14 +1,15 @@
 //! Who is in a jail: its sessions, and what belongs to each, as /proc shows them. Nothing of weight hangs on it: who
 //! imitates a monitor shows up as a session.
 
+use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::file;
 use crate::procfs::{self, Stat};
+use crate::sys;
 
 /// The name that a monitor gives itself,
 pub const MONITOR: &std::ffi::CStr = c"kak-session";
@@ -54,14 +55,12 @@ pub struct Processes(Vec<(i32, Stat)>);
 impl Processes {
     /// Now.
     pub fn now() -> Self {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let names = rustix::fs::open("/proc", flags, Mode::empty())
-            .and_then(|fd| rustix::fs::Dir::read_from(&fd));
-        let process = |entry: rustix::io::Result<rustix::fs::DirEntry>| {
-            let pid: i32 = entry.ok()?.file_name().to_str().ok()?.parse().ok()?;
+        let names = sys::entries("/proc").unwrap_or_default();
+        let process = |name: &OsString| {
+            let pid: i32 = name.to_str()?.parse().ok()?;
             Some((pid, stat(pid)?))
         };
-        Self(names.map_or_else(|_| Vec::new(), |names| names.filter_map(process).collect()))
+        Self(names.iter().filter_map(process).collect())
     }
 
     /// The sessions of a jail: the first child of each child of init that is a monitor. Its others are what the first one

@@ -6,9 +6,8 @@
 //! the new sysfs, which has the old one's flags. Where the kernel grants no sysfs, as to a user namespace that sees part
 //! of the old one only, the old one stays, with a warning.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags};
@@ -130,19 +129,13 @@ fn move_over(mount: &OwnedFd, point: &Path) -> rustix::io::Result<()> {
 /// Mounts every file of /etc/netns/NAME over the one of the same name in /etc. One that cannot be is told and left.
 fn bind_files(name: &OsStr, home: Option<OwnedFd>) -> Result<()> {
     let dir = Path::new(FILES).join(name);
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let Ok(files) = rustix::fs::open(&dir, flags, Mode::empty()).and_then(rustix::fs::Dir::new)
-    else {
-        return Ok(());
+    let files = match sys::entries(&dir) {
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS) => return Ok(()),
+        other => other.what(|| format!("ls {}", shown(&dir)))?,
     };
     let mounts = procfs::mounts_in(&file::read(Path::new("/proc/self/mountinfo"))?, &["/etc"]);
     let mut bound = Vec::new();
-    for entry in files {
-        let entry = entry.what(|| format!("ls {}", shown(&dir)))?;
-        let file = OsString::from_vec(entry.file_name().to_bytes().to_vec());
-        if file == "." || file == ".." {
-            continue;
-        }
+    for file in files {
         let bind = Bound {
             source: dir.join(&file),
             target: Path::new("/etc").join(&file),

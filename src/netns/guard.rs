@@ -83,8 +83,8 @@ fn another() -> Option<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let proc = rustix::fs::open("/proc", flags, Mode::empty()).ok()?;
     let ours = Identity::at(CWD, b"/proc/self/ns/mnt").ok()?;
-    rustix::fs::Dir::read_from(&proc).ok()?.find_map(|entry| {
-        let pid = Pid::from_raw(entry.ok()?.file_name().to_str().ok()?.parse().ok()?)?;
+    sys::entries_of(&proc).ok()?.iter().find_map(|name| {
+        let pid = Pid::from_raw(name.to_str()?.parse().ok()?)?;
         let lives = || {
             let path = format!("{}/ns/mnt", pid.as_raw_nonzero());
             Identity::at(proc.as_fd(), path.as_bytes()) == Ok(ours)

@@ -14,6 +14,7 @@ use crate::nl::route::{self, Address, RTPROT_RA, Route};
 use crate::record::Record;
 use crate::step::forwarding6::Forwarding6;
 use crate::step::switch;
+use crate::sys;
 
 /// Where the kernel has what it knows of the links.
 const CONF: &str = "/proc/sys/net/ipv6/conf";
@@ -120,19 +121,14 @@ fn join(found: &mut Ipv6, record: &Record, is_router: bool) {
 
 /// The names under which the kernel has IPv6's switches: links, `all` and `default`.
 fn conf() -> Result<Vec<String>> {
-    use rustix::fs::{Dir, Mode, OFlags};
-    let what = || format!("ls {CONF}");
-    let dir = rustix::fs::open(CONF, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
-    let dir = match dir {
+    let dir = match sys::entries(CONF) {
         Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(Vec::new()),
-        other => other.and_then(Dir::read_from).what(what)?,
+        other => other.what(|| format!("ls {CONF}"))?,
     };
     let mut names = Vec::new();
-    for entry in dir {
-        let name = entry.what(what)?.file_name().to_string_lossy().into_owned();
-        if name != "." && name != ".." {
-            names.insert(names.partition_point(|other| *other < name), name);
-        }
+    for name in dir {
+        let name = name.to_string_lossy().into_owned();
+        names.insert(names.partition_point(|other| *other < name), name);
     }
     Ok(names)
 }

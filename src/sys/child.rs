@@ -4,10 +4,8 @@ use std::ffi::c_void;
 
 use rustix::io::{Errno, Result};
 
-/// The child's stack, in bytes; only what is used of it is ever memory.
-const STACK: usize = 256 * 1024;
-/// Below it, so that running over it is a fault and not a corruption.
-const GUARD: usize = 64 * 1024;
+/// What clone(3) itself may have on the stack below its caller, in bytes: the child's begins there.
+const CALL: usize = 2048;
 
 /// Does something in a child that has this process's memory and descriptors, as a thread would, but its own namespaces
 /// and current directory: whatever namespace it moves to, this process stays where it is, and has nothing to come back
@@ -39,32 +37,21 @@ pub fn elsewhere<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
 
 /// Has a child call `begin`, and waits for its end. Apart from [`elsewhere`], so that it is there once and not for each
 /// of the many types of a task.
+///
+/// The child's stack is what is left of ours, as vfork(2) has it: nobody else is there while it runs, and what runs over
+/// its end meets the same fault as ours. A mapping of its own would be three system calls and its first page's fault.
 fn child(begin: extern "C" fn(*mut c_void) -> libc::c_int, task: *mut c_void) -> Result<()> {
-    let (readable, kind) = (
-        libc::PROT_READ | libc::PROT_WRITE,
-        libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK | libc::MAP_NORESERVE,
-    );
-    let size = GUARD + STACK;
-    // SAFETY: a new mapping at a place of the kernel's choice.
-    let bottom = unsafe { libc::mmap(std::ptr::null_mut(), size, readable, kind, -1, 0) };
-    if bottom == libc::MAP_FAILED {
-        return Err(super::last());
-    }
-    // SAFETY: its lower part.
-    unsafe { libc::mprotect(bottom, GUARD, libc::PROT_NONE) };
     let flags = libc::CLONE_VM | libc::CLONE_FILES | libc::CLONE_VFORK;
-    let stack = bottom.wrapping_byte_add(size);
-    // SAFETY: the stack is the child's alone. It uses our thread-local storage, which nobody else does meanwhile: the
-    // kernel lets us go on when it has ended.
-    let started = super::check(unsafe { libc::clone(begin, stack, flags, task) }).map(|pid| {
-        // SAFETY: no status is asked for.
-        while unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::__WALL) } == -1
-            && super::last() == Errno::INTR
-        {}
-    });
-    // SAFETY: the child is gone, or never was.
-    unsafe { libc::munmap(bottom, size) };
-    started
+    let here = 0_u8;
+    let stack = std::ptr::from_ref(&here).wrapping_byte_sub(CALL);
+    // SAFETY: the kernel lets us go on when the child has ended, so whatever it writes below our frame and that of the
+    // call is what nobody reads. It uses our thread-local storage, which nobody else does meanwhile.
+    let pid = super::check(unsafe { libc::clone(begin, stack.cast_mut().cast(), flags, task) })?;
+    // SAFETY: no status is asked for.
+    while unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::__WALL) } == -1
+        && super::last() == Errno::INTR
+    {}
+    Ok(())
 }
 
 #[cfg(test)]

@@ -34,6 +34,7 @@ struct Room(UnsafeCell<[u8; FIRST]>);
 unsafe impl Sync for Room {}
 
 /// See [`Room`].
+#[unsafe(link_section = ".bss..heap")]
 static ROOM: Room = Room(UnsafeCell::new([0; FIRST]));
 
 /// What there is to give.
@@ -108,17 +109,33 @@ impl Heap {
         if state.next.is_null() {
             (state.next, state.left) = (ROOM.0.get().cast(), FIRST);
         }
-        let mut skip = state.next.align_offset(size.min(PAGE));
-        if state.left < size + skip {
+        // Each beside its like, from the two ends: so the small ones, which most are, share the fewest pages.
+        let place = |state: &State| {
+            let skip = if size < PAGE {
+                state.next.align_offset(size)
+            } else {
+                let over = state.next.wrapping_add(state.left).addr() % PAGE;
+                state.left.checked_sub(size + over)?
+            };
+            (skip + size <= state.left).then_some(skip)
+        };
+        let skip = if let Some(skip) = place(state) {
+            skip
+        } else {
             let more = pages(MORE);
             if more.is_null() {
                 return (more, true);
             }
-            (state.next, state.left, skip) = (more, MORE, 0);
-        }
+            (state.next, state.left) = (more, MORE);
+            place(state).unwrap_or(0)
+        };
         let block = state.next.wrapping_add(skip);
-        state.next = block.wrapping_add(size);
-        state.left -= size + skip;
+        if size < PAGE {
+            state.next = block.wrapping_add(size);
+            state.left -= skip + size;
+        } else {
+            state.left = skip;
+        }
         (block, true)
     }
 }

@@ -1,8 +1,10 @@
 //! The relay of a jail's earlier life. It hears of its init's end by itself, and nobody waits for it; but the jail's network
 //! stays for the next life, so that one that comes up at once may find the resolvers' places taken for a moment yet.
 
+use std::ffi::OsString;
 use std::net::IpAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags};
@@ -13,6 +15,7 @@ use super::door::{self, Door};
 use crate::jail::sessions::Processes;
 use crate::jail::wait_readable;
 use crate::netns::Identity;
+use crate::sys;
 
 /// How long one may take to end. It has nothing left to do.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -53,17 +56,7 @@ fn has(pid: Pid, namespace: &OwnedFd) -> bool {
         return true;
     };
     let wanted = Identity::of(namespace.as_fd());
-    let mut names = 0;
-    for name in rustix::fs::Dir::read_from(&dir)
-        .into_iter()
-        .flatten()
-        .flatten()
-    {
-        if Identity::at(dir.as_fd(), name.file_name().to_bytes()) == wanted {
-            return true;
-        }
-        names += 1;
-    }
-    // Itself and the directory above.
-    names <= 2
+    let names = sys::entries_of(&dir).unwrap_or_default();
+    let is_it = |name: &OsString| Identity::at(dir.as_fd(), name.as_bytes()) == wanted;
+    names.is_empty() || names.iter().any(is_it)
 }
