@@ -1,7 +1,9 @@
-/* Times commands in turn, A B C A B C ..., so that a machine that grows slower grows slower for all of them. Prints for
- * each the median, least and greatest wall-clock microseconds, the 10th percentile, the greatest resident memory in kB,
+/* Times commands in turn, so that a machine that grows slower grows slower for all of them: rounds of each of them once,
+ * in another order every time, the same ones in every run. A program starts in what the one before has left of the
+ * processor's caches, and after a large one that is less: in one order for all rounds a command would always have the
+ * same one before it. What comes after --- begins when all before it have been. Prints for each, as given, the median, least and greatest wall-clock microseconds, the 10th percentile, the greatest resident memory in kB,
  * the 90th percentile, and the processor time of the last one, itself and what it has waited for. What they print goes
- * nowhere. interleave ROUNDS [+UID] CMD [ARG]... [-- [+UID] CMD [ARG]...]... */
+ * nowhere. interleave ROUNDS [+UID] CMD [ARG]... [--|--- [+UID] CMD [ARG]...]... */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdio.h>
@@ -43,20 +45,35 @@ static long run(char **command, long *memory, long *worked) {
     return (stop.tv_sec - start.tv_sec) * 1000000 + (stop.tv_nsec - start.tv_nsec) / 1000;
 }
 
+static void shuffle(int *order, int first, int end) {
+    for (int n = end - 1; n > first; n--) {
+        int other = first + random() % (n - first + 1), here = order[n];
+        order[n] = order[other], order[other] = here;
+    }
+}
+
 int main(int argc, char **argv) {
-    int rounds = atoi(argv[1]), commands = 1;
+    int rounds = atoi(argv[1]), commands = 1, phases = 1;
     char ***command = calloc(argc, sizeof *command);
+    int *order = calloc(argc, sizeof *order), *phase = calloc(argc, sizeof *phase);
     command[0] = argv + 2;
     for (int n = 2; n < argc; n++)
-        if (!strcmp(argv[n], "--")) argv[n] = 0, command[commands++] = argv + n + 1;
+        if (!strcmp(argv[n], "--") || !strcmp(argv[n], "---")) {
+            if (argv[n][2]) phase[phases++] = commands;
+            argv[n] = 0, command[order[commands] = commands] = argv + n + 1, commands++;
+        }
+    phase[phases] = commands;
     long *memory = calloc(commands, sizeof *memory), *worked = calloc(commands, sizeof *worked);
     nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
     long *times = calloc((size_t)rounds * commands, sizeof *times);
-    for (int round = -1; round < rounds; round++) /* the first one warms up */
-        for (int n = 0; n < commands; n++) {
+    for (int round = -1; round < rounds; round++) { /* the first one warms up */
+        for (int n = 0; n < phases; n++) shuffle(order, phase[n], phase[n + 1]);
+        for (int turn = 0; turn < commands; turn++) {
+            int n = order[turn];
             long taken = run(command[n], memory + n, worked + n);
             if (round >= 0) times[n * rounds + round] = taken;
         }
+    }
     for (int n = 0; n < commands; n++) {
         qsort(times + n * rounds, rounds, sizeof *times, by_size);
         long *sorted = times + n * rounds;
