@@ -10,7 +10,7 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::fs::{Access, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
     MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount, mount_change,
@@ -30,10 +30,13 @@ use crate::watch::kept::is_mounted;
 /// Where each namespace has files of its own.
 const FILES: &str = "/etc/netns";
 
-/// Moves this process into a namespace's network; the one that it came from, if that can be told.
+/// Moves this process into a namespace's network; the one that it came from, if that can be told, where there are files
+/// that want it: to ask /proc for what it has of a new process is dear.
 pub fn network(name: &OsStr) -> Result<Option<OwnedFd>> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let home = rustix::fs::open("/proc/self/ns/net", flags, Mode::empty()).ok();
+    let home = rustix::fs::access(Path::new(FILES).join(name), Access::EXISTS)
+        .and_then(|()| rustix::fs::open("/proc/self/ns/net", flags, Mode::empty()))
+        .ok();
     let namespace = open(name)?;
     let what = || format!("setting the network namespace \"{}\" failed", shown(name));
     move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
