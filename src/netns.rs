@@ -141,11 +141,24 @@ impl Identity {
     }
 }
 
+/// Who makes a namespace, and is in it when it is made.
+#[derive(Clone, Copy)]
+pub enum Maker {
+    /// A child, which ends: this process never leaves its own, and has nothing to come back from.
+    Child,
+    /// This process, which is there for nothing else.
+    Us,
+}
+
 /// Makes a new namespace of this name.
-pub fn add(_ready: &RunDir, name: &OsStr) -> Result<()> {
+pub fn add(_ready: &RunDir, name: &OsStr, maker: Maker) -> Result<()> {
     // The file is there without a namespace for as short a time as can be.
     Place::make_room(name)?;
-    let new = new_namespace().what(|| {
+    let new = match maker {
+        Maker::Child => sys::elsewhere(new_namespace),
+        Maker::Us => new_namespace(),
+    };
+    let new = new.what(|| {
         let name = shown(name);
         format!("Failed to create a new network namespace \"{name}\"")
     })?;
@@ -257,23 +270,20 @@ fn clone_mount(fd: BorrowedFd<'_>, path: &Path) -> rustix::io::Result<()> {
     move_mount(&tree, c"", CWD, path, empty)
 }
 
-/// A new network namespace. A child makes it and ends, so the caller never leaves its own, and has nothing to come back
-/// from.
+/// Moves into a new network namespace.
 fn new_namespace() -> rustix::io::Result<OwnedFd> {
-    sys::elsewhere(|| {
-        sys::unshare(UnshareFlags::NEWNET)?;
-        let own = "/proc/thread-self/ns/net";
-        match rustix::fs::open(own, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
-            // There is no /proc. A socket knows its namespace too, but tells only who may change it.
-            Err(Errno::NOENT) => {
-                use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
-                let (unix, datagrams) = (AddressFamily::UNIX, SocketType::DGRAM);
-                let socket = socket_with(unix, datagrams, SocketFlags::CLOEXEC, None)?;
-                sys::socket_namespace(socket.as_fd())
-            }
-            other => other,
+    sys::unshare(UnshareFlags::NEWNET)?;
+    let own = "/proc/thread-self/ns/net";
+    match rustix::fs::open(own, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
+        // There is no /proc. A socket knows its namespace too, but tells only who may change it.
+        Err(Errno::NOENT) => {
+            use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+            let (unix, datagrams) = (AddressFamily::UNIX, SocketType::DGRAM);
+            let socket = socket_with(unix, datagrams, SocketFlags::CLOEXEC, None)?;
+            sys::socket_namespace(socket.as_fd())
         }
-    })
+        other => other,
+    }
 }
 
 /// Takes a name away: every namespace that is mounted on it, one on top of the other, then the file. A namespace with a

@@ -1,6 +1,7 @@
 //! `kak ip` beside the real `ip`: the same commands in the same state give the same output, errors and statuses. What
 //! differs on purpose is in one table, [`rows::BETTER`], and has tests of its own below.
 
+mod many;
 mod rows;
 
 use std::fmt::Write as _;
@@ -110,21 +111,6 @@ netns.setns('c')
             ));
             assert!(said.contains("[SUCCESS]") && !said.to_lowercase().contains("fail"), "{said}");
         }
-    }
-
-    fn one_of_many_wins() {
-        let adds = |name: &str| {
-            let count = format!("for n in $(seq 32); do (kak netns add {name} 2>/dev/null && echo won) & done; wait");
-            sh(&count).lines().count()
-        };
-        assert_eq!(adds("one"), 1);
-        assert_eq!(adds("many$n"), 32);
-        assert_eq!(sh("kak netns | wc -l; grep -c ' /run/netns ' /proc/self/mountinfo"), "33\n1");
-        sh("kak netns -all delete");
-        // And with ip at it too.
-        let both = sh("for n in $(seq 16); do (kak netns add x 2>/dev/null && echo won) & (ip netns add x 2>/dev/null && echo won) & done; wait");
-        assert_eq!(both, "won");
-        assert_eq!(sh("kak netns exec x kak netns identify"), "x");
     }
 
     fn several_names_in_one_call() {

@@ -83,7 +83,7 @@ impl Action for NetNs {
         // A jail that is up has its network: what it lacks is the name.
         let made = match machine.view.as_ref().and_then(|view| view.init) {
             Some(init) => netns::RunDir::with(|dir| netns::attach(dir, name, init)),
-            None => netns::RunDir::with(|dir| netns::add(dir, name)),
+            None => netns::RunDir::with(|dir| netns::add(dir, name, netns::Maker::Child)),
         };
         made.map_err(|error| error.context(self.to_string()))
     }

@@ -1,0 +1,40 @@
+//! Many names: given by many at once, and by one command, which makes two processes of itself for them.
+
+use crate::sandbox::*;
+
+sandboxed! {
+    fn one_of_many_wins() {
+        let adds = |name: &str| {
+            let count = format!("for n in $(seq 32); do (kak netns add {name} 2>/dev/null && echo won) & done; wait");
+            sh(&count).lines().count()
+        };
+        assert_eq!(adds("one"), 1);
+        assert_eq!(adds("many$n"), 32);
+        assert_eq!(sh("kak netns | wc -l; grep -c ' /run/netns ' /proc/self/mountinfo"), "33\n1");
+        sh("kak netns -all delete");
+        // And with ip at it too.
+        let both = sh("for n in $(seq 16); do (kak netns add x 2>/dev/null && echo won) & (ip netns add x 2>/dev/null && echo won) & done; wait");
+        assert_eq!(both, "won");
+        assert_eq!(sh("kak netns exec x kak netns identify"), "x");
+    }
+
+    fn two_processes_give_many_names() {
+        // Whatever the caller has us do with children that end.
+        let many = "kak netns add there; trap '' CHLD; exec kak netns add there $(seq -f n%g 98) n7";
+        let ended = run(many).code(1);
+        ended.says("\"/run/netns/there\": File exists").says("\"/run/netns/n7\": File exists");
+        assert_eq!(sh("kak netns list | wc -l; stat -Lc %i /run/netns/* | sort -u | wc -l; grep -c /run/netns/ /proc/self/mountinfo"), "99\n99\n99");
+        run("kak netns add $(seq 40) ../x").code(255).says("Invalid netns name");
+        assert_eq!(sh("kak netns list | wc -l"), "99");
+        // Who asked for them is where he was.
+        assert_eq!(sh("(echo add $(seq 40); echo identify) | kak netns -batch -; kak netns list | wc -l"), "139");
+    }
+
+    fn who_is_killed_over_many_names_gives_no_more() {
+        let killed = "kak netns add $(seq 3000) & sleep 0.1; kill -9 $!; wait $! 2>/dev/null || sleep 0.1; kak netns list | wc -l";
+        let given = sh(killed);
+        assert!((1..3000).contains(&given.parse::<u32>().unwrap()), "{given}");
+        assert_eq!(sh("sleep 0.3; kak netns list | wc -l"), given);
+        sh("kak netns delete -all");
+    }
+}
