@@ -96,6 +96,9 @@ fn mount(line: &[u8]) -> Option<Mount> {
 
 /// Takes back the kernel's escapes: a backslash and three octal digits for each blank, tab, newline and backslash.
 pub fn unescape(text: &[u8]) -> OsString {
+    if !text.contains(&b'\\') {
+        return OsString::from_vec(text.into());
+    }
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some((first, tail)) = rest.split_first() {

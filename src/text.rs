@@ -10,10 +10,24 @@ const FIRST: u32 = 0x10_FF00;
 /// The first byte that may be no UTF-8. No character stands for one before it, whoever wrote it.
 const NO_ASCII: u8 = 0x80;
 
+/// What the UTF-8 of each of these characters begins with.
+const LEAD: u8 = 0xf4;
+
 /// A word as text that [`bytes`] turns back.
 pub fn shown(word: impl AsRef<OsStr>) -> String {
+    shown_bytes(word.as_ref().as_bytes())
+}
+
+/// See [`shown`].
+fn shown_bytes(word: &[u8]) -> String {
+    // As most are, and not looked at character by character.
+    if let Ok(text) = str::from_utf8(word)
+        && !word.contains(&LEAD)
+    {
+        return text.into();
+    }
     let mut text = String::new();
-    for chunk in word.as_ref().as_bytes().utf8_chunks() {
+    for chunk in word.utf8_chunks() {
         for c in chunk.valid().chars() {
             if byte(c).is_some() {
                 // One that is really there has to come back as itself.
@@ -30,6 +44,9 @@ pub fn shown(word: impl AsRef<OsStr>) -> String {
 
 /// Text as it is written out.
 pub fn bytes(text: &str) -> Vec<u8> {
+    if !text.as_bytes().contains(&LEAD) {
+        return text.into();
+    }
     let mut bytes = Vec::with_capacity(text.len());
     for c in text.chars() {
         match byte(c) {

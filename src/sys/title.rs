@@ -27,10 +27,11 @@ pub fn set_title(name: &CStr, of: &str) {
     }
     let (start, size) = words();
     title.truncate(size.saturating_sub(1));
-    title.resize(size, 0);
     // SAFETY: these bytes are this process's own, writable and as many (see `words`); there is no other thread, and nobody
     // holds on to a string in them.
-    unsafe { std::ptr::copy_nonoverlapping(title.as_ptr().cast(), start, size) };
+    unsafe { start.write_bytes(0, size) };
+    // SAFETY: as above; the title is no longer than they are.
+    unsafe { std::ptr::copy_nonoverlapping(title.as_ptr().cast(), start, title.len()) };
 }
 
 /// Where the strings of argv and of the environment are, one behind the other, and how many bytes.
