@@ -4,7 +4,7 @@ use std::ffi::c_void;
 
 use rustix::io::{Errno, Result};
 
-/// What clone(3) itself may have on the stack below its caller, in bytes: the child's begins there.
+/// What [`child`] and clone(3) may have on the stack below a variable of the one's, in bytes: the child's begins there.
 const CALL: usize = 2048;
 
 /// Does something in a child that has this process's memory and descriptors, as a thread would, but its own namespaces
@@ -40,6 +40,9 @@ pub fn elsewhere<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
 ///
 /// The child's stack is what is left of ours, as vfork(2) has it: nobody else is there while it runs, and what runs over
 /// its end meets the same fault as ours. A mapping of its own would be three system calls and its first page's fault.
+///
+/// Never inlined: how far its frame goes is known, and not that of a caller.
+#[inline(never)]
 fn child(begin: extern "C" fn(*mut c_void) -> libc::c_int, task: *mut c_void) -> Result<()> {
     let flags = libc::CLONE_VM | libc::CLONE_FILES | libc::CLONE_VFORK;
     let here = 0_u8;
