@@ -1,4 +1,4 @@
-//! The one door to the kernel for what rustix lacks or marks unsafe. Nothing else in the program is unsafe.
+//! The one door to the kernel for what rustix lacks, has too dear or marks unsafe. Nothing else in the program is unsafe.
 //!
 //! It is not an abstraction: each function is one system call (or one C idiom made of two) under its own name.
 //!

@@ -18,7 +18,7 @@ pub fn shown(word: impl AsRef<OsStr>) -> String {
     shown_bytes(word.as_ref().as_bytes())
 }
 
-/// See [`shown`].
+/// See [`shown`]; apart, so that it is there once and not for each kind of word.
 fn shown_bytes(word: &[u8]) -> String {
     // As most are, and not looked at character by character.
     if let Ok(text) = str::from_utf8(word)

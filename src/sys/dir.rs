@@ -1,5 +1,6 @@
-//! What is in a directory. rustix has an iterator for it, which clears its memory byte by byte before each look, two
-//! thirds of the instructions of a short command; this one looks into a part of the stack.
+//! What is in a directory. rustix has an iterator for it, which clears its memory byte by byte before each look: half of
+//! the instructions of a short command. This looks into a part of the stack. It is here, and not with what is done with
+//! files, because [`super::close_from`] asks for its own descriptors where there is no close_range(2).
 
 use std::ffi::{OsStr, OsString};
 use std::mem::MaybeUninit;

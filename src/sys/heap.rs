@@ -33,7 +33,7 @@ struct Room(UnsafeCell<[u8; FIRST]>);
 // SAFETY: there is one thread.
 unsafe impl Sync for Room {}
 
-/// See [`Room`].
+/// See [`Room`]. By its section's name .cargo/layout.ld knows it and lays it behind all the rest.
 #[unsafe(link_section = ".bss..heap")]
 static ROOM: Room = Room(UnsafeCell::new([0; FIRST]));
 

@@ -1,9 +1,10 @@
 /* Times commands in turn, so that a machine that grows slower grows slower for all of them: rounds of each of them once,
  * in another order every time, the same ones in every run. A program starts in what the one before has left of the
  * processor's caches, and after a large one that is less: in one order for all rounds a command would always have the
- * same one before it. What comes after --- begins when all before it have been. Prints for each, as given, the median, least and greatest wall-clock microseconds, the 10th percentile, the greatest resident memory in kB,
- * the 90th percentile, and the processor time of the last one, itself and what it has waited for. What they print goes
- * nowhere. interleave ROUNDS [+UID] CMD [ARG]... [--|--- [+UID] CMD [ARG]...]... */
+ * same one before it. What comes after --- begins when all before it have been. Prints for each, in the order given, the
+ * median, least and greatest wall-clock microseconds, the 10th percentile, the greatest resident memory in kB, the 90th
+ * percentile, and the processor time of the last one, itself and what it has waited for. What they print goes nowhere.
+ * interleave ROUNDS [+UID] CMD [ARG]... [--|--- [+UID] CMD [ARG]...]... */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdio.h>

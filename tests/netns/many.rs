@@ -31,7 +31,7 @@ sandboxed! {
     }
 
     fn who_is_killed_over_many_names_gives_no_more() {
-        let killed = "kak netns add $(seq 3000) & sleep 0.1; kill -9 $!; wait $! 2>/dev/null || sleep 0.1; kak netns list | wc -l";
+        let killed = r#"kak netns add $(seq 3000) & until [ "$(kak netns list)" ]; do :; done; kill -9 $!; wait $! 2>/dev/null || sleep 0.1; kak netns list | wc -l"#;
         let given = sh(killed);
         assert!((1..3000).contains(&given.parse::<u32>().unwrap()), "{given}");
         assert_eq!(sh("sleep 0.3; kak netns list | wc -l"), given);

@@ -3,7 +3,6 @@
 use std::ffi::OsString;
 
 use lexopt::Arg::{Long, Value};
-
 use rustix::process::{Pid, Signal};
 
 use super::{each, finish, hard, name};
@@ -98,25 +97,30 @@ pub fn parse(words: &[OsString]) -> Result<(Vec<OsString>, Option<Said>)> {
 /// From how many names on two processes share them.
 const MANY: usize = 32;
 
-/// New namespaces without anything. The kernel makes them under locks of which a second process on another core can
-/// have one while the first has another, and it takes a third part of the time to have a child for each: so many of
-/// them are made by two processes of their own.
+/// New namespaces without anything.
 pub fn plain(names: &[OsString]) -> Result<u8> {
-    if names.len() < MANY {
-        return RunDir::with(|dir| each(names, |name| netns::add(dir, name, Maker::Child)));
-    }
-    names.iter().try_for_each(|name| netns::check(name))?;
-    let (first, rest) = names.split_at(names.len() / 2);
     RunDir::with(|dir| {
-        let _parent = Parent::become_one();
-        let one = begin(dir, first)?;
-        let other = begin(dir, rest);
-        let ended = wait_status(one, "kak netns add");
-        match ended?.max(wait_status(other?, "kak netns add")?) {
-            0 => Ok(0),
-            status => Err(Error::told(status)),
+        if names.len() < MANY {
+            each(names, |name| netns::add(dir, name, Maker::Child))
+        } else {
+            share(dir, names)
         }
     })
+}
+
+/// The same by two processes. The kernel makes namespaces under locks of which the one can have one while the other has
+/// another; and a process that is there for nothing else needs no child for each, which is a third more.
+fn share(dir: &RunDir, names: &[OsString]) -> Result<u8> {
+    names.iter().try_for_each(|name| netns::check(name))?;
+    let (first, rest) = names.split_at(names.len() / 2);
+    let _parent = Parent::become_one();
+    let begun = [first, rest].map(|names| begin(dir, names));
+    // For both, before anything is said: what the one does may not go on behind who asked for it.
+    let [one, other] = begun.map(|pid| wait_status(pid?, "kak netns add"));
+    match one?.max(other?) {
+        0 => Ok(0),
+        status => Err(Error::told(status)),
+    }
 }
 
 /// Begins a process that gives these names, tells what goes wrong, and ends with us.
