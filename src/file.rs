@@ -100,8 +100,9 @@ pub fn is_ours(stat: &fs::Stat) -> bool {
 }
 
 /// That nobody but root, or whom this process runs as, can have put something there or written it, if it is there: it
-/// is what it should be, and by no other name too. What is above it is asked about before, so that this stays so.
-pub fn check_roots(path: &Path, kind: FileType) -> Result<()> {
+/// is what it should be, and by no other name too. What is above it is asked about before, so that this stays so. What
+/// it is, if it is there.
+pub fn check_roots(path: &Path, kind: FileType) -> Result<Option<fs::Stat>> {
     // It may be a link to /var/run; and of a sticky directory only the owner of what is in there can take it away.
     let shared = path == Path::new("/run");
     let stat = if shared {
@@ -110,7 +111,7 @@ pub fn check_roots(path: &Path, kind: FileType) -> Result<()> {
         fs::lstat(path)
     };
     let stat = match stat {
-        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
         other => other.what(|| format!("stat {}", quote(path)))?,
     };
     let (user, mode) = (stat.st_uid, stat.st_mode);
@@ -127,7 +128,7 @@ pub fn check_roots(path: &Path, kind: FileType) -> Result<()> {
     } else if kind == FileType::RegularFile && stat.st_nlink > 1 {
         "it has another name too".into()
     } else {
-        return Ok(());
+        return Ok(Some(stat));
     };
     Err(Error::text(
         quote(path),

@@ -44,7 +44,7 @@ use self::sessions::Processes;
 use crate::error::{Error, Result, What as _, complain};
 use crate::file;
 use crate::procfs;
-use crate::record;
+use crate::record::{self, state::State};
 use crate::step::View;
 use crate::sys::{self, Holder};
 
@@ -83,8 +83,12 @@ pub enum Life {
 impl Life {
     /// Asks the kernel's lock table about a jail.
     pub fn of(jail: &str) -> Result<Self> {
-        record::state::check(jail)?;
-        let path = record::dir(jail).join("lock");
+        Self::by(&State::of(jail)?)
+    }
+
+    /// The same, about the jail that has this state.
+    pub fn by(state: &State) -> Result<Self> {
+        let path = state.path("lock");
         let what = || format!("lslocks {}", path.display());
         let lock = match rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
             Ok(lock) => lock,
@@ -303,8 +307,7 @@ impl Drop for Lock {
 
 /// The jail's log.
 pub fn log(jail: &str) -> Result<OwnedFd> {
-    record::state::check(jail)?;
-    let path = record::dir(jail).join("log");
+    let path = State::of(jail)?.path("log");
     let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CLOEXEC;
     rustix::fs::open(&path, flags, Mode::empty()).what(|| format!("exec 2>>{}", path.display()))
 }

@@ -18,6 +18,7 @@ use crate::procfs::{escape, unescape};
 use crate::step::forwarding::Single;
 use crate::step::ping::Groups;
 use crate::sys;
+use state::State;
 use words::{entry, link, outer, place, was, yes};
 
 /// Where all jails have their state.
@@ -37,13 +38,17 @@ pub struct Record {
 impl Record {
     /// Reads a jail's record; none where it has none.
     pub fn read(jail: &str) -> Result<Option<Self>> {
-        state::check(jail)?;
-        let path = dir(jail).join("record");
+        Self::of(&State::of(jail)?)
+    }
+
+    /// The one that this state has.
+    pub fn of(state: &State) -> Result<Option<Self>> {
+        let (jail, path) = (&state.jail, state.path("record"));
         let text = file::read(&path)?;
         if text.is_empty() {
             return Ok(None);
         }
-        let record = Self::parse(&text).filter(|record| record.config.jail == jail);
+        let record = Self::parse(&text).filter(|record| record.config.jail == *jail);
         record.map(Some).ok_or_else(|| {
             Error::cure(
                 format!("cat {}", path.display()),
@@ -176,12 +181,12 @@ impl Record {
         let (mut firewall, mut sockets) = (Firewall::default(), Vec::new());
         let (mut passwd_writable, mut login_shells) = (None, Vec::new());
         for line in text.strip_suffix(b"\n")?.split(|byte| *byte == b'\n') {
-            let mut words = line.split(|byte| *byte == b' ').map(unescape);
-            let key = words.next()?;
-            let value = words.next()?;
-            let more = words.next();
+            let mut words = line.split(|byte| *byte == b' ');
+            let key = str::from_utf8(words.next()?).ok()?;
+            let mut words = words.map(unescape);
+            let (value, more) = (words.next()?, words.next());
             let path = || config::absolute("record", &value).ok();
-            match (key.to_str()?, &more) {
+            match (key, &more) {
                 ("jail", None) => config = Some(Config::new(&config::jail_name(&value).ok()?)),
                 ("bare", None) => config.as_mut()?.bare = yes(&value)?,
                 ("option", Some(more)) => config.as_mut()?.set(value.to_str()?, more).ok()?,

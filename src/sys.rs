@@ -5,7 +5,7 @@
 //! # Safety
 //!
 //! The program has one thread while any function here runs that is unsafe in the presence of others (fork, clone): the
-//! only tasks that ever share its memory are those of [`elsewhere`], during which it stands still. Pointers given to the
+//! only tasks that ever share its memory are those of [`elsewhere`] and [`orphan`], during which it stands still. Pointers given to the
 //! kernel live on the stack of the function that passes them, or are borrowed from the caller for the call.
 
 #![allow(unsafe_code, reason = "the one door")]
@@ -38,7 +38,7 @@ use std::os::unix::ffi::OsStringExt as _;
 use rustix::io::{Errno, Result};
 use rustix::process::Pid;
 
-pub use child::elsewhere;
+pub use child::{elsewhere, orphan};
 pub use dir::{entries, entries_of};
 pub use identity::*;
 pub use mounts::*;
@@ -146,7 +146,7 @@ pub fn environment() -> Vec<CString> {
         static environ: *const *const libc::c_char;
     }
     let mut all = Vec::new();
-    // SAFETY: nothing in this program changes the variable.
+    // SAFETY: there is no other thread that could change the variable.
     let mut at = unsafe { environ };
     if at.is_null() {
         return all;

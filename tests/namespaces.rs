@@ -84,9 +84,25 @@ sandboxed! {
     fn a_kernel_that_takes_no_pidfd_joins_them_all() {
         sh("kak setup --unshare uts,ipc,cgroup,time");
         let there = inside(LINKS);
-        let traced = sh(&format!("strace -f -qq -o /tmp/trace -e trace=setns -e inject=setns:error=EINVAL:when=1 nssh -c '{LINKS}'"));
+        let traced = sh(&format!("strace -f -qq -o /tmp/trace -e trace=setns -e inject=setns:error=EINVAL:when=1..2 nssh -c '{LINKS}'"));
         assert_eq!(traced, there);
-        assert_eq!(sh("grep -c INJECTED /tmp/trace; grep -c setns /tmp/trace"), "1\n8");
+        assert_eq!(sh("grep -c INJECTED /tmp/trace; grep -c setns /tmp/trace"), "2\n9");
+    }
+
+    fn who_may_not_join_what_is_his_anyway_joins_the_rest() {
+        sh("kak setup --unshare ipc");
+        let there = inside(LINKS);
+        for why in ["EPERM", "EINVAL"] {
+            let traced = sh(&format!("strace -f -qq -o /tmp/trace -e trace=setns -e inject=setns:error={why}:when=1 nssh -c '{LINKS}'"));
+            assert_eq!(traced, there, "{why}");
+            let tried = sh("sed -n 's/.*setns(\\([0-9]*\\), /setns(/p' /tmp/trace");
+            let lines: Vec<&str> = tried.lines().collect();
+            assert!(lines.len() == 2 && lines[0].starts_with("setns("), "{tried}");
+            for kind in ["NEWNS", "NEWCGROUP", "NEWUTS", "NEWIPC", "NEWPID", "NEWNET"] {
+                assert!(lines[0].contains(kind), "{kind}: {tried}");
+            }
+            assert_eq!(lines[1], "setns(CLONE_NEWNS|CLONE_NEWIPC|CLONE_NEWPID|CLONE_NEWNET) = 0", "{tried}");
+        }
     }
 
     fn setup_twice_changes_nothing() {

@@ -184,7 +184,7 @@ fn become_it(
         .chain(args)
         .map(|word| c_string(&word))
         .collect::<Result<_>>()?;
-    env.set("SHELL", shell.into());
-    let errno = sys::execve(&c_string(shell.as_os_str())?, &argv, &env.into_c_strings()?);
+    env.set("SHELL", shell.as_os_str())?;
+    let errno = sys::execve(&c_string(shell.as_os_str())?, &argv, &env.into_c_strings());
     Ok(End::NotRun(shell.display().to_string(), errno).follow("kak: nssh"))
 }

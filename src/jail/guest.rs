@@ -33,6 +33,7 @@ use crate::config::{Accounts, Ids};
 use crate::error::{Error, Result, What as _, complain};
 use crate::file;
 use crate::procfs;
+use crate::record::state::State;
 use crate::record::{self, Record};
 use crate::sys;
 use crate::text::harmless;
@@ -123,21 +124,21 @@ impl Guest {
         real_shell().ok()?
     }
 
-    /// The init of a jail that is up and that this user may join. Nothing is made, written or locked: while the jail is
-    /// coming up it is looked at again.
-    pub fn find(&self, jail: &str) -> Result<Init> {
+    /// The init of a jail that is up and that this user may join, and the jail's record. Nothing is made, written or
+    /// locked: while the jail is coming up it is looked at again.
+    pub fn find(&self, jail: &str) -> Result<(Init, Option<Record>)> {
         let start = Instant::now();
         let mut told = false;
         loop {
             // What is in it is asked about where it is read.
             check_way(&record::dir(jail))?;
-            let life = Life::of(jail)?;
-            let record = Record::read(jail)?;
+            let state = State::of(jail)?;
+            let (life, record) = (Life::by(&state)?, Record::of(&state)?);
             if let Some(record) = &record {
                 self.check_allowed(record)?;
             }
             let init = match life {
-                Life::Up(init) if record.is_some() => return Ok(init),
+                Life::Up(init) if record.is_some() => return Ok((init, record)),
                 Life::Ending(_) => return Err(Error::text(jail, "the jail is going down")),
                 Life::Up(init) | Life::Starting(init) => Some(init),
                 Life::Down if somebody_works() => None,
@@ -245,7 +246,7 @@ fn check_way(dir: &Path) -> Result<()> {
     let mut way: Vec<&Path> = dir.ancestors().collect();
     way.reverse();
     way.into_iter()
-        .try_for_each(|dir| file::check_roots(dir, FileType::Directory))
+        .try_for_each(|dir| file::check_roots(dir, FileType::Directory).map(drop))
 }
 
 /// Whether somebody is changing what jails stand on: holds [`super::Lock`], which is only looked for here.

@@ -68,6 +68,15 @@ fn offset(text: &[u8]) -> Option<(i64, i64)> {
     Some((words.next()?.ok()?, words.next()?.ok()?))
 }
 
+/// All kinds of namespaces that somebody may join a jail's init in.
+pub fn every() -> ThreadNameSpaceType {
+    let all = Namespace::ALL
+        .into_iter()
+        .map(joined)
+        .chain(ALWAYS.map(|(_, kind)| kind));
+    all.collect()
+}
+
 /// The namespaces of a jail's init that somebody joins, as files in /proc/PID/ns and as flags of setns(2); in the order
 /// in which he joins them one by one, since after the mount namespace has changed /proc is another. Of those that a jail
 /// need not have, it is those that are not his anyway: joining his own could be forbidden to him.
@@ -75,22 +84,29 @@ pub fn to_join(init: Pid) -> Result<Vec<(&'static str, ThreadNameSpaceType)>> {
     let init = init.as_raw_nonzero().get();
     let mut all = Vec::new();
     for kind in Namespace::ALL {
-        let kernels = match kind {
-            Namespace::Uts => ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME,
-            Namespace::Ipc => ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION,
-            Namespace::Cgroup => ThreadNameSpaceType::CONTROL_GROUP,
-            Namespace::Time => ThreadNameSpaceType::TIME,
-        };
         if differs(init, kind)? {
-            all.push((kind.name(), kernels));
+            all.push((kind.name(), joined(kind)));
         }
     }
-    all.extend([
-        ("net", ThreadNameSpaceType::NETWORK),
-        ("pid", ThreadNameSpaceType::PROCESS_ID),
-        ("mnt", ThreadNameSpaceType::MOUNT),
-    ]);
+    all.extend(ALWAYS);
     Ok(all)
+}
+
+/// Those that every jail has of its own.
+const ALWAYS: [(&str, ThreadNameSpaceType); 3] = [
+    ("net", ThreadNameSpaceType::NETWORK),
+    ("pid", ThreadNameSpaceType::PROCESS_ID),
+    ("mnt", ThreadNameSpaceType::MOUNT),
+];
+
+/// A namespace that a jail need not have, as setns(2) names it.
+fn joined(kind: Namespace) -> ThreadNameSpaceType {
+    match kind {
+        Namespace::Uts => ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME,
+        Namespace::Ipc => ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION,
+        Namespace::Cgroup => ThreadNameSpaceType::CONTROL_GROUP,
+        Namespace::Time => ThreadNameSpaceType::TIME,
+    }
 }
 
 #[cfg(test)]

@@ -23,7 +23,6 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags,
 };
-use rustix::process::Pid;
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{LocalModes, OptionalActions, Termios, Winsize};
 
@@ -45,10 +44,10 @@ pub struct Ends {
 }
 
 /// Starts a session on a terminal of its own. `join` joins the jail, `leave` leaves a monitor there that talks over a
-/// line, and says which process is between; both are done by a child.
+/// line; both are done by a child.
 pub fn start(
     join: impl FnOnce() -> Result<()>,
-    leave: impl FnOnce(&Inner) -> Result<Pid>,
+    leave: impl FnOnce(&Inner) -> Result<()>,
 ) -> Result<Ends> {
     let (outer, inner) = line::pair().what(|| "pipe")?;
     let (ours, theirs) = process::channel()?;
@@ -66,13 +65,9 @@ pub fn start(
             sys::exit_now(0);
         }
         drop(theirs);
-        match leave(&inner) {
-            // Whoever inherited it might not reap it, and the jail could never end.
-            Ok(between) => drop(process::wait_for(between)),
-            Err(error) => {
-                let errno = error.errno().unwrap_or(Errno::NOMEM);
-                monitor::tell(&inner, News::NoProcess(errno.raw_os_error()));
-            }
+        if let Err(error) = leave(&inner) {
+            let errno = error.errno().unwrap_or(Errno::NOMEM);
+            monitor::tell(&inner, News::NoProcess(errno.raw_os_error()));
         }
         sys::exit_now(0);
     }

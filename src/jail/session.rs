@@ -6,14 +6,15 @@
 //! child, not ours: a stopped or killed nssh leaves no zombie that the jail's end would have to wait for. What is left is
 //! to wait, to stop when the shell stops, and to die as it died.
 
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal};
-use rustix::thread::ThreadNameSpaceType;
+use rustix::process::Signal;
+use rustix::thread::move_into_thread_name_spaces;
 
 use super::end::{End, HANG_UP};
 use super::guest::{self, Guest};
@@ -25,6 +26,8 @@ use super::terminal::shared::{Guard, Shared};
 use super::{Init, Life, build, keeper, namespaces, process, pty, terminal};
 use crate::config::Config;
 use crate::error::{Error, Result, What as _, complain};
+use crate::record::Record;
+use crate::record::state::State;
 use crate::sys::{self, Action, SignalSet};
 
 /// What becomes of a session whose jail is not up.
@@ -79,10 +82,11 @@ fn run(terminal: Terminal, jail: &str, program: &Program, if_down: IfDown<'_>) -
     {
         terminal::wait_for_foreground()?;
     }
-    let init = find(jail, if_down)?;
+    let (init, record) = find(jail, if_down)?;
     let guest = if_down.guest();
     let environment = guest.map_or_else(Environment::of_caller, Guest::environment);
-    let shell = Shell::prepare(jail, program, environment)?;
+    // Nothing of it is ever freed: that would be to write to pages which the monitor has too as long as nobody does.
+    let shell = ManuallyDrop::new(Shell::prepare(record, program, environment)?);
     // What a shell calls itself is no file's name; what was searched for has only a name.
     let name = match shell.paths.as_slice() {
         [path] => Some(path),
@@ -161,19 +165,21 @@ fn run(terminal: Terminal, jail: &str, program: &Program, if_down: IfDown<'_>) -
     Ok(end)
 }
 
-/// The init of a jail that is up, if need be after bringing it up.
-fn find(jail: &str, if_down: IfDown<'_>) -> Result<Init> {
+/// The init of a jail that is up, if need be after bringing it up, and the jail's record, read after init was pinned, so
+/// that it is that init's and no other's.
+fn find(jail: &str, if_down: IfDown<'_>) -> Result<(Init, Option<Record>)> {
     if let Some(guest) = if_down.guest() {
         return guest.find(jail);
     }
     let me_root = rustix::process::geteuid().is_root();
     for _ in 0..3 {
-        let life = Life::of(jail).map_err(|error| match error.errno() {
+        let state = State::of(jail).and_then(|state| Ok((Life::by(&state)?, state)));
+        let (life, state) = state.map_err(|error| match error.errno() {
             Some(Errno::ACCESS) if !me_root => guest::why_not(),
             _ => error,
-        });
-        match life? {
-            Life::Up(init) => return Ok(init),
+        })?;
+        match life {
+            Life::Up(init) => return Ok((init, Record::of(&state)?)),
             Life::Ending(_) => break,
             Life::Down | Life::Starting(_) => {}
         }
@@ -209,43 +215,41 @@ fn join(init: &Init, jail: &str, if_down: IfDown<'_>) -> Result<()> {
         guest.be_like_init();
     }
     // It may have died between being found and being joined, and nothing has happened yet: once more.
-    if enter(init)? || enter(&find(jail, if_down)?)? {
+    if enter(init)? || enter(&find(jail, if_down)?.0)? {
         return Ok(());
     }
     Err(Error::text(jail, "the jail is going down"))
 }
 
-/// Leaves a monitor in the jail that we have joined, at the other end of the line; the process between us and it, which
-/// ends at once.
-fn leave_monitor(line: &Inner, shell: &Shell, caller: &Caller) -> Result<Pid> {
-    let Some(between) = sys::fork().map_err(monitor::no_process)? else {
+/// Leaves a monitor in the jail that we have joined, at the other end of the line.
+fn leave_monitor(line: &Inner, shell: &Shell, caller: &Caller) -> Result<()> {
+    let left = sys::orphan(|| {
         // Neither our end nor anything else that is outside gets in there.
         sys::close_but(&line.both());
-        match sys::fork() {
-            Ok(None) => monitor::run(line, shell, caller),
-            Ok(Some(_)) => sys::exit_now(0),
-            Err(errno) => {
-                monitor::tell(line, News::NoProcess(errno.raw_os_error()));
-                sys::exit_now(1)
-            }
-        }
-    };
-    Ok(between)
+        monitor::run(line, shell, caller)
+    });
+    left.map_err(monitor::no_process)
 }
 
 /// Takes over init's namespaces; false if it is gone.
 fn enter(init: &Init) -> Result<bool> {
+    // Nobody in the jail looks into a process that comes from outside (ptrace(2)).
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+        .what(|| "prctl PR_SET_DUMPABLE")?;
+    // All that there are, as those that are ours anyway do not change by it. That may be forbidden, or the kernel may not
+    // have them all.
+    match move_into_thread_name_spaces(init.fd.as_fd(), namespaces::every()) {
+        Ok(()) => return Ok(true),
+        Err(Errno::SRCH) => return Ok(false),
+        Err(_) => {}
+    }
     let all = namespaces::to_join(init.pid)?;
     let what = || {
         let options: String = all.iter().map(|(name, _)| format!(" --{name}")).collect();
         format!("nsenter -t {}{options}", init.pid.as_raw_nonzero()).replace("--mnt", "--mount")
     };
-    // Nobody in the jail looks into a process that comes from outside (ptrace(2)).
-    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
-        .what(|| "prctl PR_SET_DUMPABLE")?;
     let kinds = all.iter().map(|(_, kind)| *kind);
-    let kinds = kinds.collect::<ThreadNameSpaceType>();
-    match rustix::thread::move_into_thread_name_spaces(init.fd.as_fd(), kinds) {
+    match move_into_thread_name_spaces(init.fd.as_fd(), kinds.collect()) {
         Ok(()) => Ok(true),
         Err(Errno::SRCH) => Ok(false),
         // Before Linux 5.8 a pidfd is not taken. All files are opened first: after the mount namespace has changed

@@ -14,7 +14,7 @@ use crate::error::{Error, Result, What as _};
 use crate::file;
 use crate::passwd;
 use crate::record::{self, Record};
-use crate::sys::{Disposition, SignalSet};
+use crate::sys::{self, Disposition, SignalSet};
 
 /// The real shell, if we are in a jail. The link that names it stands in the read-only cover of /run/kak; outside there is
 /// none, and a jail of this name is a directory. But where /run is open to all and no jail was ever up, anybody may have
@@ -149,8 +149,8 @@ pub struct Caller {
 
 impl Shell {
     /// Finds out what can only be known outside. `caller` is the caller's environment.
-    pub fn prepare(jail: &str, program: &Program, caller: Environment) -> Result<Self> {
-        let (shell, hostname) = Record::read(jail)?.map_or_else(
+    pub fn prepare(record: Option<Record>, program: &Program, caller: Environment) -> Result<Self> {
+        let (shell, hostname) = record.map_or_else(
             || (PathBuf::from("/bin/sh"), None),
             |record| (record.facts.shell, record.config.hostname),
         );
@@ -167,12 +167,12 @@ impl Shell {
             .iter()
             .map(|word| c_string(word))
             .collect::<Result<_>>()?;
-        let mut env = caller.into_session(login, &shell);
+        let mut env = caller.into_session(login, &shell)?;
         if let Some(name) = hostname
             && env.get("HOSTNAME").is_some()
         {
             // A container's engine sets it, and a shell believes it.
-            env.set("HOSTNAME", name.into());
+            env.set("HOSTNAME", name.as_ref())?;
         }
         let paths = match program {
             Program::Shell { .. } => vec![c_string(shell.as_os_str())?],
@@ -197,7 +197,7 @@ impl Shell {
         Ok(Self {
             paths,
             argv,
-            env: env.into_c_strings()?,
+            env: env.into_c_strings(),
             dirs,
             // To a person only: what scp or git gets to read is the shell's alone.
             takes_terminal: program.takes_terminal(),
@@ -262,22 +262,33 @@ pub fn c_string(word: &OsStr) -> Result<CString> {
         .map_err(|_| Error::text(word.to_string_lossy(), "has a zero byte"))
 }
 
-/// The variables of a session.
+/// The variables of a session, each as the kernel takes it: `NAME=VALUE`.
 #[derive(Clone)]
-pub struct Environment(Vec<(OsString, OsString)>);
+pub struct Environment(Vec<CString>);
+
+/// A variable's value, if it is the one of this name.
+fn value<'a>(variable: &'a CString, name: &str) -> Option<&'a OsStr> {
+    let (its_name, value) = variable.to_bytes().split_at_checked(name.len())?;
+    // Most that are another's are so by the length of their names, which is seen without comparing these.
+    let (b'=', value) = value.split_first()? else {
+        return None;
+    };
+    (its_name == name.as_bytes()).then(|| OsStr::from_bytes(value))
+}
 
 impl Environment {
-    /// The caller's.
+    /// The caller's. What has no value is nobody's variable.
     pub fn of_caller() -> Self {
-        Self(std::env::vars_os().collect())
+        let mut all = sys::environment();
+        all.retain(|variable| variable.to_bytes().iter().skip(1).any(|byte| *byte == b'='));
+        Self(all)
     }
 
     /// Without what is not for whom a set-user-ID program runs.
     pub fn without_unsafe(mut self) -> Self {
-        self.0.retain(|(name, _)| {
-            let name = name.as_bytes();
-            let of_kind = |kind: &&str| name.starts_with(kind.as_bytes());
-            !UNSAFE.iter().any(|other| name == other.as_bytes())
+        self.0.retain(|variable| {
+            let of_kind = |kind: &&str| variable.to_bytes().starts_with(kind.as_bytes());
+            !UNSAFE.iter().any(|name| value(variable, name).is_some())
                 && !UNSAFE_KINDS.iter().any(of_kind)
         });
         self
@@ -285,65 +296,59 @@ impl Environment {
 
     /// A variable's value.
     pub fn get(&self, name: &str) -> Option<&OsStr> {
-        self.0
-            .iter()
-            .find(|(other, _)| other == name)
-            .map(|(_, value)| value.as_os_str())
+        self.0.iter().find_map(|variable| value(variable, name))
     }
 
     /// Sets a variable, in its place if it is there. Whoever gave it twice (sudo does) has it once after that: some
     /// programs go by the first, some by the last.
-    pub fn set(&mut self, name: &str, value: OsString) {
-        let at = self.0.iter().position(|(other, _)| other == name);
-        let at = at.unwrap_or(self.0.len());
-        self.0.retain(|(other, _)| other != name);
-        self.0.insert(at, (name.into(), value));
+    pub fn set(&mut self, name: &str, new: &OsStr) -> Result<()> {
+        let is_it = |variable: &CString| value(variable, name).is_some();
+        let at = self.0.iter().position(is_it).unwrap_or(self.0.len());
+        self.0.retain(|variable| !is_it(variable));
+        let variable = [name.as_bytes(), b"=", new.as_bytes()].concat();
+        self.0.insert(at, c_string(OsStr::from_bytes(&variable))?);
+        Ok(())
     }
 
     /// What a session gets: all that the caller has, who is a login program or starts a shell as a part of his work, and
     /// who the user is, where that is missing. A login is told that anew. SHELL names the real shell either way.
-    fn into_session(mut self, login: bool, shell: &Path) -> Self {
-        self.0
-            .retain(|(name, _)| !LEFT_OUTSIDE.iter().any(|other| name == OsStr::new(*other)));
+    fn into_session(mut self, login: bool, shell: &Path) -> Result<Self> {
+        let stays = |variable: &CString| {
+            let is = |name: &&str| value(variable, name).is_some();
+            !LEFT_OUTSIDE.iter().any(is)
+        };
+        self.0.retain(stays);
         if login || IDENTITY.iter().any(|name| self.get(name).is_none()) {
-            self.identify(login);
+            self.identify(login)?;
         }
         if login && self.get("PATH").is_none() {
-            self.set("PATH", DEFAULT_PATH.into());
+            self.set("PATH", DEFAULT_PATH.as_ref())?;
         }
-        self.set("SHELL", shell.into());
-        self
+        self.set("SHELL", shell.as_os_str())?;
+        Ok(self)
     }
 
     /// Puts in who the user is, `anew` even where that is said. It is the real user, looked up in the outer passwd; of
     /// several names for him the one that the caller has.
-    fn identify(&mut self, anew: bool) {
+    fn identify(&mut self, anew: bool) -> Result<()> {
         let uid = rustix::process::getuid().as_raw();
         let name = self.get("LOGNAME").or_else(|| self.get("USER"));
         let user = file::read(Path::new("/etc/passwd"))
             .ok()
             .and_then(|text| passwd::user(&text, uid, name));
         // Whoever is not in there is known to his login program.
-        let Some(user) = user else { return };
-        let [home, its_user, logname] = IDENTITY;
-        for (variable, value) in [
-            (home, user.home.into_os_string()),
-            (its_user, user.name.clone()),
-            (logname, user.name),
-        ] {
-            if anew || self.get(variable).is_none() {
-                self.set(variable, value);
+        let Some(user) = user else { return Ok(()) };
+        let values = [user.home.as_os_str(), &user.name, &user.name];
+        for (name, new) in IDENTITY.into_iter().zip(values) {
+            if anew || self.get(name).is_none() {
+                self.set(name, new)?;
             }
         }
+        Ok(())
     }
 
-    /// As the kernel takes it.
-    pub fn into_c_strings(self) -> Result<Vec<CString>> {
-        let pair = |(mut name, value): (OsString, OsString)| {
-            name.push("=");
-            name.push(value);
-            c_string(&name)
-        };
-        self.0.into_iter().map(pair).collect()
+    /// As execve(2) takes it.
+    pub fn into_c_strings(self) -> Vec<CString> {
+        self.0
     }
 }

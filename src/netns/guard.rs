@@ -9,8 +9,7 @@ use std::path::PathBuf;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{CWD, Mode, OFlags};
-use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, WaitOptions, getpid, pidfd_open, waitpid};
+use rustix::process::{Pid, PidfdFlags, getpid, pidfd_open};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::Identity;
@@ -26,30 +25,29 @@ pub struct Bound {
     pub target: PathBuf,
 }
 
-/// Leaves a guard for what this process will become, in the network `home` that this process came from. The process
-/// between the two ends at once: the guard's parent is whoever reaps orphans, and the command has no child that it did
-/// not make, unless it reaps orphans itself, as PID 1 does.
+/// Leaves a guard for what this process will become, in the network `home` that this process came from. The guard's
+/// parent is whoever reaps orphans: the command has no child that it did not make, unless it reaps orphans itself, as
+/// PID 1 does.
 pub fn leave(bound: &[Bound], home: Option<OwnedFd>) -> rustix::io::Result<()> {
     let me = pidfd_open(getpid(), PidfdFlags::empty())?;
-    let Some(between) = sys::fork()? else {
+    sys::elsewhere(|| {
         sys::set_signal_mask(&SignalSet::all_but_faults());
         // Who may not go back is counted among the namespace's processes.
         if let Some(home) = home {
             move_into_link_name_space(home.as_fd(), Some(LinkNameSpaceType::Network)).ok();
         }
-        if let Ok(None) = sys::fork() {
-            rustix::process::setsid().ok();
-            sys::set_title(c"kak-netns", "");
-            rustix::process::chdir("/").ok();
-            if let Ok(ward) = sys::keep_only(me) {
-                sys::close_standard();
-                watch(ward, bound);
-            }
+        if sys::fork()?.is_some() {
+            return Ok(());
         }
-        sys::exit_now(0);
-    };
-    while waitpid(Some(between), WaitOptions::empty()).is_err_and(|why| why == Errno::INTR) {}
-    Ok(())
+        rustix::process::setsid().ok();
+        sys::set_title(c"kak-netns", "");
+        rustix::process::chdir("/").ok();
+        if let Ok(ward) = sys::keep_only(me) {
+            sys::close_standard();
+            watch(ward, bound);
+        }
+        sys::exit_now(0)
+    })
 }
 
 /// Keeps the mounts until no other process is in this mount namespace.

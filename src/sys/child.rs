@@ -1,5 +1,7 @@
-//! A child for a moment: it does something in namespaces of its own while its parent waits in the kernel, and is gone.
+//! A child for a moment: it does something in namespaces of its own, or starts a process that is to be nobody's, while
+//! its parent waits in the kernel, and is gone.
 
+use std::convert::Infallible;
 use std::ffi::c_void;
 
 use rustix::io::{Errno, Result};
@@ -9,10 +11,26 @@ const CALL: usize = 2048;
 
 /// Does something in a child that has this process's memory and descriptors, as a thread would, but its own namespaces
 /// and current directory: whatever namespace it moves to, this process stays where it is, and has nothing to come back
-/// from. It does not go on until the child is gone (`CLONE_VM` and `CLONE_VFORK`), so the two never touch the same
-/// thing at once; and nobody hears of the child, whose end is no SIGCHLD.
-/// <https://man7.org/linux/man-pages/man2/clone.2.html>
+/// from. Nobody hears of the child, whose end is no SIGCHLD.
 pub fn elsewhere<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    run(0, work)
+}
+
+/// Starts a process that is not this one's child: the child that forks it ends at once, so it belongs to the init of the
+/// PID namespace that it is in, or to whoever else reaps orphans there. It is what a fork of this process would be, and
+/// ends with its life. The child has no memory of its own, which would be copied for nothing; where SIGCHLD is ignored,
+/// the kernel reaps it, even when this process is killed meanwhile.
+pub fn orphan(life: impl FnOnce() -> Infallible) -> Result<()> {
+    run(libc::SIGCHLD, || match super::fork()? {
+        Some(_) => Ok(()),
+        None => match life() {},
+    })
+}
+
+/// Does something in a child that has this process's memory and descriptors. This process does not go on until the child
+/// is gone (`CLONE_VM` and `CLONE_VFORK`), so the two never touch the same thing at once.
+/// <https://man7.org/linux/man-pages/man2/clone.2.html>
+fn run<T>(signal: libc::c_int, work: impl FnOnce() -> Result<T>) -> Result<T> {
     /// What the child does, and what came of it.
     struct Task<W, T>(Option<W>, Result<T>);
 
@@ -27,30 +45,37 @@ pub fn elsewhere<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     }
 
     /// Names `begin` for types that have no name.
-    fn start<W: FnOnce() -> Result<T>, T>(task: &mut Task<W, T>) -> Result<()> {
-        child(begin::<W, T>, std::ptr::from_mut(task).cast())
+    fn start<W: FnOnce() -> Result<T>, T>(
+        signal: libc::c_int,
+        task: &mut Task<W, T>,
+    ) -> Result<()> {
+        child(signal, begin::<W, T>, std::ptr::from_mut(task).cast())
     }
 
     let mut task = Task(Some(work), Err(Errno::IO));
-    start(&mut task).and(task.1)
+    start(signal, &mut task).and(task.1)
 }
 
-/// Has a child call `begin`, and waits for its end. Apart from [`elsewhere`], so that it is there once and not for each
-/// of the many types of a task.
+/// Has a child call `begin`, and waits for its end. Apart from [`run`], so that it is there once and not for each of the
+/// many types of a task.
 ///
 /// The child's stack is what is left of ours, as vfork(2) has it: nobody else is there while it runs, and what runs over
 /// its end meets the same fault as ours. A mapping of its own would be three system calls and its first page's fault.
 ///
 /// Never inlined: how far its frame goes is known, and not that of a caller.
 #[inline(never)]
-fn child(begin: extern "C" fn(*mut c_void) -> libc::c_int, task: *mut c_void) -> Result<()> {
-    let flags = libc::CLONE_VM | libc::CLONE_FILES | libc::CLONE_VFORK;
+fn child(
+    signal: libc::c_int,
+    begin: extern "C" fn(*mut c_void) -> libc::c_int,
+    task: *mut c_void,
+) -> Result<()> {
+    let flags = libc::CLONE_VM | libc::CLONE_FILES | libc::CLONE_VFORK | signal;
     let here = 0_u8;
     let stack = std::ptr::from_ref(&here).wrapping_byte_sub(CALL);
     // SAFETY: the kernel lets us go on when the child has ended, so whatever it writes below our frame and that of the
     // call is what nobody reads. It uses our thread-local storage, which nobody else does meanwhile.
     let pid = super::check(unsafe { libc::clone(begin, stack.cast_mut().cast(), flags, task) })?;
-    // SAFETY: no status is asked for.
+    // SAFETY: no status is asked for. The kernel may have reaped it.
     while unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::__WALL) } == -1
         && super::last() == Errno::INTR
     {}
@@ -72,5 +97,24 @@ mod tests {
         assert_eq!(seen, 7);
         assert!(other.is_ok_and(|other| other != me));
         assert_eq!(elsewhere::<()>(|| Err(Errno::PERM)), Err(Errno::PERM));
+    }
+
+    #[test]
+    fn an_orphan_is_not_ours() {
+        let both = || rustix::pipe::pipe().unwrap();
+        let ((go, tell), (told, answer)) = (both(), both());
+        let started = orphan(|| {
+            rustix::io::read(&go, &mut [0]).ok();
+            let parent = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
+            rustix::io::write(&answer, &parent.to_ne_bytes()).ok();
+            super::super::exit_now(0)
+        });
+        assert_eq!(started, Ok(()));
+        rustix::io::write(&tell, &[0]).unwrap();
+        let mut parent = [0; 4];
+        assert_eq!(rustix::io::read(&told, &mut parent), Ok(4));
+        // Zero is somebody outside of the PID namespace, who is not ours either.
+        let parent = i32::from_ne_bytes(parent);
+        assert_ne!(parent, rustix::process::getpid().as_raw_nonzero().get());
     }
 }
