@@ -303,12 +303,69 @@ netns.setns('c')
         assert_same("deleted", &before, &dump());
     }
 
-    fn an_uplink_that_is_not_whole_is_told() {
+    fn an_uplink_that_is_not_whole_is_told_and_mended() {
         uplink::plug();
-        sh("kak netns add blue --uplink; kak status -n blue; nft delete table ip kak-blue");
-        let told = run("kak status --all").code(3).text();
-        assert_eq!(told, "blue: a network without a jail, not complete\n");
-        sh("kak netns delete blue");
+        let before = dump();
+        sh("kak netns add blue --uplink --subnet 10.9.0.0/24; kak status -n blue");
+        let (mut whole, record) = (dump(), sh("cat /run/kak/blue/record"));
+        let ask = format!("kak netns exec blue perl -MIO::Socket::INET -e 'print IO::Socket::INET->new(\"{}:{}\")->getline'", uplink::THEIRS, uplink::PORT);
+        for behind in ["nft delete table ip kak-blue", "ip link delete kak-blue", "ip -n blue addr flush dev eth0", "rm /etc/netns/blue/resolv.conf", "ip -n blue link set lo down"] {
+            sh(behind);
+            let told = run("kak status --all").code(3).text();
+            assert_eq!(told, "blue: a network without a jail, not complete\n", "{behind}");
+            run("kak netns add blue --uplink --subnet 10.8.0.0/24").code(1).says("File exists, with other options: --subnet 10.8.0.0/24");
+            run("kak netns add blue --uplink --ipv6").code(1).says("File exists, with other options");
+            assert_eq!(run("kak status --all").code(3).text(), told, "{behind}");
+            // With its options and without.
+            let again = if behind.starts_with("nft") { "kak netns add blue --uplink --subnet 10.9.0.0/24" } else { "kak netns add blue --uplink" };
+            assert_eq!(sh(&format!("{again} 2>&1")), "", "{behind}");
+            // A link that is another has another number and address.
+            if behind != "ip link delete kak-blue" {
+                assert_same(behind, &whole, &dump());
+            }
+            assert_eq!(sh(&ask), uplink::OURS, "{behind}");
+            whole = dump();
+            assert!(sh("kak status -n blue").starts_with("blue: a network without a jail\n"), "{behind}");
+            run(again).code(1).says("File exists");
+            assert_eq!(sh("cat /run/kak/blue/record"), record, "{behind}");
+        }
+        // What stands in the way is told, and what was made before that is taken back.
+        sh("nft delete table ip kak-blue; ip link delete kak-blue; ip link add kak-blue type veth peer name other");
+        let there = dump();
+        run("kak netns add blue --uplink").code(1).says("a link kak-blue that is not kak's");
+        assert_same("in the way", &there, &dump());
+        sh("ip link delete kak-blue; kak netns add blue --uplink; kak status -n blue; kak netns delete blue");
+        assert_same("afterwards", &before, &dump());
+        // One that somebody else has made is none of ours.
+        sh("kak netns add red");
+        run("kak netns add red --uplink").code(1).says("File exists");
+        assert_eq!(sh("ip -n red -o link | wc -l; ls /run/kak 2>/dev/null || :"), "1");
+        sh("kak netns delete red");
+    }
+
+    fn a_relay_that_was_killed_is_told_and_started_again() {
+        uplink::plug();
+        sh("umount /etc/resolv.conf; echo nameserver 127.0.0.53 >/etc/resolv.conf; kak netns add blue --uplink");
+        let relays = || processes().iter().filter(|(_, name)| *name == "kak-dns").map(|(pid, _)| *pid).collect::<Vec<_>>();
+        for again in ["kak netns add blue --uplink", "kak dns -n blue"] {
+            sh(&format!("kill -KILL {}", relays()[0]));
+            until("it is gone", || relays().is_empty());
+            let told = run("kak status -n blue").code(3).text();
+            let missing: Vec<&str> = told.lines().filter(|line| !line.starts_with("ok ")).collect();
+            assert_eq!(missing, ["blue: a network without a jail, not complete", "--  kak dns -n blue"]);
+            sh(again);
+            assert_eq!(relays().len(), 1, "{again}");
+            sh("kak status -n blue");
+        }
+        sh("kak dns -n blue");
+        assert_eq!(relays().len(), 1);
+        sh("kak netns delete blue; kak netns add red");
+        assert_eq!(relays().len(), 0);
+        run("kak dns -n blue").code(1).says("it is not up");
+        run("kak dns -n red").code(1).says("it is not up");
+        sh("echo nameserver 192.0.2.1 >/etc/resolv.conf; kak netns add green --uplink --dns 192.0.2.7");
+        run("kak dns -n green").code(1).says("its resolvers need no relay");
+        assert!(!sh("kak status -n green").contains("kak dns"));
     }
 
     fn a_namespace_with_an_uplink() {

@@ -72,7 +72,8 @@ Options may stand before the verb or after it; '--' ends them.
                    has a physical device
   --uplink         give it a network: lo is up, eth0 leads out through this
                    machine, whose address it uses (NAT), and it has resolvers;
-                   delete takes all of that back at once
+                   said again it makes what is missing of that, and delete
+                   takes all of it back at once
   --subnet CIDR    its addresses [the first private /24 that is free]
   --dns ADDR       its resolvers (repeatable) [the outer ones]
   --ipv6           it has IPv6, too, as for a jail

@@ -10,7 +10,7 @@ use crate::engine;
 use crate::error::{Error, Result};
 use crate::file;
 use crate::jail::sessions::{Processes, Session};
-use crate::jail::{Life, shell};
+use crate::jail::{Life, dns, shell};
 use crate::passwd;
 use crate::plan::Plan;
 use crate::record::{self, Record};
@@ -126,6 +126,7 @@ impl Status {
         if let Some(record) = Record::read(&status.jail)? {
             status.bare = record.config.bare;
             let plan = Plan::new(&record);
+            let relay = dns::alone(&record)?;
             for steps in [&plan.outer, &plan.inner] {
                 status
                     .steps
@@ -142,6 +143,13 @@ impl Status {
                             )
                         },
                     ));
+            }
+            // A jail's is its keeper's to look after.
+            if let Some(there) = relay {
+                let seen = if there { Seen::Done } else { Seen::Absent };
+                status
+                    .steps
+                    .push((format!("kak dns -n {}", status.jail), seen));
             }
         }
         Ok(status)

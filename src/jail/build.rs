@@ -232,7 +232,7 @@ fn has(steps: &[String], text: &str) -> bool {
 
 /// Takes into a record what has come after the jail: chains that drop what passes through, since a firewall may have been
 /// started, and login shells that users have chosen, whose accounts then are held.
-fn look_again(record: &mut Record, machine: &mut Machine) -> Result<()> {
+pub fn look_again(record: &mut Record, machine: &mut Machine) -> Result<()> {
     let known = record.facts.clone();
     record.facts.firewall =
         survey::firewall::drops(&record.config, Some(&known.firewall), machine)?;

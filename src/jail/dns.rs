@@ -20,7 +20,7 @@ use rustix::event::epoll::EventFlags;
 use rustix::net::{RecvFlags, SendFlags};
 use rustix::process::{Pid, Signal, WaitOptions};
 
-use super::{Init, process};
+use super::{Init, Life, process};
 use crate::error::{Result, What as _, complain};
 use crate::facts::resolvers::loopbacks;
 use crate::file;
@@ -138,6 +138,23 @@ pub fn start_alone(name: &str) -> Result<()> {
     }
 }
 
+/// Whether the process for a network without a jail is there, if it needs one. Nobody starts it again by himself.
+pub fn alone(record: &Record) -> Result<Option<bool>> {
+    let jail = &record.config.jail;
+    if !record.config.bare || !(follows(record) || !loopbacks(&text(record)?).is_empty()) {
+        return Ok(None);
+    }
+    Ok(Some(!matches!(Life::of(jail)?, Life::Down)))
+}
+
+/// What a jail's resolv.conf says, or the outer one where it has none.
+fn text(record: &Record) -> Result<Vec<u8>> {
+    match file::read(&record.resolv_conf())? {
+        text if text.is_empty() => outer_text(),
+        text => Ok(text),
+    }
+}
+
 /// A jail's resolvers at work.
 struct Resolvers {
     /// The jail.
@@ -161,10 +178,7 @@ impl Resolvers {
         let Some(record) = Record::read(jail)? else {
             return Ok(None);
         };
-        let text = match file::read(&record.resolv_conf())? {
-            text if text.is_empty() => outer_text()?,
-            text => text,
-        };
+        let text = text(&record)?;
         let resolvers = loopbacks(&text);
         let outer = follows(&record).then(|| Outer::new(jail, text));
         if resolvers.is_empty() && outer.is_none() {

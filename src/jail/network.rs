@@ -19,7 +19,7 @@ use crate::record::{self, Record};
 use crate::step::Machine;
 use crate::step::netns::NetNs;
 
-/// Makes one; `note` hears what the machine does not allow. What does not work is taken back.
+/// Makes one, or what is missing of one; `note` hears what the machine does not allow. What does not work is taken back.
 pub fn make(config: Config, note: &mut dyn FnMut(&str)) -> Result<()> {
     capabilities::check("a network with an uplink", capabilities::NETWORK)?;
     let what = format!("kak netns add {} --uplink", config.jail);
@@ -40,7 +40,7 @@ fn make_here(config: Config, note: &mut dyn FnMut(&str), waits: Waits<'_>) -> Re
         }
         old => {
             if netns::state(name.as_ref())? == State::Namespace {
-                return Err(exists(&name));
+                return old.map_or_else(|| Err(exists(&name)), |old| mend(&config, old, note));
             }
             super::end(&name)?;
             if let Some(old) = old {
@@ -63,6 +63,53 @@ fn make_here(config: Config, note: &mut dyn FnMut(&str), waits: Waits<'_>) -> Re
         // It may be there all the same, and only have told in vain.
         let ended = super::end(&name).err();
         error.and(ended).and(made.take_back(&mut machine))
+    })
+}
+
+/// Makes what is missing of one that is there, as 'kak setup' does for a jail; if nothing is, it is there already.
+fn mend(wanted: &Config, mut record: Record, note: &mut dyn FnMut(&str)) -> Result<()> {
+    let name = wanted.jail.as_str();
+    let plain = Config {
+        bare: true,
+        ..Config::new(name)
+    };
+    if wanted.differs(&plain).is_some()
+        && let Some(how) = wanted.differs(&record.config)
+    {
+        return Err(Error::cure(
+            format!("kak netns add {name} --uplink"),
+            format!("File exists, with other options: {how}"),
+            format!("see 'kak status -n {name}'; 'kak netns delete {name}' takes it away"),
+        ));
+    }
+    let mut machine = Machine::new(name);
+    let told = Plan::new(&record).notes;
+    build::look_again(&mut record, &mut machine)?;
+    let plan = Plan::new(&record);
+    let new = plan.notes.iter().filter(|text| !told.contains(text));
+    new.for_each(|text| note(text));
+    let mut whole = true;
+    engine::setup(&plan.outer, &mut machine, &mut |sign, _| {
+        whole &= sign == '=';
+    })?;
+    match dns::alone(&record)? {
+        Some(false) => dns::start_alone(name),
+        _ if whole => Err(exists(name)),
+        _ => Ok(()),
+    }
+}
+
+/// Starts the relay of one whose relay is gone.
+pub fn relay(name: &str) -> Result<()> {
+    let what = format!("kak dns -n {name}");
+    apart(&what, |waits| {
+        let _lock = Lock::take(waits)?;
+        let record = Record::read(name)?;
+        match record.as_ref().map(dns::alone).transpose()?.flatten() {
+            Some(false) => dns::start_alone(name),
+            Some(true) => Ok(()),
+            None => Err(Error::text(&what, "its resolvers need no relay")),
+        }
     })
 }
 
