@@ -114,6 +114,12 @@ pub fn check_roots(path: &Path, kind: FileType) -> Result<Option<fs::Stat>> {
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
         other => other.what(|| format!("stat {}", quote(path)))?,
     };
+    check_root(path, &stat, kind).map(|()| Some(stat))
+}
+
+/// The same of what was found at a path.
+pub fn check_root(path: &Path, stat: &fs::Stat, kind: FileType) -> Result<()> {
+    let shared = path == Path::new("/run");
     let (user, mode) = (stat.st_uid, stat.st_mode);
     let why = if FileType::from_raw_mode(mode) != kind {
         match kind {
@@ -128,7 +134,7 @@ pub fn check_roots(path: &Path, kind: FileType) -> Result<Option<fs::Stat>> {
     } else if kind == FileType::RegularFile && stat.st_nlink > 1 {
         "it has another name too".into()
     } else {
-        return Ok(Some(stat));
+        return Ok(());
     };
     Err(Error::text(
         quote(path),

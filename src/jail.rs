@@ -88,7 +88,9 @@ impl Life {
 
     /// The same, about the jail that has this state.
     pub fn by(state: &State) -> Result<Self> {
-        let path = state.path("lock");
+        let Some(path) = state.path("lock") else {
+            return Ok(Self::Down);
+        };
         let what = || format!("lslocks {}", path.display());
         let lock = match rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
             Ok(lock) => lock,
@@ -309,5 +311,8 @@ impl Drop for Lock {
 pub fn log(jail: &str) -> Result<OwnedFd> {
     let path = State::of(jail)?.path("log");
     let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CLOEXEC;
-    rustix::fs::open(&path, flags, Mode::empty()).what(|| format!("exec 2>>{}", path.display()))
+    let log = path.map_or(Err(Errno::NOENT), |path| {
+        rustix::fs::open(path, flags, Mode::empty())
+    });
+    log.what(|| format!("exec 2>>{}/log", record::dir(jail).display()))
 }

@@ -43,7 +43,9 @@ impl Record {
 
     /// The one that this state has.
     pub fn of(state: &State) -> Result<Option<Self>> {
-        let (jail, path) = (&state.jail, state.path("record"));
+        let (jail, Some(path)) = (&state.jail, state.path("record")) else {
+            return Ok(None);
+        };
         let text = file::read(&path)?;
         if text.is_empty() {
             return Ok(None);

@@ -294,6 +294,36 @@ sandboxed! {
         sh("nssh -c true");
     }
 
+    fn a_process_that_cannot_be_had_is_told_with_the_kernels_reason() {
+        sh("kak setup");
+        for call in ["fork", "clone"] {
+            for nssh in ["nssh -c 'echo ran'", "kak nssh --pty -- -c 'echo ran'"] {
+                let ended = run(&format!("strace -f -qq -o /tmp/trace -e trace={call} -e inject={call}:error=EAGAIN:when=1 {nssh}"));
+                let ended = ended.code(125).says("kak: nssh: fork: Resource temporarily unavailable");
+                assert_eq!((ended.text(), ended.stderr.lines().count()), (String::new(), 1), "{call} {nssh}");
+                assert_eq!(sh("grep -c INJECTED /tmp/trace"), "1");
+            }
+        }
+        sh("kak status");
+    }
+
+    fn a_jail_that_ends_while_it_is_joined_is_gone() {
+        sh("kak setup");
+        // The one that starts the monitor is at it, in the jail already.
+        let slow = "strace -f -qq -o /tmp/trace -e trace=fork -e inject=fork:delay_enter=1500000:when=1 nssh -c 'echo ran'";
+        let joining = Command::new("sh").args(["-c", slow]).stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        until("it is in the jail", || {
+            let inits = init("USER");
+            let inside = |pid: i64| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+            processes().iter().any(|(pid, name)| name == "nssh" && inside(*pid) == inside(inits))
+        });
+        sh(&format!("kill -KILL {}", init("USER")));
+        let ended = joining.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+        assert_eq!((ended.status.code(), ended.stdout.as_slice()), (Some(137), &b""[..]), "{said}");
+        assert_eq!(said.lines().filter(|line| !line.starts_with("strace")).collect::<Vec<_>>(), ["kak: nssh: the jail is gone"]);
+    }
+
     fn no_program_is_run_but_the_shell() {
         uplink::plug();
         // strace stays with the keeper that a command leaves behind, so only the command itself is waited for.

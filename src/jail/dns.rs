@@ -141,7 +141,7 @@ pub fn start_alone(name: &str) -> Result<()> {
 /// Whether the process for a network without a jail is there, if it needs one. Nobody starts it again by himself.
 pub fn alone(record: &Record) -> Result<Option<bool>> {
     let jail = &record.config.jail;
-    if !record.config.bare || !(follows(record) || !loopbacks(&text(record)?).is_empty()) {
+    if !record.config.bare || !follows(record) && loopbacks(&text(record)?).is_empty() {
         return Ok(None);
     }
     Ok(Some(!matches!(Life::of(jail)?, Life::Down)))

@@ -18,7 +18,6 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use rustix::fs::OFlags;
-use rustix::io::Errno;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags,
@@ -47,7 +46,7 @@ pub struct Ends {
 /// line; both are done by a child.
 pub fn start(
     join: impl FnOnce() -> Result<()>,
-    leave: impl FnOnce(&Inner) -> Result<()>,
+    leave: impl FnOnce(&Inner) -> rustix::io::Result<()>,
 ) -> Result<Ends> {
     let (outer, inner) = line::pair().what(|| "pipe")?;
     let (ours, theirs) = process::channel()?;
@@ -65,8 +64,7 @@ pub fn start(
             sys::exit_now(0);
         }
         drop(theirs);
-        if let Err(error) = leave(&inner) {
-            let errno = error.errno().unwrap_or(Errno::NOMEM);
+        if let Err(errno) = leave(&inner) {
             monitor::tell(&inner, News::NoProcess(errno.raw_os_error()));
         }
         sys::exit_now(0);

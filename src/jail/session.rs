@@ -2,9 +2,10 @@
 //!
 //! Theory of operation. Everything that needs the outer namespaces is done first: finding init, the environment, the
 //! directory's name. One setns on init's pidfd then takes over all of the jail's namespaces together or not at all.
-//! Only a child is in the new PID namespace, and it forks once more and ends, so that the [`super::monitor`] is init's
-//! child, not ours: a stopped or killed nssh leaves no zombie that the jail's end would have to wait for. What is left is
-//! to wait, to stop when the shell stops, and to die as it died.
+//! Only a child is in the new PID namespace, and all that it does is to fork, so that the [`super::monitor`] is init's
+//! child, not ours ([`sys::orphan`]): a stopped or killed nssh leaves no zombie that the jail's end would have to wait
+//! for. Whoever stops that child, within the microseconds of its life, has nssh wait for it. What is left is to wait, to
+//! stop when the shell stops, and to die as it died.
 
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -154,7 +155,7 @@ fn run(terminal: Terminal, jail: &str, program: &Program, if_down: IfDown<'_>) -
         .filter(|_| takes_terminal)
         .and_then(|shared| Guard::leave(shared, &outer, guest));
     join()?;
-    leave_monitor(&inner, &shell, &caller)?;
+    leave_monitor(&inner, &shell, &caller).map_err(monitor::no_process)?;
     drop(inner);
     // Not before: what the first process in the jail has open is its standard descriptors and the pipes.
     let signals = sys::signalfd(&SignalSet::of(&heard)).what(|| "signalfd")?;
@@ -222,13 +223,12 @@ fn join(init: &Init, jail: &str, if_down: IfDown<'_>) -> Result<()> {
 }
 
 /// Leaves a monitor in the jail that we have joined, at the other end of the line.
-fn leave_monitor(line: &Inner, shell: &Shell, caller: &Caller) -> Result<()> {
-    let left = sys::orphan(|| {
+fn leave_monitor(line: &Inner, shell: &Shell, caller: &Caller) -> rustix::io::Result<()> {
+    sys::orphan(|| {
         // Neither our end nor anything else that is outside gets in there.
         sys::close_but(&line.both());
         monitor::run(line, shell, caller)
-    });
-    left.map_err(monitor::no_process)
+    })
 }
 
 /// Takes over init's namespaces; false if it is gone.

@@ -5,7 +5,7 @@ use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FileType, StatVfsMountFlags, statvfs};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, StatVfsMountFlags, fstatvfs};
 use rustix::process::{Rlimit, Signal};
 use rustix::termios::isatty;
 
@@ -20,21 +20,30 @@ use crate::sys::{self, Disposition, SignalSet};
 /// none, and a jail of this name is a directory. But where /run is open to all and no jail was ever up, anybody may have
 /// made one: only root's is believed.
 pub fn real_shell() -> Result<Option<PathBuf>> {
-    let link = Path::new(record::DIR).join("shell");
+    const NAME: &str = "shell";
+    let link = Path::new(record::DIR).join(NAME);
+    let is_link = |stat: &Stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink;
     // Outside only root may look there.
-    let stat = rustix::fs::lstat(&link);
-    if !stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink) {
+    if !rustix::fs::lstat(&link).is_ok_and(|stat| is_link(&stat)) {
         return Ok(None);
     }
-    // The cover is read-only, as nothing is that somebody without rights could write. In it root may have no number: this
-    // may be a user namespace of a user's.
-    let cover = statvfs(record::DIR).what(|| format!("stat {}", record::DIR))?;
+    // One directory is asked about all of it, and the one that stands there itself: through a link of his anybody leads
+    // to a file system that he has mounted, in a mount namespace of his own.
+    let what = || format!("readlink {}", link.display());
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let Ok(dir) = rustix::fs::open(record::DIR, flags, Mode::empty()) else {
+        return record::state::check_all().map(|()| None);
+    };
+    let there = rustix::fs::statat(&dir, NAME, AtFlags::SYMLINK_NOFOLLOW).what(what)?;
+    // The cover is read-only, as nothing is that somebody without rights could write or mount there. In it root may have
+    // no number: this may be a user namespace of a user's.
+    let cover = fstatvfs(&dir).what(what)?;
     if !cover.f_flag.contains(StatVfsMountFlags::RDONLY) {
-        record::state::check_all()?;
-        file::check_roots(&link, FileType::Symlink)?;
+        let all = rustix::fs::fstat(&dir).what(what)?;
+        file::check_root(Path::new(record::DIR), &all, FileType::Directory)?;
+        file::check_root(&link, &there, FileType::Symlink)?;
     }
-    let target =
-        rustix::fs::readlink(&link, Vec::new()).what(|| format!("readlink {}", link.display()))?;
+    let target = rustix::fs::readlinkat(&dir, NAME, Vec::new()).what(what)?;
     Ok(Some(OsString::from_vec(target.into_bytes()).into()))
 }
 

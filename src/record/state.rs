@@ -21,23 +21,24 @@ pub fn check_all() -> Result<()> {
 pub struct State {
     /// The jail.
     pub jail: String,
-    /// Where it is.
-    dir: PathBuf,
+    /// Where it is. Where there is none, somebody else may make one now, which nobody has looked at.
+    dir: Option<PathBuf>,
 }
 
 impl State {
     /// Looks at it from the top down, so that what has been seen stays what it is.
     pub fn of(jail: &str) -> Result<Self> {
-        check_all()?;
+        let dir = dir(jail);
+        let is_there = check_roots(Path::new(DIR), FileType::Directory)?.is_some()
+            && check_roots(&dir, FileType::Directory)?.is_some();
         let state = Self {
             jail: jail.into(),
-            dir: dir(jail),
+            dir: is_there.then_some(dir),
         };
-        check_roots(&state.dir, FileType::Directory)?;
-        for name in ["record", "lock", "log"] {
-            let path = state.path(name);
+        for path in ["record", "lock", "log"].map(|name| state.path(name)) {
+            let Some(path) = path else { break };
             let file = check_roots(&path, FileType::RegularFile)?;
-            if name == "record" && file.is_some_and(|file| file.st_size > LARGEST) {
+            if path.ends_with("record") && file.is_some_and(|file| file.st_size > LARGEST) {
                 return Err(Error::text(
                     format!("cat {}", path.display()),
                     "is too large for a record",
@@ -47,8 +48,8 @@ impl State {
         Ok(state)
     }
 
-    /// A file of it.
-    pub fn path(&self, name: &str) -> PathBuf {
-        self.dir.join(name)
+    /// A file of it, which may be missing.
+    pub fn path(&self, name: &str) -> Option<PathBuf> {
+        Some(self.dir.as_ref()?.join(name))
     }
 }

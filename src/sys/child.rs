@@ -13,24 +13,27 @@ const CALL: usize = 2048;
 /// and current directory: whatever namespace it moves to, this process stays where it is, and has nothing to come back
 /// from. Nobody hears of the child, whose end is no SIGCHLD.
 pub fn elsewhere<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
-    run(0, work)
+    run(0, Err(Errno::IO), work)
 }
 
 /// Starts a process that is not this one's child: the child that forks it ends at once, so it belongs to the init of the
 /// PID namespace that it is in, or to whoever else reaps orphans there. It is what a fork of this process would be, and
-/// ends with its life. The child has no memory of its own, which would be copied for nothing; where SIGCHLD is ignored,
-/// the kernel reaps it, even when this process is killed meanwhile.
+/// ends with its life. The child has no memory of its own, which would be copied for nothing. Where SIGCHLD is ignored,
+/// the kernel reaps it, even while this process is stopped; were this one killed just then, whoever gets the child would
+/// have to. A child that is killed may have forked or not, and that is no error here: it is as with an orphan that is
+/// killed at once.
 pub fn orphan(life: impl FnOnce() -> Infallible) -> Result<()> {
-    run(libc::SIGCHLD, || match super::fork()? {
+    run(libc::SIGCHLD, Ok(()), || match super::fork()? {
         Some(_) => Ok(()),
         None => match life() {},
     })
 }
 
 /// Does something in a child that has this process's memory and descriptors. This process does not go on until the child
-/// is gone (`CLONE_VM` and `CLONE_VFORK`), so the two never touch the same thing at once.
+/// is gone (`CLONE_VM` and `CLONE_VFORK`), so the two never touch the same thing at once. What has come of it if the child
+/// is killed is `killed`.
 /// <https://man7.org/linux/man-pages/man2/clone.2.html>
-fn run<T>(signal: libc::c_int, work: impl FnOnce() -> Result<T>) -> Result<T> {
+fn run<T>(signal: libc::c_int, killed: Result<T>, work: impl FnOnce() -> Result<T>) -> Result<T> {
     /// What the child does, and what came of it.
     struct Task<W, T>(Option<W>, Result<T>);
 
@@ -52,7 +55,7 @@ fn run<T>(signal: libc::c_int, work: impl FnOnce() -> Result<T>) -> Result<T> {
         child(signal, begin::<W, T>, std::ptr::from_mut(task).cast())
     }
 
-    let mut task = Task(Some(work), Err(Errno::IO));
+    let mut task = Task(Some(work), killed);
     start(signal, &mut task).and(task.1)
 }
 

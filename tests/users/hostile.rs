@@ -172,6 +172,57 @@ sandboxed! {
         sh("rm -r /run/kak/USER; kak setup; kak status; kak teardown");
     }
 
+    fn nobody_elses_mounts_make_a_jail_of_the_outside() {
+        move_in();
+        sh("kak --install --setuid-nssh /var/nssh; printf '#!/bin/sh\nid >/home/bob/ran\n' >/home/bob/evil; chmod 755 /home/bob/evil; chmod 1777 /run; mkdir -m 777 /var/own");
+        // Read-only it is, in a mount namespace of bob's, where he may mount; and the way there is a link of his.
+        let own = "mount -t tmpfs own /var/own && ln -s /home/bob/evil /var/own/shell && mount -o remount,bind,ro /var/own && echo ready && exec sleep 100";
+        let mut bob = std::process::Command::new("setpriv");
+        bob.args(["--reuid", "1001", "--regid", "1001", "--clear-groups", "unshare", "--user", "--map-root-user", "--mount", "sh", "-c", own]);
+        let mut bob = bob.stdout(std::process::Stdio::piped()).spawn().unwrap();
+        let mut ready = [0; 6];
+        std::io::Read::read_exact(bob.stdout.as_mut().unwrap(), &mut ready).unwrap();
+        sh(&format!("setpriv --reuid 1001 --regid 1001 --clear-groups ln -s /proc/{}/root/var/own /run/kak; test -L /run/kak/shell", bob.id()));
+        all_refused("mounts of bob's", "/run/kak", "is not root's alone");
+        for (person, nssh) in [(ALICE, "/bin/nssh"), (ALICE, "/var/nssh"), (BOB, "/var/nssh")] {
+            person.program(&[nssh, "-c", "id"]).code(125).says("/run/kak: is not root's alone");
+        }
+        run("nssh -c id").code(125).says("/run/kak: is not root's alone");
+        assert_eq!(sh("ls /home/bob/ran 2>/dev/null || echo none"), "none");
+        bob.kill().unwrap();
+        bob.wait().unwrap();
+    }
+
+    fn a_jail_of_somebodys_that_comes_while_there_is_none_is_not_joined() {
+        live_together();
+        sh("printf '#!/bin/sh\nid >/home/bob/ran\n' >/home/bob/evil; chmod 755 /home/bob/evil
+            sed 's#^shell .*#shell /home/bob/evil#' /run/kak/USER/record >/home/bob/record; kak teardown; chown 1001 /home/bob/record; chmod 1777 /run");
+        let bob = "setpriv --reuid 1001 --regid 1001 --clear-groups";
+        sh(&format!("{bob} sh -c 'mkdir -p -m 755 /run/bobs/USER; cp /home/bob/record /run/bobs/USER/; touch /run/bobs/USER/lock'"));
+        // An init of his, to all appearances.
+        let hold = "import fcntl, time; f = open('/run/bobs/USER/lock', 'r+'); fcntl.lockf(f, fcntl.LOCK_EX, 2); print('ready', flush=True); time.sleep(100)";
+        let mut init = std::process::Command::new("setpriv");
+        init.args(["--reuid", "1001", "--regid", "1001", "--clear-groups", "unshare", "-Urmnpf", "--kill-child", "python3", "-c", hold]);
+        let mut init = init.stdout(std::process::Stdio::piped()).spawn().unwrap();
+        let mut ready = [0; 6];
+        std::io::Read::read_exact(init.stdout.as_mut().unwrap(), &mut ready).unwrap();
+        // Between the looks at what is not there and the opening of it there is time here. A keeper would be traced for ever.
+        let slow = "timeout -k 1 4 strace -f -qq -o /tmp/trace -P /run/kak/USER/lock -e trace=open,openat -e inject=open,openat:delay_enter=1500000:when=1";
+        for who in [format!("{slow} nssh -c 'echo joined'"), format!("{slow} kak status -n USER")] {
+            let ended = std::thread::scope(|scope| {
+                let asked = scope.spawn(|| run(&who));
+                std::thread::sleep(std::time::Duration::from_millis(500));
+                run(&format!("{bob} mv -T /run/bobs /run/kak"));
+                asked.join().unwrap()
+            });
+            assert_eq!(sh("ls /home/bob/ran 2>/dev/null || echo none"), "none", "{ended}");
+            run("kak teardown");
+            run(&format!("{bob} mv -T /run/kak /run/bobs"));
+        }
+        init.kill().unwrap();
+        init.wait().unwrap();
+    }
+
     fn no_jail_gets_a_network_by_anybody_elses_name() {
         move_in();
         uplink::plug();
