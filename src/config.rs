@@ -120,7 +120,7 @@ impl Config {
         match option {
             "root" => self.root = root(value)?,
             "hide" => self.hide.push(hide(value)?),
-            "bind" => self.binds.push(Bind::parse(value)?),
+            "bind" => self.bind(Bind::parse(value)?)?,
             "subnet" => self.subnet = Some(Subnet::parse(value)?),
             "dns" => self.dns.push(address("--dns", value)?),
             "ipv6" => self.ipv6 = true,
@@ -141,6 +141,19 @@ impl Config {
             }
             _ => return Err(Error::usage(format!("there is no option --{option}"))),
         }
+        Ok(())
+    }
+
+    /// Takes in a bind. Of two at one place only the last would be seen.
+    fn bind(&mut self, bind: Bind) -> Result<()> {
+        if let Some(other) = self.binds.iter().find(|other| other.target == bind.target) {
+            return Err(Error::usage(format!(
+                "--bind {}: the same place as in --bind {}",
+                bind.to_word().display(),
+                other.to_word().display()
+            )));
+        }
+        self.binds.push(bind);
         Ok(())
     }
 
@@ -302,7 +315,9 @@ fn root(word: &OsStr) -> Result<PathBuf> {
     let is_system = match (names.next(), names.next()) {
         (None, _) => true,
         (Some(name), None) => SYSTEM.iter().any(|system| name == *system),
-        _ => false,
+        _ => ["/run/kak", "/run/netns"]
+            .iter()
+            .any(|kaks| root.starts_with(kaks)),
     };
     if is_system {
         return Err(Error::usage(format!(

@@ -117,7 +117,9 @@ pub fn observe<'a>(steps: &'a [Step], machine: &mut Machine) -> Vec<(&'a Step, S
 /// The plan as a script for sh and the ordinary tools. The last command of its inner part is kak's own init: that a
 /// process holds a lock of the kernel's is nothing that a shell can say. `kak` is the file of this program, wherever that
 /// is; in the jail it may be out of sight.
-pub fn explain(record: &Record, plan: &Plan, kak: &Path) -> String {
+///
+/// Of a jail that `is_up` it is to be read: these commands make all of it, and most do not go by what is there.
+pub fn explain(record: &Record, plan: &Plan, kak: &Path, is_up: bool) -> String {
     use std::fmt::Write as _;
     let jail = &record.config.jail;
     let kak = quote(kak);
@@ -127,6 +129,9 @@ pub fn explain(record: &Record, plan: &Plan, kak: &Path) -> String {
     );
     for note in &plan.notes {
         writeln!(text, "# note: {note}").ok();
+    }
+    if is_up {
+        writeln!(text, "echo 'the jail {jail} is up' >&2; exit 1").ok();
     }
     writeln!(
         text,

@@ -195,12 +195,14 @@ impl Init {
     }
 }
 
-/// Ends whatever lives of a jail.
-pub fn end(jail: &str) -> Result<()> {
-    match Life::of(jail)? {
-        Life::Down => lost::inits(jail)?.iter().try_for_each(Init::end),
-        Life::Starting(init) | Life::Up(init) | Life::Ending(init) => init.end(),
-    }
+/// Ends whatever lives of a jail; whether anything did.
+pub fn end(jail: &str) -> Result<bool> {
+    let all = match Life::of(jail)? {
+        Life::Down => lost::inits(jail)?,
+        Life::Starting(init) | Life::Up(init) | Life::Ending(init) => vec![init],
+    };
+    all.iter().try_for_each(Init::end)?;
+    Ok(!all.is_empty())
 }
 
 /// Waits until a descriptor can be read.

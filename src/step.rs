@@ -22,7 +22,10 @@ pub mod switch;
 
 use std::ffi::OsStr;
 use std::fmt;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
 
 use crate::error::{Result, What as _};
 use crate::file::real_within;
@@ -155,27 +158,40 @@ impl Machine {
 
     /// The rtnetlink socket of a side; none while the jail's namespace does not exist.
     pub fn route(&mut self, side: Side) -> Result<Option<&mut nl::Socket>> {
-        let slot = match side {
-            Side::Outer => &mut self.outer,
-            Side::Jail => &mut self.inner,
-        };
-        if slot.is_none() {
-            let socket = match side {
-                Side::Outer => nl::Socket::route().what(|| "socket AF_NETLINK NETLINK_ROUTE")?,
-                Side::Jail => {
-                    if crate::netns::state(OsStr::new(&self.netns))?
-                        != crate::netns::State::Namespace
-                    {
-                        return Ok(None);
-                    }
-                    let namespace = crate::netns::open(OsStr::new(&self.netns))?;
-                    nl::Socket::route_in(std::os::fd::AsFd::as_fd(&namespace))
-                        .what(|| format!("ip netns exec {}", self.netns))?
-                }
-            };
-            *slot = Some(socket);
+        match side {
+            Side::Outer if self.outer.is_none() => {
+                let socket = nl::Socket::route().what(|| "socket AF_NETLINK NETLINK_ROUTE");
+                self.outer = Some(socket?);
+            }
+            Side::Jail if self.inner.is_none() => {
+                let Some(namespace) = self.network()? else {
+                    return Ok(None);
+                };
+                let socket = nl::Socket::route_in(namespace.as_fd());
+                self.inner = Some(socket.what(|| format!("ip netns exec {}", self.netns))?);
+            }
+            _ => {}
         }
-        Ok(slot.as_mut())
+        Ok(match side {
+            Side::Outer => self.outer.as_mut(),
+            Side::Jail => self.inner.as_mut(),
+        })
+    }
+
+    /// The jail's network namespace; none while it does not exist. Where there is an init it is that one's, wherever the
+    /// name leads to by now.
+    pub fn network(&self) -> Result<Option<OwnedFd>> {
+        let name = OsStr::new(&self.netns);
+        if let Some(init) = self.view.as_ref().and_then(|view| view.init) {
+            let path = format!("/proc/{init}/ns/net");
+            let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+            let network = rustix::fs::open(&path, flags, Mode::empty());
+            return network.map(Some).what(|| path);
+        }
+        match crate::netns::state(name)? {
+            crate::netns::State::Namespace => crate::netns::open(name).map(Some),
+            _ => Ok(None),
+        }
     }
 
     /// The nf_tables socket, outside.

@@ -97,6 +97,17 @@ sandboxed! {
         sh("kak setup --subnet 10.0.0.0/30; nssh -c true");
     }
 
+    fn what_the_jail_has_of_its_own_is_not_bound_over() {
+        for own in ["/proc", "/sys", "/dev", "/run", "/run/kak", "/run/kak/USER", "/etc/resolv.conf"] {
+            refused(&["kak", "setup", "--bind", &format!("/usr:{own}")], 2, &["--bind", &format!("the jail has {own} of its own")]);
+        }
+        refused(&["kak", "setup", "--bind", "/usr:/a", "--bind", "/etc:/a:ro"], 2, &["--bind /etc:/a:ro: the same place as in --bind /usr:/a"]);
+        for root in ["/run/kak", "/run/kak/USER", "/run/netns", "/run/netns/x"] {
+            refused(&["kak", "setup", "--root", root], 2, &["--root", "of its own"]);
+        }
+        sh("kak setup --bind /usr:/a --bind /usr:/mnt/proc/b --root /run/d; nssh -c 'test -d /a/bin -a -d /mnt/proc/b/bin'; kak status; kak teardown");
+    }
+
     fn what_is_bound_or_hidden_exists() {
         refused(&["kak", "setup", "--bind", "/no/such/place"], 1, &["/no/such/place"]);
         refused(&["kak", "setup", "--bind", "/no/such/place:/opt/x:ro"], 1, &["/no/such/place"]);

@@ -121,10 +121,13 @@ sandboxed! {
         assert_eq!(code, Some(3));
         assert_eq!(json("kak status --json || test $? = 3")["up"], false);
         uplink::plug();
+        sh("kak setup; nft delete table ip kak-USER");
+        let torn = json("kak status --json || test $? = 3");
+        assert_eq!((&torn["up"], &torn["complete"], &torn["network_only"]), (&true.into(), &false.into(), &false.into()));
         sh("kak setup");
         assert_up();
         let up = json("kak status --json");
-        assert_eq!((up["jail"].as_str(), up["up"].as_bool()), (Some("USER"), Some(true)));
+        assert_eq!((up["jail"].as_str(), up["up"].as_bool(), up["complete"].as_bool()), (Some("USER"), Some(true), Some(true)));
         assert!(up["steps"].as_array().is_some_and(|steps| steps.len() > 5), "{up}");
         assert!(up["steps"].as_array().unwrap().iter().all(|step| step["done"] == true), "{up}");
         sh("kak teardown");
@@ -179,6 +182,11 @@ sandboxed! {
         let script = sh("kak setup --explain");
         assert!(script.lines().filter(|line| line.starts_with("# ")).count() > 5, "{script}");
         assert_same("an explanation", &before, &dump());
+        // Of what is up it is there to be read.
+        sh("kak setup");
+        let up = dump();
+        run("kak setup --explain | sh").code(1).says("the jail USER is up");
+        assert_same("an explanation of what is up", &up, &dump());
     }
 
     fn a_killed_keeper_takes_the_jail_along_and_nssh_brings_it_back() {

@@ -14,7 +14,17 @@ fn inits() -> Vec<i64> {
 
 /// Does by hand what teardown says, and that what it cannot know of is looked at.
 fn by_hand(said: &str) {
-    let cure = said.split("if nobody has: ").nth(1).unwrap();
+    assert!(
+        said.contains("it has been ended, and what was made for it is not known"),
+        "{said}"
+    );
+    let cure = said
+        .lines()
+        .nth(1)
+        .unwrap()
+        .split("kak: teardown: ")
+        .nth(1)
+        .unwrap();
     sh(cure.split("; and look").next().unwrap());
     sh("ip netns delete USER; umount /run/netns; rmdir /run/netns; rm -r /mnt/user /etc/netns; sed -i /nssh/d /etc/shells
         echo 0 >/proc/sys/net/ipv4/ip_forward");
@@ -74,6 +84,48 @@ sandboxed! {
         until("nobody is left", || processes().is_empty());
         by_hand(&ended.stderr);
         assert_same("by hand", &before, &dump());
+    }
+
+    fn a_table_of_a_jail_that_nobody_has_is_taken_back_with_the_next() {
+        uplink::plug();
+        let before = dump();
+        // As a container that was killed has left it on its host's network.
+        sh("kak setup; nft list table ip kak-USER >/tmp/table; kak teardown; nft -f /tmp/table; rm /tmp/table");
+        run("kak teardown").code(1).says("there is a table kak-USER of a jail USER, but no record of it here: another container may have it");
+        sh("kak setup; nssh -c true; kak teardown");
+        assert_same("taken back", &before, &dump());
+    }
+
+    fn another_network_by_the_jails_name_is_told_and_left() {
+        uplink::plug();
+        sh("kak setup; ip netns delete USER; ip netns add USER; ip -n USER link set lo up");
+        let theirs = sh("ip -n USER -d addr");
+        let told = run("kak status").code(3).text();
+        let wrong: Vec<&str> = told.lines().filter(|line| !line.starts_with("ok ")).collect();
+        assert!(wrong.len() == 2 && wrong[0].starts_with("USER: up but not complete"), "{told}");
+        assert_eq!(wrong[1], "!!  ip netns add USER  # there is /run/netns/USER that is not the jail's network");
+        run("kak setup").code(1).says("ip netns add USER: there is /run/netns/USER that is not the jail's network");
+        assert_eq!(sh("ip -n USER -d addr"), theirs);
+        assert_eq!(sh(&format!("nssh -c 'cat </dev/tcp/{}/{}'", uplink::THEIRS, uplink::PORT)), uplink::OURS);
+        // Without it, it is a network that has lost its name.
+        sh("ip netns delete USER");
+        let told = run("kak status").code(3).text();
+        assert_eq!(told.lines().filter(|line| !line.starts_with("ok ")).nth(1), Some("--  ip netns add USER"), "{told}");
+        sh("kak setup; kak status; kak teardown");
+    }
+
+    fn resolvers_that_were_there_before_are_told() {
+        uplink::plug();
+        sh("kak setup; cp /etc/netns/USER/resolv.conf /tmp/left; kak teardown");
+        let said = |command: &str| run(command).code(0).stderr;
+        for (setup, teardown) in [("kak setup", "kak teardown"), ("kak netns add USER --uplink", "kak netns delete USER")] {
+            assert!(!said(setup).contains("resolv.conf"));
+            sh(teardown);
+            // As a machine has it that was started anew while the jail was up.
+            sh("mkdir -p /etc/netns/USER; cp /tmp/left /etc/netns/USER/resolv.conf");
+            assert!(said(setup).contains("/etc/netns/USER/resolv.conf was there before: the resolvers are those, whatever this machine's are\n"));
+            sh(&format!("{teardown}; cmp /tmp/left /etc/netns/USER/resolv.conf; rm -r /etc/netns/USER"));
+        }
     }
 
     fn what_another_container_has_is_left() {

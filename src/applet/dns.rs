@@ -1,12 +1,11 @@
-//! `kak dns`: the last command of the script that `kak setup --explain` prints, and the one by which `kak status` names
-//! the relay of a network without a jail. Not for people.
+//! `kak dns`: the last command of the script that `kak setup --explain` prints. Not for people.
 
 use lexopt::Arg::{Long, Short};
 
 use super::{Applet, Call, unexpected};
 use crate::config;
 use crate::error::{Error, Result};
-use crate::jail::{Life, dns, network};
+use crate::jail::{Life, dns};
 use crate::sys;
 
 /// `kak dns`.
@@ -17,8 +16,7 @@ pub const APPLET: Applet = Applet {
     help: "\
 usage: kak dns [-n JAIL]
 
-Relay the resolvers of a jail that a script has put together, or of a network
-that 'kak netns add --uplink' made and whose relay is gone.
+Relay the resolvers of a jail that a script has put together.
 
 The relay ends with the jail. 'kak setup --explain' prints the script.
 
@@ -40,10 +38,8 @@ fn run(call: Call) -> Result<u8> {
     }
     sys::close_from(3);
     let jail = config::jail(name)?;
-    match Life::of(&jail)? {
-        Life::Up(init) => dns::start_unkept(&init, &jail)?,
-        _ if network::is_ours(jail.as_ref())? => network::relay(&jail)?,
-        _ => return Err(Error::text(format!("kak dns -n {jail}"), "it is not up")),
-    }
-    Ok(0)
+    let Life::Up(init) = Life::of(&jail)? else {
+        return Err(Error::text(format!("kak dns -n {jail}"), "it is not up"));
+    };
+    dns::start_unkept(&init, &jail).map(|()| 0)
 }

@@ -39,7 +39,8 @@ What is there already is kept, what is missing is made, and what went wrong is
 taken back. As a container's entrypoint (also with 'docker run --init'), with
 --attach or with a CMD, a first session is run in the jail; at the end, when
 all other sessions have ended too, everything is taken back and the first
-session's status is returned.
+session's status is returned. In a jail that was up before, it is a session as
+any other, and the jail stays.
 
   -n, --name JAIL      the jail's name [$KAK_JAIL, else USER]
       --root DIR       where its root is put together [/mnt/ and the name in
@@ -182,7 +183,8 @@ fn run(call: Call) -> Result<u8> {
             let record = planned(&options.wanted)?;
             let kak =
                 file::real_path(Path::new("/proc/self/exe")).what(|| "readlink /proc/self/exe")?;
-            print(&engine::explain(&record, &Plan::new(&record), &kak));
+            let is_up = matches!(Life::of(&record.config.jail)?, Life::Up(_));
+            print(&engine::explain(&record, &Plan::new(&record), &kak, is_up));
             return Ok(0);
         }
         Mode::DryRun => return dry_run(&options),

@@ -147,9 +147,10 @@ impl Status {
             // A jail's is its keeper's to look after.
             if let Some(there) = relay {
                 let seen = if there { Seen::Done } else { Seen::Absent };
-                status
-                    .steps
-                    .push((format!("kak dns -n {}", status.jail), seen));
+                status.steps.push((
+                    format!("kak netns add {} --uplink # kak-dns", status.jail),
+                    seen,
+                ));
             }
         }
         Ok(status)
@@ -227,9 +228,11 @@ impl Status {
         };
         let sessions: Vec<String> = self.sessions.iter().map(session).collect();
         format!(
-            "{{\"jail\":{},\"up\":{},\"init\":{},\"steps\":[{}],\"sessions\":[{}]}}",
+            "{{\"jail\":{},\"up\":{},\"complete\":{},\"network_only\":{},\"init\":{},\"steps\":[{}],\"sessions\":[{}]}}",
             quoted(&self.jail),
+            self.init.is_some() || self.bare,
             self.is_complete(),
+            self.bare,
             self.init.map_or("null".into(), |pid| pid.to_string()),
             steps.join(","),
             sessions.join(",")

@@ -397,7 +397,7 @@ pub fn clear(record: &Record, tell: Tell<'_>) -> Result<()> {
 /// Ends a jail and takes back all that it stood on. That there is none is no error.
 pub fn take_down(jail: &str, tell: Tell<'_>, waits: Waits<'_>) -> Result<()> {
     if file::lstat(Path::new(record::DIR))?.is_none() && lost::inits(jail)?.is_empty() {
-        return lost::check(jail);
+        return lost::check(jail, false);
     }
     // Even where this jail has no state: who was killed early may have left the directory, which goes with the lock.
     let _lock = Lock::take(waits)?;
@@ -421,7 +421,7 @@ pub fn take_down_own(jail: &str, mine: &Init) -> Result<()> {
 
 /// The same for who holds the lock.
 fn take_down_locked(jail: &str, tell: Tell<'_>) -> Result<()> {
-    super::end(jail)?;
+    let ended = super::end(jail)?;
     let swept = account::sweep();
     let gone = if let Some(record) = Record::read(jail)? {
         clear(&record, tell)
@@ -429,7 +429,7 @@ fn take_down_locked(jail: &str, tell: Tell<'_>) -> Result<()> {
         // Whoever made the directory was killed before he could write down what for.
         let state = Plan::state(jail, Vec::new());
         let gone = engine::teardown(&state, &mut Machine::new(jail), |_| false, tell);
-        gone.and_then(|()| lost::check(jail))
+        gone.and_then(|()| lost::check(jail, ended))
     };
     Error::all([swept.err(), gone.err()].into_iter().flatten().collect())
 }

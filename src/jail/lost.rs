@@ -47,29 +47,37 @@ pub fn inits(jail: &str) -> Result<Vec<Init>> {
 /// loaded with a firewall that was saved with it, and is as good as a new one.
 pub fn check_link(jail: &str) -> Result<()> {
     let there = link(jail)?.into_iter().collect();
-    tell(jail, &format!("kak setup -n {jail}"), there)
+    tell(jail, &format!("kak setup -n {jail}"), there, false)
 }
 
-/// That nothing bears the mark of a jail of which there is no record.
-pub fn check(jail: &str) -> Result<()> {
+/// That nothing bears the mark of a jail of which there is no record; `ended` if it has lived here, until now.
+pub fn check(jail: &str, ended: bool) -> Result<()> {
     let there = link(jail)?.into_iter().chain(tables(jail)).collect();
-    tell(jail, &format!("kak teardown -n {jail}"), there)
+    tell(jail, &format!("kak teardown -n {jail}"), there, ended)
 }
 
 /// Tells what there is.
-fn tell(jail: &str, what: &str, there: Vec<Marked>) -> Result<()> {
+fn tell(jail: &str, what: &str, there: Vec<Marked>, ended: bool) -> Result<()> {
     if there.is_empty() {
         return Ok(());
     }
     let (names, cures): (Vec<_>, Vec<_>) = there.into_iter().unzip();
+    let (whose, whether) = if ended {
+        (
+            "it has been ended, and what was made for it is not known",
+            "",
+        )
+    } else {
+        ("another container may have it", "if nobody has: ")
+    };
     Err(Error::cure(
         what,
         format!(
-            "there is {} of a jail {jail}, but no record of it here: another container may have it",
+            "there is {} of a jail {jail}, but no record of it here: {whose}",
             names.join(" and ")
         ),
         format!(
-            "if nobody has: {}; and look for {}/{jail} and the jail's root",
+            "{whether}{}; and look for {}/{jail} and the jail's root",
             cures.join("; "),
             netns::DIR
         ),

@@ -99,20 +99,6 @@ fn mend(wanted: &Config, mut record: Record, note: &mut dyn FnMut(&str)) -> Resu
     }
 }
 
-/// Starts the relay of one whose relay is gone.
-pub fn relay(name: &str) -> Result<()> {
-    let what = format!("kak dns -n {name}");
-    apart(&what, |waits| {
-        let _lock = Lock::take(waits)?;
-        let record = Record::read(name)?;
-        match record.as_ref().map(dns::alone).transpose()?.flatten() {
-            Some(false) => dns::start_alone(name),
-            Some(true) => Ok(()),
-            None => Err(Error::text(&what, "its resolvers need no relay")),
-        }
-    })
-}
-
 /// That there is a network of this name.
 fn exists(name: &str) -> Error {
     Error::text(

@@ -24,7 +24,7 @@ use super::monitor::{self, News, Order};
 use super::pty::relay::Relay;
 use super::shell::{Caller, Environment, Program, Shell};
 use super::terminal::shared::{Guard, Shared};
-use super::{Init, Life, build, keeper, namespaces, process, pty, terminal};
+use super::{Init, Life, build, keeper, namespaces, network, process, pty, terminal};
 use crate::config::Config;
 use crate::error::{Error, Result, What as _, complain};
 use crate::record::Record;
@@ -181,8 +181,9 @@ fn find(jail: &str, if_down: IfDown<'_>) -> Result<(Init, Option<Record>)> {
         })?;
         match life {
             Life::Up(init) => return Ok((init, Record::of(&state)?)),
-            Life::Ending(_) => break,
-            Life::Down | Life::Starting(_) => {}
+            // Of a network without a jail the relay is at the lock; that it is none is told below.
+            Life::Ending(_) if !network::is_ours(jail.as_ref())? => break,
+            Life::Down | Life::Starting(_) | Life::Ending(_) => {}
         }
         if matches!(if_down, IfDown::Refuse) {
             return Err(Error::text(jail, "the jail is gone"));

@@ -136,6 +136,8 @@ pub struct Shell {
     pub env: Vec<CString>,
     /// The directories to try, in order.
     pub dirs: Vec<PathBuf>,
+    /// Whether it is a command of the caller's, and no shell.
+    pub is_command: bool,
     /// Whether to say that the first of them is not there.
     pub misses_home: bool,
     /// Whether a terminal that nobody shares is handed over to it.
@@ -210,6 +212,7 @@ impl Shell {
             dirs,
             // To a person only: what scp or git gets to read is the shell's alone.
             takes_terminal: program.takes_terminal(),
+            is_command: matches!(program, Program::Command(_)),
             misses_home: login && isatty(rustix::stdio::stderr()),
         })
     }

@@ -48,10 +48,18 @@ pub fn outer(record: &Record, steps: &mut Steps, notes: &mut Vec<String>) {
         notes.push("/etc is read-only: nssh is not put into /etc/shells".into());
     }
     match own(record) {
-        Some(own) => steps.add(
-            "the jail's resolvers; a file that is there already is used as it is",
-            own,
-        ),
+        Some(own) => {
+            if record.found.contains(&own.to_string()) {
+                notes.push(format!(
+                    "{} was there before: the resolvers are those, whatever this machine's are",
+                    own.file.path.display()
+                ));
+            }
+            steps.add(
+                "the jail's resolvers; a file that is there already is used as it is",
+                own,
+            );
+        }
         None => notes.push("/etc is read-only: the namespace uses the outer resolv.conf".into()),
     }
     if !config.bare && facts.resolv == ResolvConf::Directory {

@@ -4,12 +4,12 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::path::Path;
 
-use rustix::fs::FileType;
+use rustix::fs::{CWD, FileType};
 
 use super::{Action, Machine, Seen};
 use crate::error::Result;
 use crate::file::check_roots;
-use crate::netns;
+use crate::netns::{self, Identity};
 
 /// The run directory as a mount, with propagation of its own so that a name made in one mount namespace is one in all.
 pub struct RunDir;
@@ -64,8 +64,23 @@ impl fmt::Display for NetNs {
 }
 
 impl Action for NetNs {
-    fn observe(&self, _: &mut Machine) -> Result<Seen> {
+    fn observe(&self, machine: &mut Machine) -> Result<Seen> {
+        let init = machine.view.as_ref().and_then(|view| view.init);
+        let identity = |path: String| Identity::at(CWD, path.as_bytes()).ok();
         Ok(match netns::state(OsStr::new(&self.name))? {
+            // The jail has the one that it was started in, wherever the name leads by now.
+            netns::State::Namespace
+                if let Some(init) = init
+                    && identity(format!("/proc/{init}/ns/net")).is_some_and(|its| {
+                        identity(format!("{}/{}", netns::DIR, self.name)) != Some(its)
+                    }) =>
+            {
+                Seen::Other(format!(
+                    "{}/{} that is not the jail's network",
+                    netns::DIR,
+                    self.name
+                ))
+            }
             netns::State::Namespace => Seen::Done,
             // A file that lost its namespace, or did not get one.
             netns::State::Ghost => Seen::Torn,

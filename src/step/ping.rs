@@ -11,7 +11,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::{Action, Machine, Seen, switch};
 use crate::error::{Result, What as _};
-use crate::netns::{self, State};
+use crate::netns;
 use crate::sys;
 
 /// The kernel's switch, of the network that whoever opens it is in.
@@ -74,12 +74,10 @@ impl fmt::Display for Ping {
 }
 
 impl Action for Ping {
-    fn observe(&self, _: &mut Machine) -> Result<Seen> {
-        let name = OsStr::new(&self.netns);
-        if netns::state(name)? != State::Namespace {
+    fn observe(&self, machine: &mut Machine) -> Result<Seen> {
+        let Some(network) = machine.network()? else {
             return Ok(Seen::Absent);
-        }
-        let network = netns::open(name)?;
+        };
         let there = sys::elsewhere(|| {
             enter(&network)?;
             Groups::here()

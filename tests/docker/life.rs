@@ -253,3 +253,16 @@ fn without_a_network_the_rest_comes_up() {
     let said = format!("{}{}", logs.stdout, logs.stderr);
     assert!(said.contains("no default route"), "{said}");
 }
+
+#[test]
+fn a_command_ends_as_it_wants_to() {
+    let container = Container(unique("c"));
+    let command = "trap 'echo hup' HUP; trap 'echo term; sleep 0.5; echo done; exit 9' TERM; echo ready; while :; do sleep 0.1; done";
+    let all = ["run", "-d", "--name", &container.0, "--privileged", image()];
+    docker(&[&all[..], &["--", "sh", "-c", command]].concat()).code(0);
+    let said = || docker(&["logs", &container.0]).stdout;
+    until("it is ready", 20, || said() == "ready");
+    assert!(container.stop() < Duration::from_secs(7));
+    assert_eq!(said(), "ready\nterm\ndone");
+    assert_eq!(container.wait(), "143");
+}
