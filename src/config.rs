@@ -120,7 +120,7 @@ impl Config {
         match option {
             "root" => self.root = root(value)?,
             "hide" => self.hide.push(hide(value)?),
-            "bind" => self.bind(Bind::parse(value)?)?,
+            "bind" => self.binds.push(Bind::parse(value)?),
             "subnet" => self.subnet = Some(Subnet::parse(value)?),
             "dns" => self.dns.push(address("--dns", value)?),
             "ipv6" => self.ipv6 = true,
@@ -141,19 +141,6 @@ impl Config {
             }
             _ => return Err(Error::usage(format!("there is no option --{option}"))),
         }
-        Ok(())
-    }
-
-    /// Takes in a bind. Of two at one place only the last would be seen.
-    fn bind(&mut self, bind: Bind) -> Result<()> {
-        if let Some(other) = self.binds.iter().find(|other| other.target == bind.target) {
-            return Err(Error::usage(format!(
-                "--bind {}: the same place as in --bind {}",
-                bind.to_word().display(),
-                other.to_word().display()
-            )));
-        }
-        self.binds.push(bind);
         Ok(())
     }
 
@@ -190,6 +177,30 @@ impl Config {
             (Some(option), _) => Some(format!("{option} is none of them")),
             (None, Some(option)) => Some(format!("{option} is one of them")),
             (None, None) => (ours != theirs).then(|| "their order is another".into()),
+        }
+    }
+
+    /// That it puts nothing where something of the jail's own, or kak's, has its place. A record may have what nobody was
+    /// kept from in earlier times.
+    pub fn check_places(&self) -> Result<()> {
+        const OWN: [&str; 6] = [
+            "/proc",
+            "/sys",
+            "/dev",
+            "/run",
+            "/run/netns",
+            "/etc/resolv.conf",
+        ];
+        let is_own = |path: &&Path| {
+            path.starts_with("/run/kak") || OWN.iter().any(|own| *path == Path::new(own))
+        };
+        let targets = self.binds.iter().map(|bind| bind.target.as_path());
+        match targets.chain([self.root.as_path()]).find(is_own) {
+            Some(path) => Err(Error::usage(format!(
+                "{}: this place is the jail's own, or kak's",
+                path.display()
+            ))),
+            None => Ok(()),
         }
     }
 
@@ -315,9 +326,7 @@ fn root(word: &OsStr) -> Result<PathBuf> {
     let is_system = match (names.next(), names.next()) {
         (None, _) => true,
         (Some(name), None) => SYSTEM.iter().any(|system| name == *system),
-        _ => ["/run/kak", "/run/netns"]
-            .iter()
-            .any(|kaks| root.starts_with(kaks)),
+        _ => false,
     };
     if is_system {
         return Err(Error::usage(format!(

@@ -26,6 +26,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
 use crate::error::{Result, What as _};
 use crate::file::real_within;
@@ -185,8 +186,11 @@ impl Machine {
         if let Some(init) = self.view.as_ref().and_then(|view| view.init) {
             let path = format!("/proc/{init}/ns/net");
             let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-            let network = rustix::fs::open(&path, flags, Mode::empty());
-            return network.map(Some).what(|| path);
+            match rustix::fs::open(&path, flags, Mode::empty()) {
+                // It has gone meanwhile.
+                Err(Errno::NOENT | Errno::SRCH) => {}
+                network => return network.map(Some).what(|| path),
+            }
         }
         match crate::netns::state(name)? {
             crate::netns::State::Namespace => crate::netns::open(name).map(Some),

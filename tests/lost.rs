@@ -103,6 +103,7 @@ sandboxed! {
         let told = run("kak status").code(3).text();
         let wrong: Vec<&str> = told.lines().filter(|line| !line.starts_with("ok ")).collect();
         assert!(wrong.len() == 2 && wrong[0].starts_with("USER: up but not complete"), "{told}");
+        assert!(sh("kak doctor || :").contains("run: kak netns delete USER; kak setup -n USER"));
         assert_eq!(wrong[1], "!!  ip netns add USER  # there is /run/netns/USER that is not the jail's network");
         run("kak setup").code(1).says("ip netns add USER: there is /run/netns/USER that is not the jail's network");
         assert_eq!(sh("ip -n USER -d addr"), theirs);
@@ -126,6 +127,27 @@ sandboxed! {
             assert!(said(setup).contains("/etc/netns/USER/resolv.conf was there before: the resolvers are those, whatever this machine's are\n"));
             sh(&format!("{teardown}; cmp /tmp/left /etc/netns/USER/resolv.conf; rm -r /etc/netns/USER"));
         }
+    }
+
+    fn what_another_containers_network_has_is_left() {
+        uplink::plug();
+        let before = dump();
+        sh("unshare -m sh -c 'mount -t tmpfs x /run; kak netns add red --uplink --publish 8080:80; kak status -n red; exec sleep 1000' >/dev/null 2>&1 & echo $! >/tmp/pid; until nft list table ip kak-red >/dev/null 2>&1; do :; done; sleep 0.3");
+        let theirs = sh("ip -d link; nft list ruleset");
+        run("kak netns add red --uplink").code(1).says("kak netns add red --uplink: there is a link kak-red of a jail red, but no record of it here: another container may have it");
+        assert_eq!(sh("ip -d link; nft list ruleset"), theirs);
+        sh("nsenter -t $(cat /tmp/pid) -m kak netns delete red; kill $(cat /tmp/pid); rm /tmp/pid");
+        assert_same("the other's", &lasting(&before), &lasting(&dump()));
+    }
+
+    fn a_network_that_comes_again_has_its_options() {
+        uplink::plug();
+        sh("kak netns add red --uplink --subnet 10.9.0.0/24 --publish 8080:80; ip netns delete red");
+        sh("kak netns add red --uplink; kak status -n red; nft list table ip kak-red | grep -q 8080; ip -n red -4 -o addr show eth0 | grep -q 10.9.0.2/24");
+        // Others are given.
+        sh("ip netns delete red; kak netns add red --uplink --subnet 10.8.0.0/24; ip -n red -4 -o addr show eth0 | grep -q 10.8.0.2/24");
+        run("nft list table ip kak-red | grep 8080").code(1);
+        sh("kak netns delete red");
     }
 
     fn what_another_container_has_is_left() {

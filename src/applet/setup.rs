@@ -154,6 +154,7 @@ pub fn parse(args: Vec<OsString>) -> Result<Options> {
         config.set(option, value)?;
     }
     config.check_published()?;
+    config.check_places()?;
     let given = config != Config::new(&name);
     let command = if command.is_empty() {
         None

@@ -230,7 +230,7 @@ impl Status {
         format!(
             "{{\"jail\":{},\"up\":{},\"complete\":{},\"network_only\":{},\"init\":{},\"steps\":[{}],\"sessions\":[{}]}}",
             quoted(&self.jail),
-            self.init.is_some() || self.bare,
+            self.init.is_some() || self.is_complete(),
             self.is_complete(),
             self.bare,
             self.init.map_or("null".into(), |pid| pid.to_string()),

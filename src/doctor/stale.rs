@@ -75,28 +75,33 @@ fn jail(name: &str) -> Option<(String, String)> {
         let cure = format!("kak netns delete {name}");
         return is_gone().then(|| ("a network that has lost its namespace".into(), cure));
     }
-    match Life::of(name) {
+    let view = match Life::of(name) {
         Ok(Life::Down) => {
             return Some(("has a record and is not up".into(), teardown));
         }
-        Ok(Life::Up(_)) => {}
+        Ok(Life::Up(init)) => init.view().ok()?,
         // It comes or goes, or is seen from somewhere else only.
         _ => return None,
-    }
+    };
     if is_gone() {
         let cure = format!("kak setup -n {name}");
         return Some(("is up, and its network has lost its name".into(), cure));
     }
     let mut machine = Machine::new(name);
+    machine.view = view;
     let plan = Plan::new(&record);
     let steps = engine::observe(&plan.outer, &mut machine);
-    let (step, _) = steps.iter().find(|(_, seen)| *seen != Seen::Done)?;
+    let (step, seen) = steps.iter().find(|(_, seen)| *seen != Seen::Done)?;
     let text = step.act.to_string();
     let text = text.lines().next().unwrap_or_default();
-    Some((
-        format!("is up, but not complete: {text}"),
-        format!("kak setup -n {name}"),
-    ))
+    let mut cure = format!("kak setup -n {name}");
+    // The name is in the way: it leads to another network.
+    if let Seen::Other(_) = seen
+        && text.starts_with("ip netns add")
+    {
+        cure = format!("kak netns delete {name}; {cure}");
+    }
+    Some((format!("is up, but not complete: {text}"), cure))
 }
 
 /// Names that lost their namespace. One that is a jail's goes with the jail.

@@ -65,7 +65,7 @@ pub fn bring_up(wanted: &Wanted, teller: &mut Teller<'_>, waits: Waits<'_>) -> R
         return Ok(init);
     }
     if old.is_none() {
-        lost::check_link(jail)?;
+        lost::check_link(jail, &format!("kak setup -n {jail}"))?;
     }
     super::end(jail)?;
     file::remove_open(&record::dir(jail).join("lock"))?;

@@ -45,9 +45,9 @@ pub fn inits(jail: &str) -> Result<Vec<Init>> {
 
 /// That there is no link of a jail of which there is no record: setup would take it for its own. A table may have been
 /// loaded with a firewall that was saved with it, and is as good as a new one.
-pub fn check_link(jail: &str) -> Result<()> {
+pub fn check_link(jail: &str, what: &str) -> Result<()> {
     let there = link(jail)?.into_iter().collect();
-    tell(jail, &format!("kak setup -n {jail}"), there, false)
+    tell(jail, what, there, false)
 }
 
 /// That nothing bears the mark of a jail of which there is no record; `ended` if it has lived here, until now.

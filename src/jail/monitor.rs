@@ -160,13 +160,12 @@ pub fn run(line: &Inner, shell: &Shell, caller: &Caller) -> ! {
         while let Some(signal) = sys::read_signal(signals.as_fd()) {
             match signal.sender {
                 _ if signal.number != Signal::TERM.as_raw() => {}
-                // Init's way of saying that the jail ends, to all in there. A shell may not be moved by it; a command
-                // knows what SIGTERM is, and would die of a hang-up before it had done what it has to.
+                // Init's way of saying that the jail ends, to all in there. A service knows what SIGTERM is, and it or
+                // what it has started would die of a hang-up before it had done what it has to; a shell is not moved.
+                Some(INIT) if shell.is_service => {}
                 Some(INIT) => {
                     hung_up = true;
-                    if !shell.is_command {
-                        hang_up(child);
-                    }
+                    hang_up(child);
                 }
                 // It was for the caller's whole group, in which we are too, and maybe the shell.
                 Some(OUTSIDE) => has_it = !sys::leads_group(child),

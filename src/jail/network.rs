@@ -8,7 +8,7 @@ use std::ffi::OsStr;
 use rustix::io::Errno;
 
 use super::process::apart;
-use super::{Life, Lock, Waits, build, capabilities, dns};
+use super::{Life, Lock, Waits, build, capabilities, dns, lost};
 use crate::config::{self, Config};
 use crate::engine;
 use crate::error::{Error, Result};
@@ -27,8 +27,13 @@ pub fn make(config: Config, note: &mut dyn FnMut(&str)) -> Result<()> {
 }
 
 /// The same in this process.
-fn make_here(config: Config, note: &mut dyn FnMut(&str), waits: Waits<'_>) -> Result<()> {
+fn make_here(mut config: Config, note: &mut dyn FnMut(&str), waits: Waits<'_>) -> Result<()> {
     let name = config.jail.clone();
+    let plain = Config {
+        bare: true,
+        ..Config::new(&name)
+    };
+    let given = config.differs(&plain).is_some();
     let _lock = Lock::take(waits)?;
     match Record::read(&name)? {
         Some(old) if !old.config.bare => {
@@ -40,13 +45,21 @@ fn make_here(config: Config, note: &mut dyn FnMut(&str), waits: Waits<'_>) -> Re
         }
         old => {
             if netns::state(name.as_ref())? == State::Namespace {
-                return old.map_or_else(|| Err(exists(&name)), |old| mend(&config, old, note));
+                let Some(old) = old else {
+                    return Err(exists(&name));
+                };
+                let differs = config.differs(&old.config).filter(|_| given);
+                return mend(old, differs, note);
             }
             super::end(&name)?;
             if let Some(old) = old {
                 // Its namespace went without it: with a restart, or by somebody else's hand.
                 build::clear(&old, &mut build::quietly)?;
+                if !given {
+                    config = old.config;
+                }
             }
+            lost::check_link(&name, &format!("kak netns add {name} --uplink"))?;
         }
     }
     let mut machine = Machine::new(&name);
@@ -66,16 +79,11 @@ fn make_here(config: Config, note: &mut dyn FnMut(&str), waits: Waits<'_>) -> Re
     })
 }
 
-/// Makes what is missing of one that is there, as 'kak setup' does for a jail; if nothing is, it is there already.
-fn mend(wanted: &Config, mut record: Record, note: &mut dyn FnMut(&str)) -> Result<()> {
-    let name = wanted.jail.as_str();
-    let plain = Config {
-        bare: true,
-        ..Config::new(name)
-    };
-    if wanted.differs(&plain).is_some()
-        && let Some(how) = wanted.differs(&record.config)
-    {
+/// Makes what is missing of one that is there, as 'kak setup' does for a jail; if nothing is, it is there already. In
+/// what its options are not those that were given is `differs`.
+fn mend(mut record: Record, differs: Option<String>, note: &mut dyn FnMut(&str)) -> Result<()> {
+    let name = &record.config.jail.clone();
+    if let Some(how) = differs {
         return Err(Error::cure(
             format!("kak netns add {name} --uplink"),
             format!("File exists, with other options: {how}"),
@@ -89,11 +97,13 @@ fn mend(wanted: &Config, mut record: Record, note: &mut dyn FnMut(&str)) -> Resu
     let new = plan.notes.iter().filter(|text| !told.contains(text));
     new.for_each(|text| note(text));
     let mut whole = true;
-    engine::setup(&plan.outer, &mut machine, &mut |sign, _| {
+    let made = engine::setup(&plan.outer, &mut machine, &mut |sign, _| {
         whole &= sign == '=';
     })?;
     match dns::alone(&record)? {
-        Some(false) => dns::start_alone(name),
+        Some(false) => {
+            dns::start_alone(name).map_err(|error| error.and(made.take_back(&mut machine)))
+        }
         _ if whole => Err(exists(name)),
         _ => Ok(()),
     }

@@ -6,6 +6,7 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, StatVfsMountFlags, fstatvfs};
+use rustix::io::Errno;
 use rustix::process::{Rlimit, Signal};
 use rustix::termios::isatty;
 
@@ -31,8 +32,11 @@ pub fn real_shell() -> Result<Option<PathBuf>> {
     // to a file system that he has mounted, in a mount namespace of his own.
     let what = || format!("readlink {}", link.display());
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let Ok(dir) = rustix::fs::open(record::DIR, flags, Mode::empty()) else {
-        return record::state::check_all().map(|()| None);
+    let dir = match rustix::fs::open(record::DIR, flags, Mode::empty()) {
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
+            return record::state::check_all().map(|()| None);
+        }
+        other => other.what(what)?,
     };
     let there = rustix::fs::statat(&dir, NAME, AtFlags::SYMLINK_NOFOLLOW).what(what)?;
     // The cover is read-only, as nothing is that somebody without rights could write or mount there. In it root may have
@@ -136,8 +140,8 @@ pub struct Shell {
     pub env: Vec<CString>,
     /// The directories to try, in order.
     pub dirs: Vec<PathBuf>,
-    /// Whether it is a command of the caller's, and no shell.
-    pub is_command: bool,
+    /// Whether it is a command of the caller's that no terminal is for: a service, and no shell.
+    pub is_service: bool,
     /// Whether to say that the first of them is not there.
     pub misses_home: bool,
     /// Whether a terminal that nobody shares is handed over to it.
@@ -212,7 +216,7 @@ impl Shell {
             dirs,
             // To a person only: what scp or git gets to read is the shell's alone.
             takes_terminal: program.takes_terminal(),
-            is_command: matches!(program, Program::Command(_)),
+            is_service: matches!(program, Program::Command(_)) && !isatty(rustix::stdio::stdin()),
             misses_home: login && isatty(rustix::stdio::stderr()),
         })
     }

@@ -49,7 +49,7 @@ pub fn outer(record: &Record, steps: &mut Steps, notes: &mut Vec<String>) {
     }
     match own(record) {
         Some(own) => {
-            if record.found.contains(&own.to_string()) {
+            if config.dns.is_empty() && record.found.contains(&own.to_string()) {
                 notes.push(format!(
                     "{} was there before: the resolvers are those, whatever this machine's are",
                     own.file.path.display()

@@ -13,12 +13,13 @@ const CALL: usize = 2048;
 /// and current directory: whatever namespace it moves to, this process stays where it is, and has nothing to come back
 /// from. Nobody hears of the child, whose end is no SIGCHLD.
 pub fn elsewhere<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
-    run(0, Err(Errno::IO), work)
+    run(libc::CLONE_FILES, Err(Errno::IO), work)
 }
 
 /// Starts a process that is not this one's child: the child that forks it ends at once, so it belongs to the init of the
 /// PID namespace that it is in, or to whoever else reaps orphans there. It is what a fork of this process would be, and
-/// ends with its life. The child has no memory of its own, which would be copied for nothing. Where SIGCHLD is ignored,
+/// ends with its life. The child has no memory of its own, which would be copied for nothing; but where it gets one, as
+/// by qemu's user mode, this works as well, as long as fork does. Where SIGCHLD is ignored,
 /// the kernel reaps it, even while this process is stopped; were this one killed just then, whoever gets the child would
 /// have to. A child that is killed may have forked or not, and that is no error here: it is as with an orphan that is
 /// killed at once.
@@ -29,11 +30,11 @@ pub fn orphan(life: impl FnOnce() -> Infallible) -> Result<()> {
     })
 }
 
-/// Does something in a child that has this process's memory and descriptors. This process does not go on until the child
+/// Does something in a child that has this process's memory, and what `flags` say. This process does not go on until the child
 /// is gone (`CLONE_VM` and `CLONE_VFORK`), so the two never touch the same thing at once. What has come of it if the child
 /// is killed is `killed`.
 /// <https://man7.org/linux/man-pages/man2/clone.2.html>
-fn run<T>(signal: libc::c_int, killed: Result<T>, work: impl FnOnce() -> Result<T>) -> Result<T> {
+fn run<T>(flags: libc::c_int, killed: Result<T>, work: impl FnOnce() -> Result<T>) -> Result<T> {
     /// What the child does, and what came of it.
     struct Task<W, T>(Option<W>, Result<T>);
 
@@ -48,15 +49,12 @@ fn run<T>(signal: libc::c_int, killed: Result<T>, work: impl FnOnce() -> Result<
     }
 
     /// Names `begin` for types that have no name.
-    fn start<W: FnOnce() -> Result<T>, T>(
-        signal: libc::c_int,
-        task: &mut Task<W, T>,
-    ) -> Result<()> {
-        child(signal, begin::<W, T>, std::ptr::from_mut(task).cast())
+    fn start<W: FnOnce() -> Result<T>, T>(flags: libc::c_int, task: &mut Task<W, T>) -> Result<()> {
+        child(flags, begin::<W, T>, std::ptr::from_mut(task).cast())
     }
 
     let mut task = Task(Some(work), killed);
-    start(signal, &mut task).and(task.1)
+    start(flags, &mut task).and(task.1)
 }
 
 /// Has a child call `begin`, and waits for its end. Apart from [`run`], so that it is there once and not for each of the
@@ -68,11 +66,11 @@ fn run<T>(signal: libc::c_int, killed: Result<T>, work: impl FnOnce() -> Result<
 /// Never inlined: how far its frame goes is known, and not that of a caller.
 #[inline(never)]
 fn child(
-    signal: libc::c_int,
+    flags: libc::c_int,
     begin: extern "C" fn(*mut c_void) -> libc::c_int,
     task: *mut c_void,
 ) -> Result<()> {
-    let flags = libc::CLONE_VM | libc::CLONE_FILES | libc::CLONE_VFORK | signal;
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | flags;
     let here = 0_u8;
     let stack = std::ptr::from_ref(&here).wrapping_byte_sub(CALL);
     // SAFETY: the kernel lets us go on when the child has ended, so whatever it writes below our frame and that of the

@@ -257,12 +257,13 @@ fn without_a_network_the_rest_comes_up() {
 #[test]
 fn a_command_ends_as_it_wants_to() {
     let container = Container(unique("c"));
-    let command = "trap 'echo hup' HUP; trap 'echo term; sleep 0.5; echo done; exit 9' TERM; echo ready; while :; do sleep 0.1; done";
+    // And what it has started, too.
+    let command = "sh -c \"trap 'sleep 0.3; echo inner; exit' TERM; while :; do sleep 0.1; done\" & trap 'echo hup' HUP; trap 'echo term; sleep 0.6; echo done; exit 9' TERM; echo ready; while :; do sleep 0.1; done";
     let all = ["run", "-d", "--name", &container.0, "--privileged", image()];
     docker(&[&all[..], &["--", "sh", "-c", command]].concat()).code(0);
     let said = || docker(&["logs", &container.0]).stdout;
     until("it is ready", 20, || said() == "ready");
     assert!(container.stop() < Duration::from_secs(7));
-    assert_eq!(said(), "ready\nterm\ndone");
+    assert_eq!(said(), "ready\nterm\ninner\ndone");
     assert_eq!(container.wait(), "143");
 }
