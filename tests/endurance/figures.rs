@@ -164,8 +164,11 @@ impl Before {
             let state = process_field(pid.into(), "State");
             state.is_none_or(|state| state.starts_with(['Z', 'X']))
         };
+        // A monitor's last name is another: whoever had called it has been answered then.
         until("nobody is about to go", || {
-            named("kak-session").is_empty() && !pids().into_iter().any(goes)
+            named("kak-session").is_empty()
+                && named("kak-over").is_empty()
+                && !pids().into_iter().any(goes)
         });
         Self {
             machine: Figures::of_machine(),
