@@ -180,30 +180,6 @@ impl Config {
         }
     }
 
-    /// That it puts nothing where something of the jail's own, or kak's, has its place. A record may have what nobody was
-    /// kept from in earlier times.
-    pub fn check_places(&self) -> Result<()> {
-        const OWN: [&str; 6] = [
-            "/proc",
-            "/sys",
-            "/dev",
-            "/run",
-            "/run/netns",
-            "/etc/resolv.conf",
-        ];
-        let is_own = |path: &&Path| {
-            path.starts_with("/run/kak") || OWN.iter().any(|own| *path == Path::new(own))
-        };
-        let targets = self.binds.iter().map(|bind| bind.target.as_path());
-        match targets.chain([self.root.as_path()]).find(is_own) {
-            Some(path) => Err(Error::usage(format!(
-                "{}: this place is the jail's own, or kak's",
-                path.display()
-            ))),
-            None => Ok(()),
-        }
-    }
-
     /// That its ports can be published, once all options are known.
     pub fn check_published(&self) -> Result<()> {
         if !self.nat && !self.publish.is_empty() {

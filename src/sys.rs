@@ -5,8 +5,8 @@
 //! # Safety
 //!
 //! The program has one thread while any function here runs that is unsafe in the presence of others (fork, clone): the
-//! only tasks that ever share its memory are those of [`elsewhere`] and [`orphan`], during which it stands still. Pointers given to the
-//! kernel live on the stack of the function that passes them, or are borrowed from the caller for the call.
+//! only tasks that ever share its memory are those of [`elsewhere`] and [`orphan`], during which it stands still. Pointers
+//! given to the kernel live on the stack of the function that passes them, or are borrowed from the caller for the call.
 
 #![allow(unsafe_code, reason = "the one door")]
 #![allow(

@@ -140,16 +140,6 @@ sandboxed! {
         assert_same("the other's", &lasting(&before), &lasting(&dump()));
     }
 
-    fn a_network_that_comes_again_has_its_options() {
-        uplink::plug();
-        sh("kak netns add red --uplink --subnet 10.9.0.0/24 --publish 8080:80; ip netns delete red");
-        sh("kak netns add red --uplink; kak status -n red; nft list table ip kak-red | grep -q 8080; ip -n red -4 -o addr show eth0 | grep -q 10.9.0.2/24");
-        // Others are given.
-        sh("ip netns delete red; kak netns add red --uplink --subnet 10.8.0.0/24; ip -n red -4 -o addr show eth0 | grep -q 10.8.0.2/24");
-        run("nft list table ip kak-red | grep 8080").code(1);
-        sh("kak netns delete red");
-    }
-
     fn what_another_container_has_is_left() {
         uplink::plug();
         let before = dump();

@@ -10,6 +10,7 @@ use super::{Applet, Call, install, print, unexpected};
 use crate::config::{self, Config, Takes};
 use crate::engine;
 use crate::error::{Error, Result, What as _, complain};
+use crate::facts::resolvers::OUTER;
 use crate::file;
 use crate::jail::Life;
 use crate::jail::build::{self, Teller, Wanted};
@@ -19,8 +20,9 @@ use crate::jail::keeper::{self, Over, Stay};
 use crate::jail::process;
 use crate::jail::session::{self, IfDown, Terminal};
 use crate::jail::shell::{self, Called, Program};
+use crate::netns;
 use crate::plan::Plan;
-use crate::record::Record;
+use crate::record::{self, Record};
 use crate::step::{Machine, Seen, Step};
 use crate::sys;
 use crate::text::quote;
@@ -154,7 +156,7 @@ pub fn parse(args: Vec<OsString>) -> Result<Options> {
         config.set(option, value)?;
     }
     config.check_published()?;
-    config.check_places()?;
+    check_places(&config)?;
     let given = config != Config::new(&name);
     let command = if command.is_empty() {
         None
@@ -168,6 +170,23 @@ pub fn parse(args: Vec<OsString>) -> Result<Options> {
         command,
         verbose,
     })
+}
+
+/// That nothing is put where something of the jail's own, or kak's, has its place. Only what is asked for now: a record may
+/// have what nobody was kept from in earlier times.
+fn check_places(config: &Config) -> Result<()> {
+    const OWN: [&str; 6] = ["/proc", "/sys", "/dev", "/run", netns::DIR, OUTER];
+    let is_own = |path: &&Path| {
+        path.starts_with(record::DIR) || OWN.iter().any(|own| *path == Path::new(own))
+    };
+    let targets = config.binds.iter().map(|bind| bind.target.as_path());
+    match targets.chain([config.root.as_path()]).find(is_own) {
+        Some(path) => Err(Error::usage(format!(
+            "{}: this place is the jail's own, or kak's",
+            path.display()
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// Does it.

@@ -14,6 +14,7 @@ use crate::nl::nft::foreign;
 use crate::nl::{self, link};
 use crate::plan::Plan;
 use crate::record::{self, Record};
+use crate::step::netns::NetNs;
 use crate::step::{Machine, Seen};
 use crate::sys;
 use crate::text::quote;
@@ -97,7 +98,7 @@ fn jail(name: &str) -> Option<(String, String)> {
     let mut cure = format!("kak setup -n {name}");
     // The name is in the way: it leads to another network.
     if let Seen::Other(_) = seen
-        && text.starts_with("ip netns add")
+        && text == (NetNs { name: name.into() }).to_string()
     {
         cure = format!("kak netns delete {name}; {cure}");
     }

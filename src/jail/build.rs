@@ -230,21 +230,32 @@ fn has(steps: &[String], text: &str) -> bool {
     steps.iter().any(|step| step == text)
 }
 
-/// Takes into a record what has come after the jail: chains that drop what passes through, since a firewall may have been
-/// started, and login shells that users have chosen, whose accounts then are held.
-pub fn look_again(record: &mut Record, machine: &mut Machine) -> Result<()> {
-    let known = record.facts.clone();
-    record.facts.firewall =
-        survey::firewall::drops(&record.config, Some(&known.firewall), machine)?;
-    if known.passwd_writable {
+/// The plan of what is there, with what has come after it: chains that drop what passes through, since a firewall may have
+/// been started, and login shells that users have chosen, whose accounts then are held. It is written down, and `note`
+/// hears what that adds to what the machine does not allow.
+pub fn look_again(
+    record: &Record,
+    machine: &mut Machine,
+    note: &mut dyn FnMut(&str),
+) -> Result<Plan> {
+    let mut now = record.clone();
+    now.facts.firewall =
+        survey::firewall::drops(&record.config, Some(&record.facts.firewall), machine)?;
+    if record.facts.passwd_writable {
         hold_accounts(&record.config, machine)?;
-        survey::take_in_chosen(&record.config, &mut record.facts)?;
+        survey::take_in_chosen(&record.config, &mut now.facts)?;
     }
-    if record.facts == known {
-        return Ok(());
+    if now.facts != record.facts {
+        // In one go, before what it tells of is made: at no time is there none.
+        now.write()?;
     }
-    // In one go, before what it tells of is made: at no time is there none.
-    record.write()
+    let (before, plan) = (Plan::new(record), Plan::new(&now));
+    let new = plan
+        .notes
+        .iter()
+        .filter(|text| !before.notes.contains(text));
+    new.for_each(|text| note(text));
+    Ok(plan)
 }
 
 /// That resolvers which were asked for can be had: a file of somebody's own, which says something else, stays as it is.
@@ -293,15 +304,7 @@ fn mend(wanted: &Wanted, record: &Record, init: &Init, teller: &mut Teller<'_>) 
     let jail = &record.config.jail;
     check_options(wanted, record)?;
     let mut machine = Machine::new(jail);
-    let told = Plan::new(record).notes;
-    let mut record = record.clone();
-    look_again(&mut record, &mut machine)?;
-    let plan = Plan::new(&record);
-    let new = |note: &&String| !told.contains(note);
-    plan.notes
-        .iter()
-        .filter(new)
-        .for_each(|note| (teller.note)(note));
+    let plan = look_again(record, &mut machine, teller.note)?;
     // A network that has lost its name is found by it.
     machine.view = init.view()?;
     engine::setup(&plan.outer, &mut machine, teller.step)?;

@@ -49,7 +49,7 @@ fn make_here(mut config: Config, note: &mut dyn FnMut(&str), waits: Waits<'_>) -
                     return Err(exists(&name));
                 };
                 let differs = config.differs(&old.config).filter(|_| given);
-                return mend(old, differs, note);
+                return mend(&old, differs, note);
             }
             super::end(&name)?;
             if let Some(old) = old {
@@ -79,10 +79,10 @@ fn make_here(mut config: Config, note: &mut dyn FnMut(&str), waits: Waits<'_>) -
     })
 }
 
-/// Makes what is missing of one that is there, as 'kak setup' does for a jail; if nothing is, it is there already. In
-/// what its options are not those that were given is `differs`.
-fn mend(mut record: Record, differs: Option<String>, note: &mut dyn FnMut(&str)) -> Result<()> {
-    let name = &record.config.jail.clone();
+/// Makes what is missing of one that is there, as 'kak setup' does for a jail; if nothing is, it is there already. One
+/// that was wanted with other options stays as it is: `differs` says with which.
+fn mend(record: &Record, differs: Option<String>, note: &mut dyn FnMut(&str)) -> Result<()> {
+    let name = record.config.jail.as_str();
     if let Some(how) = differs {
         return Err(Error::cure(
             format!("kak netns add {name} --uplink"),
@@ -91,16 +91,12 @@ fn mend(mut record: Record, differs: Option<String>, note: &mut dyn FnMut(&str))
         ));
     }
     let mut machine = Machine::new(name);
-    let told = Plan::new(&record).notes;
-    build::look_again(&mut record, &mut machine)?;
-    let plan = Plan::new(&record);
-    let new = plan.notes.iter().filter(|text| !told.contains(text));
-    new.for_each(|text| note(text));
+    let plan = build::look_again(record, &mut machine, note)?;
     let mut whole = true;
     let made = engine::setup(&plan.outer, &mut machine, &mut |sign, _| {
         whole &= sign == '=';
     })?;
-    match dns::alone(&record)? {
+    match dns::alone(record)? {
         Some(false) => {
             dns::start_alone(name).map_err(|error| error.and(made.take_back(&mut machine)))
         }

@@ -18,11 +18,12 @@ pub fn elsewhere<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
 
 /// Starts a process that is not this one's child: the child that forks it ends at once, so it belongs to the init of the
 /// PID namespace that it is in, or to whoever else reaps orphans there. It is what a fork of this process would be, and
-/// ends with its life. The child has no memory of its own, which would be copied for nothing; but where it gets one, as
-/// by qemu's user mode, this works as well, as long as fork does. Where SIGCHLD is ignored,
-/// the kernel reaps it, even while this process is stopped; were this one killed just then, whoever gets the child would
-/// have to. A child that is killed may have forked or not, and that is no error here: it is as with an orphan that is
-/// killed at once.
+/// ends with its life. The child has no memory of its own, which would be copied for nothing; where it gets one all the
+/// same, as by qemu's user mode, only an error of its fork is lost.
+///
+/// Where SIGCHLD is ignored the kernel reaps the child, even while this process is stopped; were this one killed just
+/// then, whoever gets the child would have to. A child that is killed may have forked or not, and that is no error here:
+/// it is as with an orphan that is killed at once.
 pub fn orphan(life: impl FnOnce() -> Infallible) -> Result<()> {
     run(libc::SIGCHLD, Ok(()), || match super::fork()? {
         Some(_) => Ok(()),
@@ -30,9 +31,9 @@ pub fn orphan(life: impl FnOnce() -> Infallible) -> Result<()> {
     })
 }
 
-/// Does something in a child that has this process's memory, and what `flags` say. This process does not go on until the child
-/// is gone (`CLONE_VM` and `CLONE_VFORK`), so the two never touch the same thing at once. What has come of it if the child
-/// is killed is `killed`.
+/// Does something in a child that has this process's memory, and what `flags` say. This process does not go on until the
+/// child is gone (`CLONE_VM` and `CLONE_VFORK`), so the two never touch the same thing at once. `killed` is what has come
+/// of it if the child is killed.
 /// <https://man7.org/linux/man-pages/man2/clone.2.html>
 fn run<T>(flags: libc::c_int, killed: Result<T>, work: impl FnOnce() -> Result<T>) -> Result<T> {
     /// What the child does, and what came of it.
