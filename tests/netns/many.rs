@@ -37,4 +37,16 @@ sandboxed! {
         assert_eq!(sh("sleep 0.3; kak netns list | wc -l"), given);
         sh("kak netns delete -all");
     }
+
+    fn who_is_killed_while_they_begin_gives_none() {
+        // Each of the two asks the kernel to end with its parent; that takes long here.
+        let slow = "exec strace -f -qq -o /tmp/trace -e trace=prctl -e inject=prctl:delay_enter=1000000:when=1 kak netns add $(seq 100)";
+        let mut traced = std::process::Command::new("sh").args(["-c", slow]).spawn().unwrap();
+        let all = || processes().into_iter().filter(|(_, name)| name == "kak").map(|(pid, _)| pid).collect::<Vec<_>>();
+        until("both have begun", || all().len() == 3);
+        sh(&format!("kill -KILL {}", all().into_iter().min().unwrap()));
+        traced.wait().unwrap();
+        until("nobody is left", || all().is_empty());
+        assert_eq!(sh("grep -c DELAYED /tmp/trace; kak netns list | wc -l"), "2\n0");
+    }
 }

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use lexopt::Arg::{Long, Value};
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, Signal, getpid, getppid};
 
 use super::{each, finish, hard, name};
 use crate::applet::unexpected;
@@ -125,10 +125,15 @@ fn share(dir: &RunDir, names: &[OsString]) -> Result<u8> {
 
 /// Begins a process that gives these names, tells what goes wrong, and ends with us.
 fn begin(dir: &RunDir, names: &[OsString]) -> Result<Pid> {
+    let us = getpid();
     if let Some(pid) = sys::fork().what(|| "fork")? {
         return Ok(pid);
     }
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).ok();
+    // Of an end before that the kernel tells nobody.
+    if getppid() != Some(us) {
+        sys::exit_now(1);
+    }
     let status = finish(each(names, |name| netns::add(dir, name, Maker::Us)));
     sys::exit_now(status.unwrap_or(1))
 }
