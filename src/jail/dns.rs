@@ -16,6 +16,7 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use rustix::event::Timespec;
 use rustix::event::epoll::EventFlags;
 use rustix::net::{RecvFlags, SendFlags};
 use rustix::process::{Pid, Signal, WaitOptions};
@@ -33,9 +34,9 @@ use door::PORT;
 use outer::{Look, Outer};
 use relay::{DOORS, Relay};
 
-/// How often a relay that was killed is started again, and how long it must have lived before that counts anew: one that
-/// cannot live would be started for ever.
-const LIVES: (u8, Duration) = (3, Duration::from_mins(1));
+/// How often a relay that was killed is started again at once, and how long after its last start that counts anew: one
+/// that cannot live would keep the machine busy.
+const LIVES: (u8, Duration) = (3, Duration::from_secs(10));
 
 /// The process for a jail that is up, as the keeper knows it, whose child it is.
 pub struct Child {
@@ -43,10 +44,12 @@ pub struct Child {
     jail: String,
     /// The process, if the jail needs one.
     pid: Option<Pid>,
-    /// How often more it is started.
+    /// How often more it is started at once.
     lives: u8,
     /// When it was.
     since: Instant,
+    /// It is missing, and is started again when that counts anew.
+    is_missing: bool,
 }
 
 impl Child {
@@ -57,6 +60,7 @@ impl Child {
             pid: start(init, jail)?,
             lives: LIVES.0,
             since: Instant::now(),
+            is_missing: false,
         })
     }
 
@@ -67,24 +71,45 @@ impl Child {
         {
             self.reaped(pid, init);
         }
+        if self.is_missing && self.since.elapsed() >= LIVES.1 {
+            self.start_again(init);
+        }
     }
 
-    /// The same for a keeper that reaps everybody: this was one of its children.
+    /// How long from now [`Self::look`] has something to do although nothing has happened, if ever.
+    pub fn timeout(&self) -> Option<Timespec> {
+        let left = LIVES.1.saturating_sub(self.since.elapsed());
+        self.is_missing.then(|| left.try_into().ok()).flatten()
+    }
+
+    /// Hears that a child of its keeper was reaped, who reaps everybody.
     pub fn reaped(&mut self, pid: Pid, init: &Init) {
-        if self.pid != Some(pid) {
-            return;
+        if self.pid == Some(pid) {
+            self.pid = None;
+            self.start_again(init);
         }
-        self.pid = None;
-        if self.since.elapsed() > LIVES.1 {
+    }
+
+    /// Starts it again, now or when that counts anew; not for a jail that has ended.
+    fn start_again(&mut self, init: &Init) {
+        let was_missing = self.is_missing;
+        self.is_missing = !init.wait(Duration::ZERO);
+        if self.since.elapsed() >= LIVES.1 {
             self.lives = LIVES.0;
         }
-        if self.lives > 0 && !init.wait(Duration::ZERO) {
-            self.lives -= 1;
-            self.since = Instant::now();
-            match start(init, &self.jail) {
-                Ok(pid) => self.pid = pid,
-                Err(error) => complain(&error.lines("kak: setup")),
+        if self.lives == 0 || !self.is_missing {
+            return;
+        }
+        self.lives -= 1;
+        self.since = Instant::now();
+        match start(init, &self.jail) {
+            Ok(pid) => {
+                self.pid = pid;
+                self.is_missing = false;
             }
+            // Told once, not every time.
+            Err(error) if !was_missing => complain(&error.lines("kak: setup")),
+            Err(_) => {}
         }
     }
 }

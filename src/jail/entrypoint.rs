@@ -59,7 +59,8 @@ pub fn run(wanted: &Wanted, command: Option<Program>, teller: &mut Teller<'_>) -
         if let Some(others) = &container.others {
             fds.push(PollFd::new(&others.fd, PollFlags::IN));
         }
-        poll(&mut fds, None).ok();
+        let timeout = container.relay.as_ref().and_then(dns::Child::timeout);
+        poll(&mut fds, timeout.as_ref()).ok();
         drop(fds);
         while let Some(signal) = sys::read_signal(signals.as_fd()) {
             if keeper::ends(signal.number) {
@@ -116,6 +117,9 @@ impl Container<'_> {
                 self.first = None;
                 self.status = Some(process::status_number(status));
             }
+        }
+        if let Some(relay) = &mut self.relay {
+            relay.look(&self.init);
         }
     }
 

@@ -197,7 +197,7 @@ fn watch(init: &Init, channel: &OwnedFd, signals: &OwnedFd, stay: Stay, relay: &
         if attached {
             fds.push(PollFd::new(channel, PollFlags::IN));
         }
-        poll(&mut fds, None).ok();
+        poll(&mut fds, relay.timeout().as_ref()).ok();
         let left = fds.get(2).is_some_and(|fd| !fd.revents().is_empty());
         drop(fds);
         if left {
