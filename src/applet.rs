@@ -1,4 +1,4 @@
-//! The applets: one table, one dispatch for argv[0], argv[1] and the verbs of `netns`, help, and links.
+//! The table of applets, and the one dispatch on argv[0], argv[1] and `netns-VERB`; also the help texts and the links.
 //!
 //! An applet is a name under which the binary can be called. Each is declared beside its code as one `const APPLET`;
 //! nothing here knows what an applet does.
@@ -31,11 +31,11 @@ use crate::text;
 pub struct Call {
     /// argv[0], as far as it matters to a shell.
     pub called: Called,
-    /// By its own name (a link), so that what follows is not for `kak`.
+    /// Called by its own name (a link): all words that follow are the applet's, none `kak`'s.
     pub own_name: bool,
     /// The words after the applet's name.
     pub args: Vec<OsString>,
-    /// For whom, where the rights are root's and the call is not.
+    /// The caller, if this is the set-user-ID copy, run by a user who lacks its rights.
     pub guest: Option<Guest>,
 }
 
@@ -45,11 +45,11 @@ pub struct Applet {
     pub name: &'static str,
     /// The link that `--install` makes; none for an applet that is not for people or that would hide a system tool.
     pub links: &'static [&'static str],
-    /// Called by its own name, all of its words are its own, `--help` too.
+    /// Whether all words are the applet's own, `--help` too, when it is called by its own name.
     pub own_words: bool,
     /// Its help: a synopsis, and after a blank line the sentence that `kak --help` shows.
     pub help: &'static str,
-    /// Does it. The status is the process's.
+    /// Runs the applet; returns the exit status of the process.
     pub run: fn(Call) -> Result<u8>,
 }
 
@@ -78,16 +78,16 @@ for every applet into DIR, a hard one or with -s a symbolic one; with
 --setuid-nssh it makes the copy by which users without rights join a jail.
 ";
 
-/// Whether something could not be printed.
+/// Whether standard output could not be written to.
 static UNPRINTED: AtomicBool = AtomicBool::new(false);
 
-/// Prints on standard output; a reader that went away is no error of ours. What cannot be written is told once, and the
-/// exit status says so too.
+/// Prints on standard output. EPIPE is ignored: the reader went away. Any other error is reported once, and turns the
+/// exit status 0 into 1.
 pub fn print(text: &str) {
     print_bytes(&text::bytes(text));
 }
 
-/// [`print`] for what need not be text.
+/// [`print`] for bytes that need not be text.
 pub fn print_bytes(bytes: &[u8]) {
     let mut out = std::io::stdout();
     if let Err(error) = out.write_all(bytes).and_then(|()| out.flush())
@@ -99,7 +99,7 @@ pub fn print_bytes(bytes: &[u8]) {
     }
 }
 
-/// An option that the applet does not have; for `--help` (and `-h`) the request for its help.
+/// The error for an option that the applet does not have; for `--help` (and `-h`) the request for its help.
 pub fn unexpected(arg: lexopt::Arg<'_>) -> Error {
     match arg {
         lexopt::Arg::Long("help") | lexopt::Arg::Short('h') => Error::help(),
@@ -107,7 +107,7 @@ pub fn unexpected(arg: lexopt::Arg<'_>) -> Error {
     }
 }
 
-/// Runs what `argv` names; the exit status.
+/// Runs what `argv` names; returns the exit status.
 pub fn main(argv: Vec<OsString>) -> u8 {
     fill_standard_descriptors();
     match dispatch(argv) {
@@ -118,7 +118,7 @@ pub fn main(argv: Vec<OsString>) -> u8 {
 
 /// See [`main`].
 fn dispatch(mut argv: Vec<OsString>) -> u8 {
-    // Before anything else: whoever starts a set-user-ID program chooses all of its words, this name too.
+    // Before anything else: the caller of a set-user-ID program chooses all of its arguments, argv[0] too.
     let guest = match Guest::of_process() {
         Ok(guest) => guest,
         Err(error) => {
@@ -126,7 +126,7 @@ fn dispatch(mut argv: Vec<OsString>) -> u8 {
             return 125;
         }
     };
-    // Since Linux 5.18 an empty argv has one empty word in it.
+    // Since Linux 5.18 execve(2) turns an empty argv into one empty word.
     if argv.iter().all(|word| word.is_empty()) {
         complain("kak: called without a name\n");
         return 125;
@@ -185,7 +185,7 @@ fn dispatch(mut argv: Vec<OsString>) -> u8 {
     result.map_or_else(|error| report(&error, "kak"), |()| 0)
 }
 
-/// Runs one applet and tells its error.
+/// Runs one applet and reports its error; returns the exit status.
 fn run(applet: &Applet, call: Call) -> u8 {
     let asks = !(call.own_name && applet.own_words)
         && call.args.first().is_some_and(|word| word == "--help");
@@ -209,13 +209,13 @@ fn run(applet: &Applet, call: Call) -> u8 {
     }
 }
 
-/// Tells an error on standard error; the exit status that belongs to it.
+/// Prints an error on standard error; returns its exit status.
 fn report(error: &Error, prefix: &str) -> u8 {
     complain(&error.lines(prefix));
     error.code()
 }
 
-/// The applet of a name, also as `kak-NAME`; for `netns-VERB` the verb too, as `netns`'s first word.
+/// Finds an applet by its name, also as `kak-NAME`; for `netns-VERB` the verb too, which becomes `netns`'s first word.
 fn find(name: &OsStr) -> Option<(&'static Applet, Option<OsString>)> {
     let name = name.to_str()?;
     let name = name.strip_prefix("kak-").unwrap_or(name);
@@ -232,7 +232,7 @@ fn find(name: &OsStr) -> Option<(&'static Applet, Option<OsString>)> {
         .map(|applet| (*applet, verb))
 }
 
-/// The error for a name that is no applet's, with the nearest one.
+/// The error for a word that names no applet, with the nearest name.
 fn unknown(word: &OsStr) -> Error {
     let word = text::shown(word);
     let nearest = TABLE
@@ -246,7 +246,7 @@ fn unknown(word: &OsStr) -> Error {
     })
 }
 
-/// How many letters have to be put in, taken out or changed to make `b` of `a` (Levenshtein's distance).
+/// How many bytes must be inserted, deleted or changed to turn `a` into `b` (Levenshtein distance).
 fn distance(a: &str, b: &str) -> usize {
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.bytes().enumerate() {

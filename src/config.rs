@@ -1,5 +1,5 @@
-//! What a jail shall be like: the options of `setup` as values, checked for shape only. It never looks at the machine;
-//! what must exist there is checked by [`crate::survey`]. Pure, but for the one variable that names a jail.
+//! The configuration of a jail: the options of `setup` as values, checked for form only. Nothing here looks at the
+//! machine; what must exist there is checked by [`crate::survey`]. Pure, except that [`jail`] reads one variable.
 
 mod allow;
 mod bind;
@@ -22,7 +22,7 @@ pub use namespace::Namespace;
 pub use publish::Publish;
 pub use subnet::Subnet;
 
-/// The name of a jail that nobody named.
+/// The jail's name where none is given.
 pub const DEFAULT_JAIL: &str = "USER";
 
 /// The variable that names the jail where no option does.
@@ -31,7 +31,7 @@ const VARIABLE: &str = "KAK_JAIL";
 /// The directories that a jail always has of its own, with their modes.
 pub const OWN: [(&str, u32); 3] = [("mnt", 0o755), ("opt", 0o755), ("tmp", 0o1777)];
 
-/// The directories at the top that are the machine's (hier(7)).
+/// The top-level directories that belong to the machine (hier(7)).
 const SYSTEM: [&str; 21] = [
     "bin", "boot", "dev", "etc", "home", "lib", "lib32", "lib64", "libx32", "media", "mnt", "opt",
     "proc", "root", "run", "sbin", "srv", "sys", "tmp", "usr", "var",
@@ -46,9 +46,9 @@ pub struct Config {
     pub bare: bool,
     /// Where its root is put together.
     pub root: PathBuf,
-    /// Top-level directories, without slash, that it has of its own beside [`OWN`].
+    /// Top-level directories, without slash, that it has of its own besides [`OWN`].
     pub hide: Vec<OsString>,
-    /// What it sees beside the outer top level.
+    /// What it sees besides the outer top level (`--bind`).
     pub binds: Vec<Bind>,
     /// Its addresses; the first free /24 where none is given.
     pub subnet: Option<Subnet>,
@@ -58,9 +58,9 @@ pub struct Config {
     pub ipv6: bool,
     /// Whether its packets leave under the machine's address.
     pub nat: bool,
-    /// What of it the machine's neighbours reach at the machine's addresses.
+    /// Its ports that are reachable at the machine's addresses.
     pub publish: Vec<Publish>,
-    /// The namespaces that it has of its own beside those that every jail has.
+    /// The namespaces that it has of its own besides those that every jail has.
     pub unshare: Vec<Namespace>,
     /// Its host name, in a UTS namespace of its own; the outer one where none is given.
     pub hostname: Option<String>,
@@ -95,7 +95,7 @@ impl Config {
     }
 }
 
-/// What comes after an option.
+/// Whether an option takes a value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Takes {
     /// Nothing.
@@ -104,7 +104,7 @@ pub enum Takes {
     Value,
 }
 
-/// What comes after the option of this name, if it is one that says what a jail is like.
+/// Whether the option of this name takes a value; none if it is not one of [`Config::set`]'s.
 pub fn takes(option: &str) -> Option<Takes> {
     match option {
         "root" | "hide" | "bind" | "subnet" | "dns" | "publish" | "unshare" | "hostname"
@@ -115,7 +115,7 @@ pub fn takes(option: &str) -> Option<Takes> {
 }
 
 impl Config {
-    /// Takes in one option, as the command line and the record have it; `value` is empty for one that takes none.
+    /// Applies one option, as the command line and the record have it; `value` is empty for one that takes none.
     pub fn set(&mut self, option: &str, value: &OsStr) -> Result<()> {
         match option {
             "root" => self.root = root(value)?,
@@ -144,7 +144,7 @@ impl Config {
         Ok(())
     }
 
-    /// Takes in a port to publish. One that two were to lead somewhere would lead to one place only.
+    /// Adds a port to publish. The same port twice is an error: only one of the two would get its packets.
     fn publish(&mut self, port: Publish) -> Result<()> {
         if let Some(other) = self.publish.iter().find(|other| other.collides(port)) {
             return Err(Error::usage(format!(
@@ -161,7 +161,7 @@ impl Config {
         self.unshare = Namespace::ALL.into_iter().filter(is_one).collect();
     }
 
-    /// In what another one, which somebody has now, is not this one.
+    /// The first difference of `other`, the configuration that is there, from this one, in words.
     pub fn differs(&self, other: &Self) -> Option<String> {
         let (ours, theirs) = (self.options(), other.options());
         let first = |these: &[(&str, OsString)], those: &[(&str, OsString)]| {
@@ -180,7 +180,7 @@ impl Config {
         }
     }
 
-    /// That its ports can be published, once all options are known.
+    /// Checks that its ports can be published, once all options are known.
     pub fn check_published(&self) -> Result<()> {
         if !self.nat && !self.publish.is_empty() {
             return Err(Error::usage("--publish and --no-nat exclude each other"));
@@ -194,7 +194,7 @@ impl Config {
         }
     }
 
-    /// The options that make this of [`Config::new`], in the order in which [`Config::set`] wants them.
+    /// The options that turn [`Config::new`] into this, in the order in which [`Config::set`] wants them.
     pub fn options(&self) -> Vec<(&'static str, OsString)> {
         let mut options = vec![("root", self.root.clone().into_os_string())];
         options.extend(self.hide.iter().map(|hidden| ("hide", hidden.clone())));
@@ -224,9 +224,9 @@ impl Config {
     }
 }
 
-/// The jail that is meant: the one that an option named, else the one of `KAK_JAIL`, else [`DEFAULT_JAIL`]. A process
-/// that has more rights than its caller does not let him choose by a variable. An empty one is an error, like any other
-/// that is no name: where a script's own variable was empty, another jail would be meant.
+/// The jail that is meant: the one that an option names, else that of `KAK_JAIL`, else [`DEFAULT_JAIL`]. A process that
+/// has more rights than its caller ignores the variable. An empty value is an error, like any other that is no name:
+/// where a script's own variable is empty, another jail than the intended one would be used.
 pub fn jail(named: Option<String>) -> Result<String> {
     if let Some(name) = named {
         return Ok(name);
@@ -255,7 +255,7 @@ pub fn jail_name(word: &OsStr) -> Result<String> {
     }
 }
 
-/// Checks an absolute path without `..`, and takes the `.` and the double slashes out of it.
+/// Checks an absolute path without `..`, and removes `.` and double slashes from it.
 pub fn absolute(option: &str, word: &OsStr) -> Result<PathBuf> {
     let path = Path::new(word);
     if !path.is_absolute() || path.components().any(|part| part == Component::ParentDir) {
@@ -278,7 +278,7 @@ fn address(option: &str, word: &OsStr) -> Result<std::net::IpAddr> {
     address.ok_or_else(wrong)
 }
 
-/// Checks `--login-shell`: a name that can stand in /etc/passwd, be it one that useradd wants `--badname` for.
+/// Checks `--login-shell`: a name that can stand in /etc/passwd, even one for which useradd wants `--badname`.
 fn user(word: &OsStr) -> Result<String> {
     let wrong = |c: char| c.is_control() || c.is_whitespace() || ":,/".contains(c);
     match word.to_str() {

@@ -1,9 +1,9 @@
-//! What on this machine would stop kak: a list of checks, each with its cure. It changes nothing. What can only be seen by
-//! making something is made by a child in namespaces of its own, and is gone with the child.
+//! What on this machine would stop kak: a list of checks, each with its cure. It changes nothing. What can only be seen
+//! by making something is made by a child in namespaces of its own, and is gone with the child.
 //!
-//! Theory of operation. The checks are rooms that one walks through in order ([`ROOMS`]); in each of them the [`Place`] is
-//! looked at and the [`Report`] is written. What a room cannot look at for want of a right it says so, once for each
-//! check, and never guesses: a refusal of the kernel's is only a defect of the machine's where the right was there.
+//! Theory of operation. The checks are grouped in rooms, which are gone through in order ([`ROOMS`]); each looks at the
+//! [`Place`] and adds to the [`Report`]. What cannot be checked for want of a right is reported as such, once for each
+//! check, and never guessed: a refusal by the kernel is a defect of the machine only if this process had the right.
 
 pub mod files;
 mod kernel;
@@ -25,12 +25,12 @@ use crate::file;
 use crate::jail::shell;
 use crate::procfs::{self, Mount};
 
-/// What came of a check.
+/// The result of a check.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum State {
     /// As it should be.
     Ok,
-    /// kak works, but something of it does not, or could not be looked at.
+    /// kak works, but some part of it does not, or could not be checked.
     Warn,
     /// kak does not work.
     Fail,
@@ -52,7 +52,7 @@ impl State {
 pub enum Cure {
     /// Nothing: all is well.
     None,
-    /// A command for a shell, after which the check is content.
+    /// A command for a shell, after which the check passes.
     Run(String),
     /// Something else: an option of Docker's, a kernel.
     Say(String),
@@ -68,7 +68,7 @@ fn say(text: &str) -> Cure {
 pub struct Check {
     /// Its name, for programs.
     pub name: &'static str,
-    /// What came of it.
+    /// Its result.
     pub state: State,
     /// What was looked at.
     pub what: String,
@@ -82,7 +82,7 @@ pub struct Check {
 pub struct Report(pub Vec<Check>);
 
 impl Report {
-    /// Takes one in. Nothing in it reaches a terminal as anything but text, and a line stays a line.
+    /// Adds a check. Control characters become `?`: none acts on a terminal, and a line stays a line.
     #[inline(never)]
     fn add(&mut self, name: &'static str, state: State, what: &str, why: &str, cure: Cure) {
         let plain = |text: &str| text.replace(char::is_control, "?");
@@ -116,26 +116,26 @@ impl Report {
         self.add(name, State::Fail, what, why, cure);
     }
 
-    /// What could not be looked at without this capability.
+    /// Something could not be checked without this capability.
     fn unchecked(&mut self, name: &'static str, what: &str, capability: &str) {
         let why = format!("not checked: that takes CAP_{capability}");
         let cure = format!("run as root; in Docker use --cap-add {capability}");
         self.warn(name, what, &why, Cure::Say(cure));
     }
 
-    /// The worst of all states: the machine's.
+    /// Whether any check has failed.
     pub fn has_failed(&self) -> bool {
         self.0.iter().any(|check| check.state == State::Fail)
     }
 }
 
-/// What the checks have in common.
+/// What the checks have in common: facts of this process and its machine.
 pub struct Place {
     /// The kernel's version, as far as it counts.
     version: (u32, u32),
     /// The capabilities of this process.
     have: CapabilitySet,
-    /// A seccomp filter decides which system calls there are.
+    /// A seccomp filter is on, and may refuse any system call.
     filtered: bool,
     /// This is the inside of a jail.
     inside: bool,
@@ -144,7 +144,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// Looks around.
+    /// Gathers these facts.
     fn here() -> Self {
         let release = rustix::system::uname();
         let mounts = file::read(Path::new("/proc/self/mountinfo")).unwrap_or_default();
@@ -164,17 +164,17 @@ impl Place {
         self.mounts.iter().rev().find(at)
     }
 
-    /// Whether this process may do what an administrator may.
+    /// Whether this process has CAP_SYS_ADMIN.
     fn is_admin(&self) -> bool {
         self.have.contains(CapabilitySet::SYS_ADMIN)
     }
 
-    /// The same of the network.
+    /// Whether this process has CAP_NET_ADMIN.
     fn is_net_admin(&self) -> bool {
         self.have.contains(CapabilitySet::NET_ADMIN)
     }
 
-    /// Why a system call is not there that came with this version, and what to do about it.
+    /// Why a system call that came with this kernel version fails, and what to do about it.
     fn missing(&self, errno: Errno, (major, minor): (u32, u32)) -> (String, Cure) {
         let said = Error::reason(errno);
         if self.filtered {
@@ -211,7 +211,7 @@ pub fn examine() -> Report {
     report
 }
 
-/// Where we are.
+/// Whether this is a jail, and whether there is a /proc.
 fn place(place: &Place, report: &mut Report) {
     let name = "place";
     if place.inside {
@@ -238,7 +238,7 @@ mod tests {
             (report.0[0].what.as_str(), report.0[0].why.as_str()),
             ("a?b", "?[2J")
         );
-        // What was changed is no command any more.
+        // A command that had to be changed is no longer one to run.
         assert_eq!(report.0[1].cure, say("rm 'a?b'"));
         assert!(!report.has_failed());
         report.fail("x", "", "", Cure::None);

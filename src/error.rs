@@ -1,7 +1,7 @@
-//! What went wrong: what was attempted, in shell words, and why it did not work, in the kernel's own.
+//! Errors: what was attempted, as a shell command, and why it did not work, in the kernel's words.
 //!
-//! This is the only error type of the program. It is not a catalogue of call sites: nothing branches on a message, and
-//! what is branched on (an errno) is kept. A [`Why`] becomes an [`Error`] by [`What::what`] and in no other way.
+//! This is the only error type of the program, and no catalogue of call sites: callers never branch on a message, only
+//! on the errno, which is kept. The [`Why`] of a failed call becomes an [`Error`] by [`What::what`].
 
 use std::fmt;
 
@@ -9,19 +9,19 @@ use rustix::io::Errno;
 
 use crate::text;
 
-/// What a mount or a namespace needs.
+/// The hint where a mount or a namespace is refused.
 const SYS_ADMIN: &str = "needs CAP_SYS_ADMIN in the user namespace that it belongs to: run as root; \
     in Docker use --privileged, or --cap-add SYS_ADMIN";
-/// What a change of a network needs.
+/// The hint where a change of a network is refused.
 const NET_ADMIN: &str = "needs CAP_NET_ADMIN in the user namespace that the network belongs to: run as root; \
     in Docker use --privileged or --cap-add NET_ADMIN";
-/// What a question about jails needs.
+/// The hint where the state of jails cannot be read.
 const JAILS: &str = "what kak knows of jails is for root alone: run as root";
 
 /// The program's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Something that was attempted and the reason why it did not work. A pointer wide, since every result has room for it.
+/// Something that was attempted and the reason why it did not work. One pointer wide: every result has room for it.
 #[derive(Debug)]
 pub struct Error(Box<Failure>);
 
@@ -43,7 +43,7 @@ pub enum Why {
     Usage(String),
     /// No error: the applet's help is asked for.
     Help,
-    /// Another process of ours has told it already; this is its exit status.
+    /// Another process of ours has reported it already; this is its exit status.
     Told(u8),
     /// A system call was refused.
     Os(Errno),
@@ -53,7 +53,7 @@ pub enum Why {
     Text(String),
     /// Our own reason, and what to do about it.
     Cure(String, String),
-    /// Several things went wrong, each told on its own line.
+    /// Several things went wrong, each reported on a line of its own.
     Many(Vec<Error>),
 }
 
@@ -110,7 +110,7 @@ impl Error {
         Self::new(String::new(), Why::Usage(text.into()))
     }
 
-    /// The wish for help, which ends an applet as an error does.
+    /// The request for help, which ends an applet as an error does.
     pub fn help() -> Self {
         Self::new(String::new(), Why::Help)
     }
@@ -130,12 +130,12 @@ impl Error {
         Self::new(what.into(), Why::Cure(why.into(), cure.into()))
     }
 
-    /// The same error, told as part of a larger attempt.
+    /// The same error, reported as part of a larger attempt.
     pub fn context(self, what: impl Into<String>) -> Self {
         Self::new(what.into(), Why::Many(vec![self]))
     }
 
-    /// What another process of ours has told already, and ended with this status.
+    /// An error that another process of ours has reported already, ending with this status.
     pub fn told(status: u8) -> Self {
         Self::new(String::new(), Why::Told(status))
     }
@@ -146,7 +146,7 @@ impl Error {
         self
     }
 
-    /// The same error with a cure that only who attempted it knows.
+    /// The same error with a cure that only the caller knows.
     pub fn with_cure(mut self, cure: impl Into<String>) -> Self {
         self.0.why = Why::Cure(self.0.why.to_string(), cure.into());
         self
@@ -174,8 +174,8 @@ impl Error {
         errors.next().map_or(Ok(()), |first| Err(first.and(errors)))
     }
 
-    /// The error as text that [`Error::unpacked`] makes an error of again, in another process: of each that has a line of
-    /// its own the exit status, the text and the cure. None of them has a zero byte, as no word and no path has.
+    /// The error as text that [`Error::unpacked`] turns back into an error in another process: exit status, text and
+    /// cure of each error that has a line of its own, each ended by a zero byte, which no word and no path contains.
     pub fn packed(&self) -> String {
         match &self.0.why {
             Why::Many(errors) if self.0.what.is_empty() => {
@@ -189,7 +189,7 @@ impl Error {
         }
     }
 
-    /// See [`Error::packed`]. Of a text that was cut off there is what is left.
+    /// See [`Error::packed`]. A text that was cut off gives what is left of it.
     pub fn unpacked(text: &str) -> Self {
         let mut fields = text.split('\0');
         let mut errors = Vec::new();
@@ -205,7 +205,7 @@ impl Error {
             .unwrap_or_else(|| Self::text("", text))
     }
 
-    /// The kernel's sentence for an error number.
+    /// The sentence for an error number.
     pub fn reason(errno: Errno) -> String {
         sentence(errno)
     }
@@ -274,7 +274,7 @@ impl Error {
         })
     }
 
-    /// The lines that tell this error, each with `prefix` (`kak: setup`) and a colon before it, if it is not empty.
+    /// The lines that report this error, each with `prefix` (`kak: setup`) and a colon before it, if it is not empty.
     pub fn lines(&self, prefix: &str) -> String {
         use fmt::Write as _;
         if let Why::Many(errors) = &self.0.why
@@ -285,7 +285,7 @@ impl Error {
         if matches!(self.0.why, Why::Told(_)) {
             return String::new();
         }
-        // ip tells what it has to say without its name, and so does whoever stands in for it. The cure is ours.
+        // ip reports errors without its name, and so does its stand-in. The cure is kak's, and says so.
         let (prefix, ours) = match prefix {
             "" => (String::new(), "kak: netns"),
             _ => (format!("{prefix}: "), prefix),
@@ -302,7 +302,7 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.0.what.is_empty() {
-            // A step's text may have a here-document in it, which does not name it.
+            // A step's command may contain a here-document, which is left out.
             let what = self.0.what.split(" <<'KAK'").next().unwrap_or_default();
             write!(f, "{what}: ")?;
         }
@@ -329,7 +329,7 @@ impl fmt::Display for Why {
     }
 }
 
-/// The sentence for an errno that people and scripts know, which is the GNU C library's. Ours has other words for some.
+/// The sentence for an errno that people and scripts know: the GNU C library's. musl has other words for some.
 fn sentence(errno: Errno) -> String {
     let words = match errno {
         Errno::BUSY => "Device or resource busy",
@@ -353,7 +353,7 @@ fn sentence(errno: Errno) -> String {
         Errno::RANGE => "Numerical result out of range",
         _ => {
             let text = std::io::Error::from(errno).to_string();
-            // Rust adds the number.
+            // Rust appends the number.
             return text
                 .split(" (os error")
                 .next()

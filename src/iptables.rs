@@ -1,6 +1,5 @@
-//! The filter table of iptables as the kernel had it before nf_tables (linux/netfilter_ipv4/ip_tables.h), as far as it
-//! says what becomes of packets that pass through. Read, never written. Pure: where the bytes come from is
-//! [`crate::sys::iptables_get`]'s business.
+//! The filter table of legacy iptables, before nf_tables (linux/netfilter_ipv4/ip_tables.h), as far as it decides on
+//! forwarded packets. Read, never written. Pure: the bytes come from [`crate::sys::iptables_get`].
 //!
 //! ```text
 //! struct ipt_getinfo:     name 32 | valid_hooks u32 | hook_entry u32 x 5 | underflow u32 x 5 | num_entries u32 | size u32
@@ -20,28 +19,28 @@ pub const NAME: usize = 32;
 const FORWARD: usize = 2;
 /// How many bytes an entry has before its matches.
 const ENTRY: usize = 112;
-/// How many of them say which packets it is for: `struct ipt_ip`.
+/// How many of them are `struct ipt_ip`, which says which packets it is for.
 const IP: usize = 84;
-/// Where in that the name of the link is that packets come by; the one that they leave by follows, then the masks.
+/// Where in that the incoming link's name is; the outgoing one's follows, then the masks of both.
 const LINKS: usize = 16;
 /// `IFNAMSIZ`.
 const LINK: usize = 16;
-/// How many bytes a match or a target has before what is its own.
+/// How many bytes of header a match or a target has.
 const HEAD: usize = 32;
 /// `-NF_DROP - 1`.
 const DROP: i32 = -1;
 /// `-NF_ACCEPT - 1`.
 const ACCEPT: i32 = -2;
 
-/// How large `struct ipt_get_entries` is for a table of which `struct ipt_getinfo` is this.
+/// How large `struct ipt_get_entries` is for the table that `info` (`struct ipt_getinfo`) describes.
 pub fn size(info: &[u8]) -> Option<usize> {
     usize::try_from(word(info, INFO - 4)?)
         .ok()?
         .checked_add(ENTRIES)
 }
 
-/// Whether the table drops what passes through from a link, or to it: by its policy, or by its last rule, and no rule
-/// accepts it before. None where this is not such a table.
+/// Whether the table drops packets forwarded from a link, or to it: by its policy or by its last rule, unless rules
+/// accept all of them, both ways, before. None where the bytes are no such table.
 pub fn drops(info: &[u8], entries: &[u8], link: &str) -> Option<bool> {
     let at = |list: usize| usize::try_from(word(info, NAME + 4 + 4 * (5 * list + FORWARD))?).ok();
     let (mut at, end) = (at(0)?, at(1)?);
@@ -67,7 +66,7 @@ impl<'a> Entry<'a> {
     fn at(entries: &'a [u8], at: usize) -> Option<Self> {
         let rest = entries.get(at..)?;
         let length = usize::from(half(rest, IP + 6)?);
-        // One without a length would have no end.
+        // An entry of length 0 would be read for ever.
         (length > ENTRY).then_some(())?;
         rest.get(..length).map(Self)
     }
@@ -77,20 +76,20 @@ impl<'a> Entry<'a> {
         self.0.get(usize::from(half(self.0, IP + 4)?)..)
     }
 
-    /// What it decides, where it does so itself.
+    /// Its verdict, where its target is one (and has no name).
     fn verdict(&self) -> Option<i32> {
         let target = self.target()?;
         name(target)?.is_empty().then_some(())?;
         word(target, HEAD).map(u32::cast_signed)
     }
 
-    /// Whether whom it is for has come to an end here.
+    /// Whether it drops or rejects the packets that it is for.
     fn refuses(&self) -> bool {
         let target = self.target().and_then(name).unwrap_or_default();
         self.verdict() == Some(DROP) || target == b"REJECT"
     }
 
-    /// Whether no match but a comment stands between.
+    /// Whether it has no match but comments.
     fn has_no_match(&self) -> bool {
         let Some(target) = half(self.0, IP + 4).map(usize::from) else {
             return false;
@@ -113,7 +112,7 @@ impl<'a> Entry<'a> {
         ip.iter().all(|byte| *byte == 0) && self.has_no_match()
     }
 
-    /// Whether it accepts all that comes by a link (0), or leaves by it (1).
+    /// Whether it accepts every packet that comes by a link (way 0), or that leaves by it (way 1).
     fn accepts(&self, way: usize, link: &str) -> bool {
         let field = |mut bytes: Vec<u8>| {
             bytes.resize(LINK, 0);
@@ -123,7 +122,7 @@ impl<'a> Entry<'a> {
             let none = field(Vec::new());
             if way == 0 { [one, none] } else { [none, one] }.concat()
         };
-        // The name's end counts too.
+        // The mask covers the zero after the name, too, so that no longer name matches.
         let (names, masks) = (field(link.into()), field(vec![0xff; link.len() + 1]));
         let wanted = [vec![0; LINKS], pair(names), pair(masks), vec![0; 4]].concat();
         self.0.starts_with(&wanted) && self.has_no_match() && self.verdict() == Some(ACCEPT)
@@ -178,7 +177,7 @@ mod tests {
         bytes
     }
 
-    /// What a link's rule is for.
+    /// The `struct ipt_ip` of a rule for one link.
     fn by(way: usize, link: &str) -> Vec<u8> {
         let mut ip = vec![0; IP];
         let (name, mask) = (LINKS + way * LINK, LINKS + (2 + way) * LINK);
@@ -187,7 +186,7 @@ mod tests {
         ip
     }
 
-    /// What is said of a FORWARD chain of these rules and this policy, after an INPUT chain.
+    /// What [`drops`] says of a FORWARD chain of these rules and this policy, after an INPUT chain.
     fn of(rules: &[Vec<u8>], policy: i32) -> Option<bool> {
         let input = entry(&[], &[], "", DROP);
         let all = [&[input.clone()][..], rules, &[entry(&[], &[], "", policy)]].concat();
@@ -215,7 +214,7 @@ mod tests {
         let reject = entry(&[], &["comment"], "REJECT", 0);
         assert_eq!(of(std::slice::from_ref(&reject), ACCEPT), Some(true));
         assert_eq!(of(&[entry(&[], &[], "", DROP)], ACCEPT), Some(true));
-        // Only what is for everybody, and only if it is the last.
+        // Only a rule for every packet, and only if it is the last.
         assert_eq!(
             of(&[reject.clone(), entry(&[], &[], "LOG", 0)], ACCEPT),
             Some(false)

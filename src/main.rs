@@ -23,14 +23,14 @@ mod sys;
 mod text;
 mod watch;
 
-/// What takes any input: tests/fuzz, which is built with this and never released.
+/// The fuzz targets (tests/fuzz): whatever reads outside input. Only in fuzzing builds, never released.
 #[cfg(fuzzing)]
 #[path = "../tests/fuzz/targets.rs"]
 mod fuzz;
 
 use std::ffi::OsString;
 
-/// Runs the applet that `args` (argv) names and says how the process ends.
+/// Runs the applet that `args` (argv) names; returns the exit status.
 #[cfg_attr(
     test,
     expect(dead_code, reason = "the test harness has a main of its own")

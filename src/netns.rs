@@ -1,8 +1,7 @@
-//! Named network namespaces: files in /run/netns with a namespace mounted on each, as `ip netns` has them. It knows how
-//! a name comes and goes and is looked up; what is in a namespace is others' business, and so is what a command line
-//! says about it.
+//! Named network namespaces: files in /run/netns with a namespace mounted on each, as `ip netns` has them. Names are
+//! made, removed and looked up here; what is in a namespace, and the command line, are handled elsewhere.
 //!
-//! What goes wrong is told in the words of `ip`, since scripts read them: `Cannot create namespace file "..."`.
+//! Errors have the words of `ip`, since scripts read them: `Cannot create namespace file "..."`.
 
 pub mod enter;
 mod guard;
@@ -44,11 +43,11 @@ const YOUNG: Duration = Duration::from_secs(1);
 pub enum State {
     /// Nothing.
     Absent,
-    /// A file that lost its namespace: with a restart, or because whoever made it was killed.
+    /// A file that lost its namespace: by a restart, or because the process that made it was killed.
     Ghost,
     /// A namespace.
     Namespace,
-    /// Something that is no name of a namespace at all.
+    /// Something that never was the name of a namespace.
     Foreign,
 }
 
@@ -69,7 +68,7 @@ fn path(name: &OsStr) -> Result<PathBuf> {
     Ok(Path::new(DIR).join(name))
 }
 
-/// Looks at a name without opening or following what is there: a FIFO would hold us up.
+/// Looks at a name without opening or following what is there: opening a FIFO would block.
 pub fn state(name: &OsStr) -> Result<State> {
     let path = path(name)?;
     let what = || format!("stat {}", shown(&path));
@@ -81,7 +80,7 @@ pub fn state(name: &OsStr) -> Result<State> {
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Ok(State::Foreign);
     }
-    // What somebody else has put there nobody has lost.
+    // Another user's file is no name that lost its namespace.
     let ours = [0, rustix::process::geteuid().as_raw()].contains(&stat.st_uid);
     Ok(if has_namespace(name)? {
         State::Namespace
@@ -92,7 +91,7 @@ pub fn state(name: &OsStr) -> Result<State> {
     })
 }
 
-/// Whether a name leads to a namespace, of whatever kind, be it through a link.
+/// Whether a name leads to a namespace, of whatever kind, also through a link.
 pub fn has_namespace(name: &OsStr) -> Result<bool> {
     let path = path(name)?;
     match rustix::fs::statfs(&path) {
@@ -102,14 +101,13 @@ pub fn has_namespace(name: &OsStr) -> Result<bool> {
     }
 }
 
-/// Whether a name is one that lost its namespace, and not one that `ip netns add` is about to give it to.
+/// Whether a name has lost its namespace, and is not one that `ip netns add` is just about to give one.
 pub fn is_ghost(name: &OsStr) -> bool {
     let ghost = || matches!(state(name), Ok(State::Ghost));
     ghost() && path(name).is_ok_and(|path| is_old(&path)) && ghost()
 }
 
-/// Opens what a name stands for. Whether that is a network namespace the kernel says when it is asked to do something
-/// with it.
+/// Opens what a name stands for. That it is a network namespace is only checked by the kernel, when it is used.
 pub fn open(name: &OsStr) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
     rustix::fs::open(path(name)?, flags, Mode::empty())
@@ -124,7 +122,7 @@ pub fn names() -> rustix::io::Result<Option<Vec<OsString>>> {
     }
 }
 
-/// Which file a namespace is. Two descriptors or names of one namespace have the same.
+/// The file that a namespace is. All descriptors and names of one namespace have the same.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Identity(u64, u64);
 
@@ -141,18 +139,18 @@ impl Identity {
     }
 }
 
-/// Who makes a namespace, and is in it when it is made.
+/// The process that makes a namespace, and is in it then.
 #[derive(Clone, Copy)]
 pub enum Maker {
-    /// A child, which ends: this process never leaves its own, and has nothing to come back from.
+    /// A child, which ends: this process never leaves its own namespace, and need not come back.
     Child,
-    /// This process, which is there for nothing else.
+    /// This process, which exists for nothing else.
     Us,
 }
 
 /// Makes a new namespace of this name.
 pub fn add(_ready: &RunDir, name: &OsStr, maker: Maker) -> Result<()> {
-    // The file is there without a namespace for as short a time as can be.
+    // The file is made last: it is without a namespace for as short a time as possible.
     Place::make_room(name)?;
     let new = match maker {
         Maker::Child => sys::elsewhere(new_namespace),
@@ -176,7 +174,7 @@ pub fn attach(_ready: &RunDir, name: &OsStr, pid: i32) -> Result<()> {
     place.give(namespace.as_fd(), &pid.to_string())
 }
 
-/// Whether a file has been there for a while; one that has not is given the time.
+/// Waits until a file is older than [`YOUNG`]; false if there is none.
 pub fn is_old(path: &Path) -> bool {
     let Ok(stat) = rustix::fs::lstat(path) else {
         return false;
@@ -190,7 +188,7 @@ pub fn is_old(path: &Path) -> bool {
         u64::try_from(now.tv_sec).unwrap_or(0),
         u32::try_from(now.tv_nsec).unwrap_or(0),
     );
-    // A clock that was set back makes it very young; no harm is done by waiting once.
+    // A clock that was set back makes it seem very young; waiting once does no harm.
     let rest = YOUNG.saturating_sub(now.saturating_sub(made));
     if !rest.is_zero() {
         let rest = rustix::event::Timespec {
@@ -202,7 +200,7 @@ pub fn is_old(path: &Path) -> bool {
     true
 }
 
-/// A file for a namespace, which goes again if it is given none.
+/// A file for a namespace, which is removed on drop if it was given none.
 struct Place {
     /// The file.
     path: PathBuf,
@@ -211,7 +209,7 @@ struct Place {
 }
 
 impl Place {
-    /// Sees that a name can be given. A file that lost its namespace is taken away.
+    /// Checks that a name is free. A file that lost its namespace is removed.
     fn make_room(name: &OsStr) -> Result<()> {
         let path = path(name)?;
         let what = || format!("Cannot create namespace file \"{}\"", shown(&path));
@@ -233,7 +231,7 @@ impl Place {
         Ok(Self { path, given: false })
     }
 
-    /// Mounts a namespace here; `whose` it is is for the message.
+    /// Mounts a namespace here; `whose` it is only serves the error.
     fn give(mut self, namespace: BorrowedFd<'_>, whose: &str) -> Result<()> {
         bind(namespace, &self.path)
             .what(|| format!("Bind /proc/{whose}/ns/net -> {} failed", shown(&self.path)))?;
@@ -260,7 +258,7 @@ fn bind(namespace: BorrowedFd<'_>, path: &Path) -> rustix::io::Result<()> {
     }
 }
 
-/// Mounts what a descriptor is of, without a name for it.
+/// Mounts what a descriptor refers to, without a path for it.
 fn clone_mount(fd: BorrowedFd<'_>, path: &Path) -> rustix::io::Result<()> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
@@ -275,7 +273,7 @@ fn new_namespace() -> rustix::io::Result<OwnedFd> {
     sys::unshare(UnshareFlags::NEWNET)?;
     let own = "/proc/thread-self/ns/net";
     match rustix::fs::open(own, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
-        // There is no /proc. A socket knows its namespace too, but tells only who may change it.
+        // There is no /proc. A socket knows its namespace too, but SIOCGSKNS takes CAP_NET_ADMIN.
         Err(Errno::NOENT) => {
             use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
             let (unix, datagrams) = (AddressFamily::UNIX, SocketType::DGRAM);
@@ -286,29 +284,28 @@ fn new_namespace() -> rustix::io::Result<OwnedFd> {
     }
 }
 
-/// Takes a name away: every namespace that is mounted on it, one on top of the other, then the file. A namespace with a
-/// physical device in it is only let go by `force`: the kernel would give the device to the machine's first namespace,
-/// wherever it came from.
+/// Removes a name: unmounts every namespace that is stacked on it, then removes the file. If a physical device is in
+/// one this takes `force`: the kernel would move the device to the machine's first namespace, wherever it came from.
 pub fn delete(name: &OsStr, force: bool) -> Result<()> {
     let path = path(name)?;
     let what = || format!("Cannot remove namespace file \"{}\"", shown(&path));
-    // What cannot be looked at is something, and below is said why it stays.
+    // What cannot be looked at counts as something; an error below says why it stays.
     let mut state = state(name).unwrap_or(State::Foreign);
     if state == State::Absent {
-        // For the kernel's reason.
+        // Fails, with the kernel's reason.
         return rustix::fs::unlink(&path).what(what);
     }
-    // Before anything is unmounted: what could not be removed afterwards would stay as a ghost. By the rights that this
-    // process has, not those of the user who started it.
+    // Before anything is unmounted: a file that could not be removed afterwards would stay as a ghost. AT_EACCESS: by
+    // the effective ids of this process, not by its real ones.
     match rustix::fs::accessat(CWD, DIR, Access::WRITE_OK, AtFlags::EACCESS) {
-        // Linux before 5.8 knows only the user's.
+        // Before Linux 5.8 (faccessat2) only the real ids can be asked for.
         Err(Errno::NOSYS | Errno::INVAL) => {}
         other => other.what(what)?,
     }
     if state == State::Namespace && !force {
         check_devices(name)?;
     }
-    // Held until the file is gone too: if it stays, it is no ghost, but what it was.
+    // Held until the file is gone too: if it stays they are mounted again, and it is no ghost.
     let mut held = Vec::new();
     let mut remove = || {
         while state == State::Namespace {
@@ -318,7 +315,7 @@ pub fn delete(name: &OsStr, force: bool) -> Result<()> {
                 Ok(())
             });
             state = self::state(name)?;
-            // Somebody else may have been faster.
+            // Another process may have been faster.
             if state == State::Namespace {
                 gone?;
             }
@@ -330,7 +327,7 @@ pub fn delete(name: &OsStr, force: bool) -> Result<()> {
     };
     remove().inspect_err(|error| {
         if error.errno() == Some(Errno::NOENT) {
-            // The name is gone, as it should; by now it may be another's.
+            // The file is gone, as it should be; by now the name may be another's.
             held.clear();
         }
         for namespace in held.iter().rev() {
@@ -339,7 +336,7 @@ pub fn delete(name: &OsStr, force: bool) -> Result<()> {
     })
 }
 
-/// Sees that no physical device is in a namespace.
+/// Checks that no physical device is in a namespace.
 pub fn check_devices(name: &OsStr) -> Result<()> {
     let devices = physical_devices(name);
     if devices.is_empty() {
@@ -353,24 +350,23 @@ pub fn check_devices(name: &OsStr) -> Result<()> {
     ))
 }
 
-/// Removes a file that is a mount point here, by a mount out of sight: a shared /run may have got its own copy of every
-/// name's mount, below the run directory's. In a mount namespace where that is taken away the file can be removed, and
-/// the kernel unmounts what is on it everywhere else.
+/// Removes a file that is still a mount point here, by a hidden mount: a shared /run may have got its own copy of every
+/// name's mount, below the run directory's. In a new mount namespace all of these are unmounted; then the file can be
+/// removed, and the kernel unmounts what is on it everywhere else.
 fn unlink_elsewhere(path: &Path) -> rustix::io::Result<()> {
     sys::elsewhere(|| {
         sys::unshare(UnshareFlags::NEWNS)?;
         let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
         mount_change("/", private)?;
         for point in [path, Path::new(DIR), path] {
-            // Until there is nothing more: EINVAL.
+            // Until nothing is mounted there any more: EINVAL.
             while unmount(point, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).is_ok() {}
         }
         rustix::fs::unlink(path)
     })
 }
 
-/// The physical devices of a namespace, unless it is our own, which lives on without a name. One that cannot be looked
-/// into has none that we know of.
+/// The physical devices of a namespace; none if it is our own, which lives on without a name, or cannot be looked into.
 fn physical_devices(name: &OsStr) -> Vec<String> {
     let look = || -> Result<Vec<String>> {
         let namespace = open(name)?;

@@ -1,6 +1,6 @@
-//! A netlink socket: requests, dumps and batches, with the kernel's own words for what it refuses. It belongs to the
-//! network namespace that it was made in, for good: to work in another namespace means to have another socket, never to
-//! go there and come back.
+//! A netlink socket: requests, dumps and batches, with the kernel's own text for what it refuses. It belongs for good
+//! to the network namespace that it was made in: work in another namespace takes another socket, and never means that
+//! this process goes there and comes back.
 
 pub mod conntrack;
 #[cfg(test)]
@@ -26,21 +26,21 @@ use message::{Attr, Attrs, Message, Messages, attr};
 pub mod flags {
     /// Every request.
     pub const REQUEST: u16 = 0x001;
-    /// Wants an answer even if all went well.
+    /// Asks for an answer on success, too.
     pub const ACK: u16 = 0x004;
     /// A dump that was not consistent.
     pub const DUMP_INTR: u16 = 0x010;
     /// Extended ack attributes follow.
     pub const ACK_TLVS: u16 = 0x200;
-    /// The payload of the request is not repeated.
+    /// The answer does not repeat the payload of the request.
     pub const CAPPED: u16 = 0x100;
-    /// All of them.
+    /// Asks for all objects.
     pub const DUMP: u16 = 0x300;
-    /// An error if it is there.
+    /// Fails if the object exists.
     pub const EXCL: u16 = 0x200;
-    /// Made if it is not.
+    /// Creates the object if it does not exist.
     pub const CREATE: u16 = 0x400;
-    /// At the end of the list.
+    /// Adds the object at the end of the list.
     pub const APPEND: u16 = 0x800;
 }
 
@@ -51,7 +51,7 @@ const DONE: u16 = 3;
 /// `NLMSGERR_ATTR_MSG`.
 const ERROR_TEXT: Attr<str> = attr(1);
 
-/// How often a dump is begun anew because the kernel's list changed under it.
+/// How many times a dump is attempted: the kernel's list may change during each.
 const ATTEMPTS: usize = 16;
 
 /// A netlink socket.
@@ -60,8 +60,8 @@ pub struct Socket {
     fd: OwnedFd,
     /// The last request's number.
     sequence: u32,
-    /// What was received last. 32 KiB are what the kernel fills at most in a dump (`netlink_dump`), and a single answer
-    /// is far smaller.
+    /// What was received last. In a dump the kernel fills 32 KiB at most (`netlink_dump`), and a single answer is far
+    /// smaller.
     buffer: Vec<u8>,
 }
 
@@ -74,18 +74,18 @@ pub struct Row {
 }
 
 impl Socket {
-    /// For links, addresses and routes.
+    /// A socket for links, addresses and routes.
     pub fn route() -> Result<Self, Errno> {
         Self::open(None)
     }
 
-    /// For nf_tables.
+    /// A socket for nf_tables.
     pub fn netfilter() -> Result<Self, Errno> {
         Self::open(Some(NETFILTER))
     }
 
-    /// For links, addresses and routes of another network namespace. A child goes there, opens the socket and ends:
-    /// the caller never leaves, so nothing can strand it.
+    /// A socket for links, addresses and routes of another network namespace. A child enters it, opens the socket and
+    /// ends: the caller never leaves its own, so no error can strand it there.
     pub fn route_in(namespace: BorrowedFd<'_>) -> Result<Self, Errno> {
         sys::elsewhere(|| {
             rustix::thread::move_into_link_name_space(namespace, Some(LinkNameSpaceType::Network))?;
@@ -93,12 +93,12 @@ impl Socket {
         })
     }
 
-    /// A socket of a protocol; `NETLINK_ROUTE` is 0, which here is none.
+    /// A socket of a protocol; none stands for `NETLINK_ROUTE`, which is 0.
     fn open(protocol: Option<Protocol>) -> Result<Self, Errno> {
         let flags = SocketFlags::CLOEXEC;
         let fd =
             rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, protocol)?;
-        // Older kernels know less; what they do not know only makes answers poorer.
+        // Older kernels do not know all of these; without them answers only say less.
         for option in [
             libc::NETLINK_EXT_ACK,
             libc::NETLINK_CAP_ACK,
@@ -113,7 +113,7 @@ impl Socket {
         })
     }
 
-    /// One with somebody else at the other end than the kernel.
+    /// A socket whose other end is not the kernel.
     #[cfg(fuzzing)]
     pub fn over(fd: OwnedFd) -> Self {
         let (sequence, buffer) = (0, vec![0; 64 * 1024]);
@@ -139,7 +139,7 @@ impl Socket {
             let length = self.receive(RecvFlags::empty())?.unwrap_or(0);
             let mut answers = Messages(self.buffer.get(..length).unwrap_or_default());
             let Some(answer) = answers.find(|answer| answer.sequence == self.sequence) else {
-                // The rest of an answer that nobody waited for.
+                // Left over from an earlier request.
                 continue;
             };
             if answer.kind == ERROR {
@@ -152,7 +152,7 @@ impl Socket {
         }
     }
 
-    /// Asks for all there is of a kind. Begun anew if the list changed meanwhile, so the rows belong together.
+    /// Asks for all objects of a kind. Starts again if the list changed meanwhile, so the rows are consistent.
     pub fn dump(&mut self, mut message: Message) -> Result<Vec<Row>, Why> {
         for _ in 0..ATTEMPTS {
             self.sequence += 1;
@@ -167,7 +167,7 @@ impl Socket {
         ))
     }
 
-    /// Sends several changes of nf_tables that are made together or not at all.
+    /// Sends several changes to nf_tables, which are made together or not at all.
     pub fn batch(&mut self, messages: Vec<Message>) -> Result<(), Why> {
         let first = self.sequence + 1;
         let mut bytes = nft::batch_begin().seal(first, flags::REQUEST).to_vec();
@@ -176,14 +176,14 @@ impl Socket {
         for mut message in messages {
             self.sequence += 1;
             left -= 1;
-            // What is refused is told in any case; as many answers as there can be rules, the socket would not hold.
+            // A refusal is reported in any case; an answer for every rule might not fit into the socket's buffer.
             let ack = if left == 0 { flags::ACK } else { 0 };
             bytes.extend(message.seal(self.sequence, flags::REQUEST | ack));
         }
         self.sequence += 1;
         bytes.extend(nft::batch_end().seal(self.sequence, flags::REQUEST));
         self.send(&bytes)?;
-        // Whatever was refused, and that or the last one's success. All answers are there when send returns.
+        // The first refusal, or the last message's success. All answers are queued when send returns.
         let mut result = Ok(());
         while let Some(length) = self.receive(RecvFlags::DONTWAIT)? {
             for message in Messages(self.buffer.get(..length).unwrap_or_default()) {
@@ -205,7 +205,7 @@ impl Socket {
         }
     }
 
-    /// Receives into the buffer; none if there is nothing and we do not wait.
+    /// Receives into the buffer; none if there is nothing and `flags` say not to wait.
     fn receive(&mut self, flags: RecvFlags) -> Result<Option<usize>, Errno> {
         loop {
             match rustix::net::recv(&self.fd, self.buffer.as_mut_slice(), flags) {
@@ -216,24 +216,24 @@ impl Socket {
         }
     }
 
-    /// Collects the answers to a request; whether they belong together.
+    /// Collects the answers to a request; returns whether they are complete and consistent.
     fn answers(&mut self, sequence: u32, rows: &mut Vec<Row>) -> Result<bool, Why> {
         let mut whole = true;
         loop {
             let length = match self.receive(RecvFlags::empty()) {
-                // The kernel had more to say than the socket holds; what it said is not all.
+                // Not all answers fitted into the socket's buffer; some are lost.
                 Err(Errno::NOBUFS) => return Ok(false),
                 other => other?.unwrap_or(0),
             };
             for message in Messages(self.buffer.get(..length).unwrap_or_default()) {
                 if message.sequence != sequence {
-                    // The rest of an answer that nobody waited for.
+                    // Left over from an earlier request.
                     continue;
                 }
                 whole &= message.flags & flags::DUMP_INTR == 0;
                 match message.kind {
                     ERROR => return verdict(message.body, message.flags).map(|()| whole),
-                    // A dump's end is a number too: of the error that ended it.
+                    // A dump's end has a number, too: the error that ended it, or none.
                     DONE => return done(message.body, message.flags).map(|()| whole),
                     kind => rows.push(Row {
                         kind,
@@ -278,7 +278,7 @@ fn done(body: &[u8], flags: u16) -> Result<(), Why> {
     )
 }
 
-/// An error of a negative number and its extended ack.
+/// The error for a negative number, with its extended ack.
 fn refused(number: i32, attributes: Option<&[u8]>) -> Result<(), Why> {
     if number >= 0 {
         return Ok(());
@@ -308,7 +308,7 @@ mod tests {
         let why = verdict(&body, flags::CAPPED | flags::ACK_TLVS).unwrap_err();
         assert!(matches!(why, Why::Kernel(Errno::EXIST, text) if text == "oops"));
         assert!(verdict(&[0; 20], flags::CAPPED).is_ok());
-        // The smallest number has no opposite.
+        // The smallest number has no positive counterpart.
         assert!(verdict(&i32::MIN.to_ne_bytes(), 0).is_err());
     }
 

@@ -1,5 +1,5 @@
-//! /etc/passwd (passwd(5)) as bytes: who a user is, and one user's login shell changed with every other byte left as it
-//! is. Pure and total. It reads no file, and knows nothing of the locks that an edit needs ([`crate::step::account`]).
+//! /etc/passwd (passwd(5)) as bytes: looks users up, and changes one login shell with every other byte left as it is.
+//! Pure and total. It reads no file, and knows nothing of the locks that an edit needs ([`crate::step::account`]).
 
 use std::ffi::{OsStr, OsString};
 use std::ops::Range;
@@ -61,8 +61,8 @@ pub fn is_field(bytes: &[u8]) -> bool {
     !bytes.iter().any(|byte| b":\n\0".contains(byte))
 }
 
-/// Where a user's login shell stands: the last field of the first line that is his. A line with other than seven fields,
-/// or without numbers where they belong, is nobody's, as for the C library and shadow's tools.
+/// Where a user's login shell stands: the last field of the first line that is his. A line with other than seven
+/// fields, or without numbers where they belong, is skipped, as by the C library and shadow's tools.
 fn field(text: &[u8], name: &str) -> Option<Range<usize>> {
     let mut start = 0;
     for line in text.split(|byte| *byte == b'\n') {
@@ -100,7 +100,7 @@ mod tests {
         assert_eq!(found(1000, None), user("alice", "/home/alice"));
         assert_eq!(found(0, None), user("root", "/root"));
         assert_eq!(found(0, Some("toor")), user("toor", "/toor"));
-        // A name is no claim to another's number.
+        // A name whose line has another number does not count.
         assert_eq!(found(0, Some("alice")), user("root", "/root"));
         assert_eq!(found(1, None), None);
     }

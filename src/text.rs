@@ -1,16 +1,16 @@
-//! Words as text: paths and names may have bytes in them that are no UTF-8, and messages and scripts have to say them as
-//! they are. Such a byte stands in a string as one character of a private plane; whoever writes the string out turns it
-//! back. Nothing is lost on the way, and everything in between works with strings.
+//! Words as text: paths and names may contain bytes that are not UTF-8, and messages and scripts have to print them
+//! unchanged. In a string such a byte is one character of a private use plane, which [`bytes`] turns back on output.
+//! Nothing is lost on the way, and everything in between works with strings.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 
-/// The byte 0 as a character; the others follow it. The last characters of the last plane, which nobody may assign.
+/// The character for byte 0; the others follow it. They are the last 256 of the last plane, which is for private use.
 const FIRST: u32 = 0x10_FF00;
-/// The first byte that may be no UTF-8. No character stands for one before it, whoever wrote it.
+/// The first byte that is not ASCII. No character stands for one below, and so none becomes a quote or an escape.
 const NO_ASCII: u8 = 0x80;
 
-/// What the UTF-8 of each of these characters begins with.
+/// The first byte of the UTF-8 of each of these characters.
 const LEAD: u8 = 0xf4;
 
 /// A word as text that [`bytes`] turns back.
@@ -18,9 +18,9 @@ pub fn shown(word: impl AsRef<OsStr>) -> String {
     shown_bytes(word.as_ref().as_bytes())
 }
 
-/// See [`shown`]; apart, so that it is there once and not for each kind of word.
+/// See [`shown`]; not generic, so that it is compiled once and not for each type of word.
 fn shown_bytes(word: &[u8]) -> String {
-    // As most are, and not looked at character by character.
+    // Most words, which need not be looked at character by character.
     if let Ok(text) = str::from_utf8(word)
         && !word.contains(&LEAD)
     {
@@ -30,7 +30,7 @@ fn shown_bytes(word: &[u8]) -> String {
     for chunk in word.utf8_chunks() {
         for c in chunk.valid().chars() {
             if byte(c).is_some() {
-                // One that is really there has to come back as itself.
+                // Such a character in the word itself has to come back as itself: its bytes are encoded.
                 let mut buffer = [0; 4];
                 text.extend(c.encode_utf8(&mut buffer).bytes().filter_map(character));
             } else {
@@ -42,7 +42,7 @@ fn shown_bytes(word: &[u8]) -> String {
     text
 }
 
-/// Text as it is written out.
+/// A text as it is written out: the reverse of [`shown`].
 pub fn bytes(text: &str) -> Vec<u8> {
     if !text.as_bytes().contains(&LEAD) {
         return text.into();
@@ -57,13 +57,13 @@ pub fn bytes(text: &str) -> Vec<u8> {
     bytes
 }
 
-/// What somebody else chose, as text that nobody turns back and nothing of which reaches a terminal as anything but text.
+/// A word that somebody else chose, for a terminal: what could act on one becomes `?`, and nothing is turned back.
 pub fn harmless(word: &[u8]) -> String {
     let odd = |c: char| c.is_control() || u32::from(c) >= FIRST;
     String::from_utf8_lossy(word).replace(odd, "?")
 }
 
-/// A path or another word as a shell wants it.
+/// A path or another word, quoted for a shell where it needs to be.
 pub fn quote(word: impl AsRef<OsStr>) -> String {
     let text = shown(word);
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:,=@%".contains(c);
@@ -127,7 +127,7 @@ mod tests {
             "a?[2J??\u{e4}"
         );
         assert_eq!(harmless(b"\xff\xf4\x8f\xbc\x9b"), "\u{fffd}?");
-        // Nor does one that was not looked at become a quote or an escape.
+        // Nor does one that was not replaced become a quote or an escape.
         assert!(bytes(&all).iter().all(|byte| *byte >= 0x80));
     }
 

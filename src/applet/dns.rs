@@ -1,4 +1,4 @@
-//! `kak dns`: the last command of the script that `kak setup --explain` prints. Not for people.
+//! `kak dns`: the last command of a script that `kak setup --explain` prints, where a relay is needed. Not for people.
 
 use lexopt::Arg::{Long, Short};
 
@@ -26,7 +26,7 @@ The relay ends with the jail. 'kak setup --explain' prints the script.
     run,
 };
 
-/// Does it.
+/// Runs the applet.
 fn run(call: Call) -> Result<u8> {
     let mut parser = lexopt::Parser::from_args(call.args);
     let mut name = None;

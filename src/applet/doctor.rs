@@ -1,4 +1,4 @@
-//! `kak doctor`: what on this machine would stop kak.
+//! `kak doctor`: prints what on this machine would stop kak. The checks themselves are in [`crate::doctor`].
 
 use lexopt::Arg::Long;
 
@@ -31,7 +31,7 @@ Exit status: 0 nothing fails, 1 something does, 2 wrong usage.
     run,
 };
 
-/// Does it.
+/// Runs the applet.
 fn run(call: Call) -> Result<u8> {
     let mut parser = lexopt::Parser::from_args(call.args);
     let mut json = false;
@@ -52,7 +52,7 @@ fn run(call: Call) -> Result<u8> {
     Ok(u8::from(report.has_failed()))
 }
 
-/// A check for people.
+/// A check as text for people.
 fn lines(check: &Check) -> String {
     let Check {
         state, what, why, ..
@@ -70,7 +70,7 @@ fn lines(check: &Check) -> String {
     text
 }
 
-/// A check for programs.
+/// A check as a JSON object.
 fn object(check: &Check) -> String {
     let (cure, is_command) = match &check.cure {
         Cure::None => ("null".into(), false),

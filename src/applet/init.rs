@@ -1,4 +1,4 @@
-//! `kak init`: the last command of the script that `kak setup --explain` prints. Not for people.
+//! `kak init`: the jail's PID 1 in the script that `kak setup --explain` prints. Not for people.
 
 use super::{Applet, Call};
 use crate::error::{Error, Result, What as _};
@@ -20,7 +20,7 @@ FD is the open lock file of the jail. 'kak setup --explain' prints the script.
     run,
 };
 
-/// Does it.
+/// Runs the applet.
 fn run(call: Call) -> Result<u8> {
     let Call { args, .. } = call;
     let number = match args.as_slice() {

@@ -1,7 +1,7 @@
 //! `kak --install`: links to this binary, and the one copy of it that may be set-user-ID.
 //!
 //! The bit sits on the inode, so a link to the multicall binary must never have it: every applet would have it too. The
-//! copy is a file of its own named nssh, under which name alone a set-user-ID kak does anything at all ([`crate::jail::guest`]).
+//! copy is a file of its own named nssh: under any other name a set-user-ID kak does nothing ([`crate::jail::guest`]).
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStringExt as _;
@@ -14,13 +14,13 @@ use crate::error::{Error, Result, What as _};
 use crate::file;
 use crate::text::quote;
 
-/// What every kak has in it, whatever its version. A file that is an ELF program and has it too is known by it as one.
+/// A string that every kak contains, whatever its version. An ELF file that contains it is taken for a kak.
 const MARK: &[u8] = b"kak: many names, one binary: 6b616b2d6e737368";
 
 /// The name of the copy.
 const NAME: &str = "nssh";
 
-/// What that copy is called until it is whole.
+/// The copy's name until it is complete.
 const UNFINISHED: &str = "nssh.kak-new";
 
 /// The longest file in which [`MARK`] is looked for.
@@ -45,8 +45,8 @@ fn this() -> Result<PathBuf> {
     Ok(OsString::from_vec(me.into_bytes()).into())
 }
 
-/// A link to this binary for every applet. A link of ours that is there already is kept, a foreign file is left alone and
-/// told.
+/// Makes a link to this binary for every applet. Where there is one already it is kept; any other file is left alone
+/// and reported.
 fn link(symbolic: bool, dir: &Path, names: impl Iterator<Item = &'static str>) -> Result<()> {
     let me = this()?;
     let my = fs::stat(&me).what(|| format!("stat {}", quote(&me)))?;
@@ -65,7 +65,7 @@ fn link(symbolic: bool, dir: &Path, names: impl Iterator<Item = &'static str>) -
                 Ok(there) if is_same(&there, &my) => {}
                 _ => errors.push(Error::text(text(), FOREIGN)),
             },
-            // Nor could any other of them.
+            // The other links would fail, too.
             Err(Errno::XDEV) => {
                 return Err(Error::cure(
                     text(),
@@ -79,15 +79,15 @@ fn link(symbolic: bool, dir: &Path, names: impl Iterator<Item = &'static str>) -
     Error::all(errors)
 }
 
-/// What is said of a file that is somebody else's.
+/// The error for a file that is not kak's.
 const FOREIGN: &str = "a file that is not kak's is there already; it is left as it is";
 
-/// Whether both are one file.
+/// Whether both are the same file.
 fn is_same(one: &Stat, other: &Stat) -> bool {
     (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
 }
 
-/// The set-user-ID copy, whole or not at all.
+/// Makes the set-user-ID copy, whole or not at all.
 fn copy(path: &Path) -> Result<()> {
     if path.file_name() != Some(OsStr::new(NAME)) {
         return Err(Error::usage(format!(
@@ -114,18 +114,18 @@ fn copy(path: &Path) -> Result<()> {
     written.and_then(|()| sync(&dir)).what(what)
 }
 
-/// The directory that the copy goes to: one that nobody but root can put anything else into, or put another in place of,
-/// so that from here on it stays what it is; and where the bit has an effect.
+/// The directory that the copy goes into. Only root may be able to write to it or to replace it, so that from here on
+/// it stays what it is; and the set-user-ID bit must have an effect there.
 fn place(path: &Path) -> Result<PathBuf> {
     let dir = match path.parent() {
         Some(dir) if !dir.as_os_str().is_empty() => dir,
         _ => Path::new("."),
     };
-    // A slash at the end is for a directory only.
+    // A path with a slash at its end is found only if it is a directory.
     let dir = file::real_path(&dir.join("")).what(|| format!("realpath {}", quote(dir)))?;
     for above in dir.ancestors() {
         let stat = fs::lstat(above).what(|| format!("stat {}", quote(above)))?;
-        // What is in a sticky directory is for its owner to replace, but others may put something beside it.
+        // In a sticky directory only the owner can replace an entry, but others can add some: fine above `dir` only.
         let sticky = stat.st_mode & 0o1000 != 0 && above != dir;
         if stat.st_uid != 0 || stat.st_mode & 0o022 != 0 && !sticky {
             let (mode, user) = (stat.st_mode & 0o7777, stat.st_uid);
@@ -147,8 +147,8 @@ fn place(path: &Path) -> Result<PathBuf> {
     Ok(dir)
 }
 
-/// Whether what is there may be replaced: nothing, a link to this binary, or root's copy of a kak of whatever version,
-/// known by [`MARK`].
+/// Whether what is at `path` may be replaced: nothing, a link to this binary, or a copy of root's of any version of
+/// kak, recognised by [`MARK`].
 fn may_go(path: &Path) -> Result<bool> {
     let Some(there) = file::lstat(path)? else {
         return Ok(true);
@@ -163,7 +163,7 @@ fn may_go(path: &Path) -> Result<bool> {
         return Ok(false);
     }
     let text = file::read(path)?;
-    // Not known to the optimiser, which would take it apart: this binary has to have it in one piece.
+    // Hidden from the optimiser, which would split it up: this binary has to contain it in one piece.
     let mark = std::hint::black_box(MARK);
     Ok(text.starts_with(b"\x7fELF") && text.windows(mark.len()).any(|part| part == mark))
 }
@@ -172,7 +172,7 @@ fn may_go(path: &Path) -> Result<bool> {
 fn write(path: &Path, mut text: &[u8]) -> rustix::io::Result<()> {
     match fs::unlink(path) {
         Err(Errno::NOENT) => {}
-        // What somebody left who was killed.
+        // Removes what a killed process has left.
         other => other?,
     }
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -181,19 +181,19 @@ fn write(path: &Path, mut text: &[u8]) -> rustix::io::Result<()> {
         let written = rustix::io::write(&new, text)?;
         text = text.get(written..).unwrap_or_default();
     }
-    // A directory may give its group to what is made in it; and a change of owner takes the bit away.
+    // A set-group-ID directory gives its group to new files; and chown(2) clears the bit, so it comes first.
     fs::fchown(&new, Some(Uid::ROOT), Some(Gid::ROOT))?;
     fs::fchmod(&new, Mode::from_raw_mode(0o4755))?;
     fs::fsync(&new)
 }
 
-/// Sees to it that what was renamed in a directory is so after a crash, too.
+/// Makes a rename in a directory survive a crash (fsync(2)).
 fn sync(dir: &Path) -> rustix::io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     fs::fsync(fs::open(dir, flags, Mode::empty())?)
 }
 
-/// What to say if this binary itself has a bit that only its copy should have.
+/// The warning for this binary itself having a bit that only the copy should have.
 pub fn misplaced_bit() -> Option<String> {
     let bits = fs::stat("/proc/self/exe").ok()?.st_mode & 0o6000;
     let me = this().ok()?;

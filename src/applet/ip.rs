@@ -1,5 +1,5 @@
-//! `ip`, as far as it is about named network namespaces. Stands in where iproute2 is not installed; whatever else is
-//! asked of it is refused in one line.
+//! `ip`, limited to named network namespaces: a stand-in where iproute2 is not installed. ip's other objects are
+//! refused in one line.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
@@ -28,7 +28,7 @@ refused. A link 'ipnetns' is 'ip netns'.
     run,
 };
 
-/// `ipnetns`: ip takes what stands behind its name in argv[0] for the object.
+/// `ipnetns`: ip takes what follows its name in argv[0] for the object.
 pub const IPNETNS: Applet = Applet {
     name: "ipnetns",
     links: &[],
@@ -37,7 +37,7 @@ pub const IPNETNS: Applet = Applet {
     run: |call| begin(call, netns::dispatch),
 };
 
-/// Does it.
+/// Runs the applet.
 fn run(call: Call) -> Result<u8> {
     begin(call, object)
 }
@@ -47,7 +47,7 @@ fn begin(call: Call, act: fn(&Options, Vec<OsString>) -> Result<u8>) -> Result<u
     let mut words = call.args;
     let mut options = Options::new(Front::Ip);
     let result = match options.take(&mut words) {
-        // A line of a batch has its object with it.
+        // Every line of a batch names its object itself.
         Ok(None) if options.batch.is_some() => netns::start(&options, words, object),
         Ok(None) => act(&options, words),
         other => other.map(|status| status.unwrap_or(0)),
@@ -55,7 +55,7 @@ fn begin(call: Call, act: fn(&Options, Vec<OsString>) -> Result<u8>) -> Result<u
     netns::finish(result)
 }
 
-/// What else ip knows.
+/// The other objects of ip.
 const OBJECTS: &[&str] = &[
     "address",
     "addrlabel",
@@ -97,7 +97,7 @@ fn object(options: &Options, mut words: Vec<OsString>) -> Result<u8> {
     let Some(object) = words.first().map(|word| word.as_bytes().to_vec()) else {
         return Err(hard(IP_USAGE.trim_end()));
     };
-    // "net" and "netn" are netns for ip too; shorter ones mean neighbours.
+    // "net" and "netn" are netns for ip too; anything shorter is "neighbor".
     if object.len() >= 3 && b"netns".starts_with(&object) {
         words.remove(0);
         return netns::dispatch(options, words);
@@ -114,7 +114,7 @@ fn object(options: &Options, mut words: Vec<OsString>) -> Result<u8> {
         let text = format!("Object \"{object_text}\" is unknown, try \"ip help\".");
         return Err(Error::text("", text));
     }
-    // An ordinary failure: a batch tells the line, and with -force goes on.
+    // An ordinary failure: a batch reports the line, and with -force goes on.
     Err(Error::text(
         "",
         format!("ip {object_text}: kak's ip knows 'ip netns' only; install iproute2 for the rest"),

@@ -1,4 +1,4 @@
-//! `kak kill`: the end of a session that nobody can end any more, such as that of a `docker exec` whose client died.
+//! `kak kill`: ends sessions that cannot be ended otherwise, such as that of a `docker exec` whose client died.
 
 use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
@@ -36,14 +36,14 @@ Exit status: 0 done, 1 there is no such session, 2 wrong usage.
     run,
 };
 
-/// What is sent, and how long a session then has.
+/// What is sent in each stage, and how long the sessions then have to end.
 const STAGES: [(&[Signal], Duration); 3] = [
     (&[Signal::HUP, Signal::CONT], Duration::from_secs(1)),
     (&[Signal::TERM, Signal::CONT], Duration::from_secs(2)),
     (&[Signal::KILL], Duration::from_secs(2)),
 ];
 
-/// Does it.
+/// Runs the applet.
 fn run(call: Call) -> Result<u8> {
     let mut parser = lexopt::Parser::from_args(call.args);
     let (mut name, mut all, mut wanted) = (None, false, Vec::new());
@@ -85,7 +85,7 @@ fn run(call: Call) -> Result<u8> {
     sessions.retain(|session| all || wanted.contains(&session.pid));
     let mut pids = Vec::new();
     for session in &sessions {
-        // One that is gone meanwhile is as well.
+        // A session that has ended meanwhile needs no signal.
         if let Some(pid) = Pid::from_raw(session.pid)
             && let Some(fd) = session.pin()
         {
@@ -98,7 +98,7 @@ fn run(call: Call) -> Result<u8> {
         for (pid, fd, session) in &pids {
             let started = processes.started_by(session.monitor, session.session, session.pid);
             for signal in signals {
-                // What runs in the shell's own group is the session too, while the shell has that number.
+                // The shell's process group is the session, too, but its number is only certain while the shell lives.
                 let lives = !jail::wait_readable(fd.as_fd(), Duration::ZERO);
                 if lives && crate::sys::leads_group(*pid) {
                     rustix::process::kill_process_group(*pid, *signal).ok();
@@ -109,7 +109,7 @@ fn run(call: Call) -> Result<u8> {
                 }
             }
         }
-        // All of them have this time together.
+        // The deadline is one for all of them.
         pids.retain(|(_, fd, _)| {
             let rest = deadline.saturating_duration_since(Instant::now());
             !jail::wait_readable(fd.as_fd(), rest)

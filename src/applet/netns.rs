@@ -1,8 +1,8 @@
 //! `kak netns`, `netns-VERB` and `ip netns`: named network namespaces on the command line. What a name is, and how it
-//! comes and goes, is [`crate::netns`]'s.
+//! is made and removed, is in [`crate::netns`].
 //!
-//! What a script could notice is as with ip: shortened verbs, words that are too many, texts, exit statuses. An ordinary
-//! failure is 1, what the kernel refuses by netlink is 2, and wrong usage 255.
+//! Whatever a script could notice is as with ip: shortened verbs, surplus words, texts, exit statuses. The status is 1
+//! for an ordinary failure, 2 for a refusal by netlink, and 255 for wrong usage.
 
 pub mod add;
 pub mod batch;
@@ -157,7 +157,7 @@ pub fn start(
     })
 }
 
-/// Tells an error in ip's way, without a name before it; the exit status.
+/// Reports an error as ip does, without the program's name before it; returns the exit status.
 pub fn finish(result: Result<u8>) -> Result<u8> {
     match result {
         Err(error) if !error.asks_help() => {
@@ -175,7 +175,7 @@ pub fn dispatch(options: &Options, words: Vec<OsString>) -> Result<u8> {
         return list::list(options, &[]);
     };
     let mut words: Vec<OsString> = words.collect();
-    // ip looks at it before it looks at the verb.
+    // ip checks the name before it looks at the verb.
     if options.front == Front::Ip
         && !options.all
         && let Some(word) = words.first()
@@ -199,7 +199,7 @@ pub fn dispatch(options: &Options, words: Vec<OsString>) -> Result<u8> {
     {
         return Ok(status);
     }
-    // Whatever the verb, its first word is taken for a name, but where a command stands there.
+    // Whatever the verb, its first word is checked as a name, except where it is a command (`-all exec`).
     if let Some(word) = words.first()
         && !(options.all && *name == "exec")
     {
@@ -222,7 +222,7 @@ fn name(words: &[OsString]) -> Result<&OsStr> {
     first.ok_or_else(|| Error::text("", "No netns name specified"))
 }
 
-/// The names that a verb is about: ip does not look beyond the first word, and scripts may have more.
+/// The names that a verb is about. ip ignores all words but the first, and scripts may have more.
 fn names<'a>(options: &Options, words: &'a [OsString]) -> Result<&'a [OsString]> {
     name(words)?;
     let count = match options.front {
@@ -232,7 +232,7 @@ fn names<'a>(options: &Options, words: &'a [OsString]) -> Result<&'a [OsString]>
     Ok(words.get(..count).unwrap_or(words))
 }
 
-/// Does something to every name, and tells all that went wrong.
+/// Calls `act` for every name; the error has all that went wrong.
 fn each(names: &[OsString], act: impl Fn(&OsStr) -> Result<()>) -> Result<u8> {
     names.iter().try_for_each(|name| netns::check(name))?;
     Error::all(names.iter().filter_map(|name| act(name).err()).collect()).map(|()| 0)
@@ -243,7 +243,7 @@ fn directory(names: rustix::io::Result<Option<Vec<OsString>>>) -> Result<Option<
     names.what(|| format!("Failed to open directory {}", netns::DIR))
 }
 
-/// A refusal by netlink, as ip tells it.
+/// A refusal by netlink, as ip words it.
 fn answer(why: Why) -> Error {
     let text = match why {
         Why::Kernel(_, text) if !text.is_empty() => {
@@ -261,7 +261,7 @@ fn answer(why: Why) -> Error {
     Error::text("", text.to_string())
 }
 
-/// `add NAME...`, and what kak's own front has beside.
+/// `add NAME...`, in `kak netns` with its further options.
 fn add(options: &Options, words: &[OsString]) -> Result<u8> {
     if options.front == Front::Kak {
         return add::run(words);
@@ -326,7 +326,7 @@ fn delete_one(options: &Options, name: &OsStr) -> Result<()> {
     }
     let deleted = netns::delete(name, options.force);
     if deleted.is_err() && network::sweep(name) {
-        // It was about to come.
+        // It was just being made; that has been waited for.
         return network::unmake(name, options.force);
     }
     deleted
@@ -355,7 +355,7 @@ fn identify(_: &Options, words: &[OsString]) -> Result<u8> {
             return Ok(0);
         }
         Err(errno) => {
-            // ip has no blank there.
+            // ip prints no blank there.
             let text = format!(
                 "Failed to open directory {}:{}",
                 netns::DIR,
@@ -400,7 +400,7 @@ fn pids(_: &Options, words: &[OsString]) -> Result<u8> {
     Ok(0)
 }
 
-/// `monitor`: names as they come and go, each told at once, until a signal ends it.
+/// `monitor`: prints names as they come and go, each at once, until a signal ends it.
 fn monitor(_: &Options, _: &[OsString]) -> Result<u8> {
     match rustix::fs::mkdir(netns::DIR, Mode::from_raw_mode(0o755)) {
         Ok(()) | Err(Errno::EXIST) => {}

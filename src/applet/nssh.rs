@@ -1,4 +1,4 @@
-//! `nssh`: the jail's shell, for people and for programs that think it is an ordinary one.
+//! `nssh`: runs the jail's shell, for people and for programs that take nssh for an ordinary shell.
 
 use std::ffi::{CString, OsString};
 use std::os::unix::ffi::OsStrExt as _;
@@ -48,7 +48,7 @@ found, 126 it cannot be run, 137 the jail is gone, 125 kak itself failed.
     run,
 };
 
-/// Does it.
+/// Runs the applet.
 fn run(call: Call) -> Result<u8> {
     let Call {
         called,
@@ -64,7 +64,7 @@ fn run(call: Call) -> Result<u8> {
         };
         (all, called)
     } else {
-        // What argv[0] says is of kak then, and not of a shell.
+        // Then argv[0] is about kak, not about a shell.
         (parse(args)?, Called::default())
     };
     let Options {
@@ -82,7 +82,7 @@ fn run(call: Call) -> Result<u8> {
         return become_it(&shell, called, args, Environment::of_caller());
     }
     let jail = config::jail(jail).map_err(|error| {
-        // Whoever takes it for a shell takes any other status for the command's.
+        // A caller that takes nssh for a shell would take any other status for the command's.
         if own_name {
             error.with_status(125)
         } else {
@@ -93,17 +93,17 @@ fn run(call: Call) -> Result<u8> {
     Ok(session::follow(terminal, &jail, &program, IfDown::BringUp))
 }
 
-/// kak's own options, and what is the shell's.
+/// kak's own options, and the shell's arguments.
 pub struct Options {
     /// The jail that was named.
     pub jail: Option<String>,
-    /// Whose terminal it is on.
+    /// Whose terminal the session is on.
     terminal: Terminal,
     /// The shell's arguments.
     pub args: Vec<OsString>,
 }
 
-/// Does it for somebody who has not the rights that this process has.
+/// The same for the caller of the set-user-ID copy, who lacks the rights that this process has.
 fn run_for(guest: &Guest, called: Called, args: Vec<OsString>) -> Result<u8> {
     if let Some(shell) = Guest::real_shell() {
         let rid = guest.drop_rights().and_then(|()| guest.give_back_limit());
@@ -125,7 +125,7 @@ pub fn parse(args: Vec<OsString>) -> Result<Options> {
     let (mut jail, mut terminal) = (None, Terminal::Callers);
     let mut rest = Vec::new();
     loop {
-        // From the first word that is not ours on, everything is the shell's.
+        // Everything from the first word that is not ours is the shell's.
         if let Some(mut raw) = parser.try_raw_args() {
             match raw.peek() {
                 Some(word) if word == "--" => {
@@ -164,7 +164,7 @@ fn is_ours(word: &[u8]) -> bool {
         || [&b"--pty"[..], b"--help"].contains(&word)
 }
 
-/// Inside the jail: the real shell, in place of this process.
+/// Inside the jail: executes the real shell in place of this process.
 fn become_it(
     shell: &Path,
     called: Called,
@@ -172,7 +172,7 @@ fn become_it(
     mut env: Environment,
 ) -> Result<u8> {
     if survey::is_kak(shell) {
-        // It would become itself for ever.
+        // It would execute itself for ever.
         return Err(Error::cure(
             format!("exec {}", quote(shell)),
             "the jail's shell is kak itself",

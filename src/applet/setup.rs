@@ -1,4 +1,4 @@
-//! `kak setup`: options to a plan, and what is done with it.
+//! `kak setup`: reads the options, and has the plan carried out, compared (`--dry-run`) or printed (`--explain`).
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -103,7 +103,7 @@ pub struct Options {
     mode: Mode,
     /// Whether a first session is wanted.
     attach: bool,
-    /// What it runs.
+    /// What that session runs.
     command: Option<Program>,
     /// Whether to say why.
     verbose: bool,
@@ -117,7 +117,7 @@ pub fn parse(args: Vec<OsString>) -> Result<Options> {
     let (mut mode, mut attach, mut verbose) = (Mode::Do, false, false);
     let mut command = Vec::new();
     loop {
-        // The command's own options are its own.
+        // What follows '--' is the command's, options too.
         if let Some(mut raw) = parser.try_raw_args()
             && raw.next_if(|word| word == "--").is_some()
         {
@@ -172,8 +172,8 @@ pub fn parse(args: Vec<OsString>) -> Result<Options> {
     })
 }
 
-/// That nothing is put where something of the jail's own, or kak's, has its place. Only what is asked for now: a record may
-/// have what nobody was kept from in earlier times.
+/// Checks that nothing is put in a place that is the jail's own, or kak's. Only the options of this call are checked: a
+/// record may have a place that was allowed at the time.
 fn check_places(config: &Config) -> Result<()> {
     const OWN: [&str; 6] = ["/proc", "/sys", "/dev", "/run", netns::DIR, OUTER];
     let is_own = |path: &&Path| {
@@ -189,10 +189,10 @@ fn check_places(config: &Config) -> Result<()> {
     }
 }
 
-/// Does it.
+/// Runs the applet.
 fn run(call: Call) -> Result<u8> {
     let options = parse(call.args)?;
-    // Whatever else the caller has open is none of the keeper's or the jail's business.
+    // Neither the keeper nor the jail inherits the caller's other file descriptors.
     sys::close_from(3);
     shell::check_outside("a jail is made")?;
     if let Some(text) = install::misplaced_bit() {
@@ -212,7 +212,7 @@ fn run(call: Call) -> Result<u8> {
     }
     let entrypoint = entrypoint::is_it();
     let attached = options.attach || options.command.is_some();
-    // Who gets a session wants that, not an account of how it came about.
+    // A caller that gets a session wants no list of steps before it.
     let quiet = (entrypoint || attached) && !options.verbose;
     let mut tell = |mark, step: &Step| {
         if !quiet {
@@ -246,16 +246,16 @@ fn run(call: Call) -> Result<u8> {
 
 /// Runs the first session of an attached jail in this process's place, and waits for the others.
 fn attend(jail: &str, program: &Program, keeper: keeper::Keeper) -> Result<u8> {
-    // Joining is for good, so a child does it.
+    // Joining a jail cannot be undone, so a child does it.
     let session =
         process::in_place_of(|| session::follow(Terminal::Callers, jail, program, IfDown::Refuse))?;
     if let Life::Up(init) = Life::of(jail)? {
         init.tell_open();
     }
     match keeper.release()? {
-        // It has told what went wrong.
         Over::Done => Ok(End::of(session).follow("kak: setup")),
         Over::Off => Ok(0),
+        // The keeper has reported what went wrong.
         Over::Failed(status) => Err(Error::told(status)),
     }
 }
@@ -271,7 +271,7 @@ fn planned(wanted: &Wanted) -> Result<Record> {
             let same = (&new.config, &new.facts) == (&old.config, &old.facts);
             Ok(if same { old } else { new })
         }
-        // Nothing comes of it, so whoever may not look at everything can see it too.
+        // Nothing is changed, so a caller that may not look at everything still gets the plan.
         (_, None) => build::draw_up(wanted.config.clone(), &mut machine, |error| {
             match error.errno() {
                 Some(Errno::PERM | Errno::ACCESS) => Ok(()),

@@ -1,4 +1,4 @@
-//! `kak status`: what is there of a jail.
+//! `kak status`: which steps of a jail are done, and which sessions are in it.
 
 use std::path::Path;
 
@@ -40,23 +40,23 @@ usage. With --all, 0 if each of them is and there is one.
     run,
 };
 
-/// What there is to show.
+/// What is shown of one jail.
 struct Status {
     /// The jail.
     jail: String,
     /// Init's pid, if the jail is up.
     init: Option<i32>,
-    /// Each step's first line, whether it is there, and what is there instead.
+    /// The first line of each step's command, and whether it is done or what is there instead.
     steps: Vec<(String, Seen)>,
     /// Who is in it.
     sessions: Vec<Session>,
-    /// The outer users.
+    /// The outer /etc/passwd, for the users' names.
     passwd: Vec<u8>,
     /// It is a network without a jail, which has no init.
     bare: bool,
 }
 
-/// Does it.
+/// Runs the applet.
 fn run(call: Call) -> Result<u8> {
     let mut parser = lexopt::Parser::from_args(call.args);
     let (mut name, mut all, mut json) = (None, false, false);
@@ -86,7 +86,7 @@ fn run(call: Call) -> Result<u8> {
     Ok(if status.is_complete() { 0 } else { 3 })
 }
 
-/// `--all`: every jail that has state here, by name. One that cannot be looked at is told, and the others still shown.
+/// `--all`: every jail that has state here, by name. One that cannot be read is reported, the others are shown.
 fn list(json: bool) -> Result<u8> {
     let (mut all, mut errors) = (Vec::new(), Vec::new());
     for jail in record::jails()? {
@@ -106,7 +106,7 @@ fn list(json: bool) -> Result<u8> {
 }
 
 impl Status {
-    /// Looks.
+    /// Looks at a jail.
     fn of(jail: String) -> Result<Self> {
         let mut status = Self {
             init: None,
@@ -144,7 +144,7 @@ impl Status {
                         },
                     ));
             }
-            // A jail's is its keeper's to look after.
+            // Only for a network without a jail: the relay of a jail is its keeper's business.
             if let Some(there) = relay {
                 let seen = if there { Seen::Done } else { Seen::Absent };
                 status.steps.push((
@@ -163,7 +163,7 @@ impl Status {
             && self.steps.iter().all(|(_, seen)| *seen == Seen::Done)
     }
 
-    /// The line that says most.
+    /// The one line that sums it up.
     fn headline(&self) -> String {
         match self.init {
             Some(pid) if self.is_complete() => format!("{}: up, init is {pid}\n", self.jail),
@@ -241,7 +241,7 @@ impl Status {
 }
 
 impl Session {
-    /// Its user's name, or his number where he has none.
+    /// Its user's name, or the uid if that has none.
     fn user(&self, passwd: &[u8]) -> String {
         passwd::user(passwd, self.uid, None).map_or_else(
             || self.uid.to_string(),
@@ -261,7 +261,7 @@ impl Session {
         }
     }
 
-    /// For how many seconds it has been there.
+    /// Its age in seconds.
     fn age(&self) -> u64 {
         /// Ticks of /proc in a second: `USER_HZ`, which is 100 everywhere.
         const TICKS: u64 = 100;

@@ -1,4 +1,4 @@
-//! `kak teardown`: the end of a jail.
+//! `kak teardown`: ends a jail. How it is taken down is [`build::take_down`]'s.
 
 use lexopt::Arg::{Long, Short};
 
@@ -32,7 +32,7 @@ Exit status: 0 done, 1 something is left, 2 wrong usage.
     run,
 };
 
-/// Does it.
+/// Runs the applet.
 fn run(call: Call) -> Result<u8> {
     let mut parser = lexopt::Parser::from_args(call.args);
     let (mut name, mut verbose) = (None, false);

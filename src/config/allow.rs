@@ -1,12 +1,12 @@
-//! `--allow USER|GROUP`: who may join a jail without being root. The word, and what it means by the lines of /etc/passwd
-//! (passwd(5)) and /etc/group (group(5)): pure and total, fed with both files' bytes.
+//! `--allow USER|GROUP`: who may join a jail without being root. The word, and what it means by the lines of
+//! /etc/passwd (passwd(5)) and /etc/group (group(5)): pure and total, fed with both files' bytes.
 
 use std::ffi::OsStr;
 use std::fmt;
 
 use crate::error::{Error, Result};
 
-/// A user or a group. One word can be both, as most users have a group of their own name: then it is both.
+/// A user or a group. One word can name both, as most users have a group of their own name: then it means both.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Allow {
     /// By name.
@@ -15,12 +15,12 @@ pub enum Allow {
     Number(u32),
 }
 
-/// Who somebody is to the kernel.
+/// The ids of a user, as the kernel has them.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Ids {
     /// His user id.
     pub user: u32,
-    /// The ids of his group and of those that he is in beside.
+    /// The ids of his group and of his supplementary groups.
     pub groups: Vec<u32>,
 }
 
@@ -89,8 +89,8 @@ fn id(text: &[u8], name: &str) -> Option<u32> {
         .map(|(_, id)| id)
 }
 
-/// The names and ids of either file, which are the first and the third field. A line without both is nobody's, nor is a
-/// comment or what names another source (`+`, `-`).
+/// The names and ids of either file, which are the first and the third field. A line without both is skipped, and so
+/// are comments and lines that name another source (`+`, `-`).
 fn lines(text: &[u8]) -> impl Iterator<Item = (&[u8], u32)> {
     text.split(|byte| *byte == b'\n').filter_map(|line| {
         let mut fields = line.split(|byte| *byte == b':');
@@ -101,7 +101,7 @@ fn lines(text: &[u8]) -> impl Iterator<Item = (&[u8], u32)> {
     })
 }
 
-/// An id: digits and nothing else. The greatest number is none, since the kernel takes it for "leave it as it is".
+/// An id: digits and nothing else. The greatest number is no id, since the kernel takes it for "leave it as it is".
 fn number(text: &[u8]) -> Option<u32> {
     let text = std::str::from_utf8(text).ok()?;
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
@@ -174,7 +174,7 @@ mod tests {
         for word in ["root", "staff", "0", "50", "bob", "55", "1"] {
             assert!(!allow(word).admits(&alice, ACCOUNTS), "{word}");
         }
-        // The user wheel, without the group; a second line of a name is nobody's.
+        // The user wheel, without the group; a second line of the same name does not count.
         let others = [55, 1].map(|user| Ids {
             user,
             groups: vec![],

@@ -1,4 +1,4 @@
-//! `--bind SRC[:DST][:ro|:rw]`: something that the jail sees at a place of its own.
+//! `--bind SRC[:DST][:ro|:rw]`: something from outside that the jail sees at DST.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
@@ -24,14 +24,14 @@ impl Bind {
         let bytes = word.as_bytes();
         let (bytes, read_only) = match (bytes.strip_suffix(b":ro"), bytes.strip_suffix(b":rw")) {
             (Some(rest), _) => (rest, true),
-            // As a container's volume may say what is so anyway.
+            // The default; accepted, since container volumes may spell it out.
             (None, Some(rest)) => (rest, false),
             (None, None) => (bytes, false),
         };
         let mut parts = bytes.splitn(3, |byte| *byte == b':');
         let source = parts.next().unwrap_or_default();
         let target = parts.next().unwrap_or(source);
-        // A mode with a slip in it must not become a part of a name, and the jail one that writes.
+        // A mistyped mode must not become part of a name, and the bind writable.
         if parts.next().is_some() {
             return Err(Error::usage(format!(
                 "--bind {word:?}: it is SRC[:DST][:ro|:rw], and there is no colon in a name"

@@ -1,7 +1,7 @@
-//! The names of a jail's outer link and of what else is numbered by a name.
+//! The name of a jail's outer link, and the hash by which a name becomes a number.
 
-/// The name of a jail's outer link: `kak-JAIL`, with a hash in the name's stead where that is longer than a link's name
-/// can be (IFNAMSIZ: 15 bytes).
+/// The name of a jail's outer link: `kak-JAIL`, with a hash in place of the jail's name where that is too long for a
+/// link's name (IFNAMSIZ: 15 bytes).
 pub fn link_name(jail: &str) -> String {
     let name = format!("kak-{jail}");
     if name.len() <= 15 {

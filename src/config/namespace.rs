@@ -1,5 +1,5 @@
-//! The namespaces that a jail can have of its own beside those that every jail has, as words; and a host's name, for
-//! which one of them is.
+//! The namespaces that a jail can have of its own besides those that every jail has, as words; and the form of a host
+//! name, which belongs to one of them.
 
 use std::ffi::OsStr;
 
@@ -12,7 +12,7 @@ pub enum Namespace {
     Uts,
     /// System V IPC and POSIX message queues.
     Ipc,
-    /// Where the tree of control groups begins.
+    /// The root of the tree of control groups.
     Cgroup,
     /// How long the machine has been up.
     Time,

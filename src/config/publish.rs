@@ -1,4 +1,4 @@
-//! `--publish [ADDR:]PORT[:JAILPORT][/udp]`: a port of the machine's that leads into the jail.
+//! `--publish [ADDR:]PORT[:JAILPORT][/udp]`: a port of the machine that leads into the jail.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -15,7 +15,7 @@ pub struct Publish {
     pub port: u16,
     /// The jail's port.
     pub to: u16,
-    /// Whether it is one of UDP; else it is one of TCP.
+    /// Whether it is a UDP port; else it is a TCP port.
     pub udp: bool,
 }
 
@@ -37,7 +37,7 @@ impl Publish {
         let (address, ports) = if let Some(rest) = text.strip_prefix('[') {
             let (address, ports) = rest.split_once("]:").ok_or_else(wrong)?;
             let address: Ipv6Addr = address.parse().map_err(|_| wrong())?;
-            // The kernel passes nothing on that bears an address of a cable.
+            // The kernel forwards no packet with a link-local address.
             if address.is_unicast_link_local() || address.to_ipv4_mapped().is_some() {
                 return Err(wrong());
             }
@@ -70,13 +70,13 @@ impl Publish {
         if self.udp { "udp" } else { "tcp" }
     }
 
-    /// Whether it is published at addresses of the family that this one is of.
+    /// Whether it is published at addresses of the same family as this one.
     pub fn is_at(self, family: IpAddr) -> bool {
         self.address
             .is_none_or(|address| address.is_ipv4() == family.is_ipv4())
     }
 
-    /// The single address that it is published at, if it is one.
+    /// The address that it is published at, if that is a single one.
     pub fn single(self) -> Option<IpAddr> {
         self.address.filter(|address| !address.is_unspecified())
     }
@@ -86,7 +86,7 @@ impl Publish {
         self.single().is_none_or(|address| address.is_loopback())
     }
 
-    /// Whether both want the same port.
+    /// Whether both want the same port at an address.
     pub fn collides(self, other: Self) -> bool {
         let families = self.address.is_none_or(|address| other.is_at(address));
         let (ours, theirs) = (self.single(), other.single());

@@ -1,4 +1,4 @@
-//! `--subnet A.B.C.D/N`: the addresses of a jail.
+//! `--subnet A.B.C.D/N`: the addresses of a jail; and IP networks in general.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::error::{Error, Result};
 
-/// A network: an IPv4 one that somebody chose, or whatever else is about addresses.
+/// An IP network of either family; one that `--subnet` chooses is of IPv4.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Subnet {
     /// Its first address.
@@ -16,25 +16,25 @@ pub struct Subnet {
 }
 
 impl Subnet {
-    /// The addresses of a machine that are for itself alone (RFC 1122, section 3.2.1.3).
+    /// The loopback addresses of IPv4 (RFC 1122, section 3.2.1.3).
     pub const LOOPBACK: Self = Self {
         base: IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)),
         prefix: 8,
     };
 
-    /// The one that IPv6 has (RFC 4291, section 2.5.3).
+    /// The loopback address of IPv6 (RFC 4291, section 2.5.3).
     pub const LOOPBACK_IPV6: Self = Self {
         base: IpAddr::V6(Ipv6Addr::LOCALHOST),
         prefix: 128,
     };
 
-    /// The addresses of a cable, with which IPv6 begins and is kept going (RFC 4291, section 2.5.6).
+    /// The link-local addresses of IPv6, which neighbour discovery needs (RFC 4291, section 2.5.6).
     pub const LINK_LOCAL: Self = Self {
         base: IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0)),
         prefix: 64,
     };
 
-    /// The address of who has none yet (RFC 4291, section 2.5.2).
+    /// The unspecified address of IPv6, the source of a host that has no address yet (RFC 4291, section 2.5.2).
     pub const NOBODY: Self = Self {
         base: IpAddr::V6(Ipv6Addr::UNSPECIFIED),
         prefix: 128,
@@ -49,7 +49,7 @@ impl Subnet {
         Self { base, prefix }
     }
 
-    /// What [`fmt::Display`] wrote.
+    /// Parses what [`fmt::Display`] writes.
     pub fn read(text: &str) -> Option<Self> {
         let (address, prefix) = text.split_once('/')?;
         let (address, prefix): (IpAddr, u8) = (address.parse().ok()?, prefix.parse().ok()?);
@@ -122,14 +122,14 @@ impl fmt::Display for Subnet {
     }
 }
 
-/// The same for IPv6.
+/// A netmask of IPv6.
 fn mask6(prefix: u8) -> u128 {
     u128::MAX
         .checked_shl(128 - u32::from(prefix.min(128)))
         .unwrap_or(0)
 }
 
-/// A netmask.
+/// A netmask of IPv4.
 fn mask(prefix: u8) -> u32 {
     u32::MAX
         .checked_shl(32 - u32::from(prefix.min(32)))

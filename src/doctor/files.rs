@@ -13,16 +13,15 @@ use crate::procfs::Mount;
 use crate::record;
 use crate::text::{harmless, quote};
 
-/// A directory that is written to: what comes of it if it cannot be, what is lost, and whether a file system of its own
-/// over it will do.
+/// A directory that kak writes to.
 struct Dir {
-    /// Where.
+    /// Its path.
     path: &'static str,
-    /// What comes of it.
+    /// The state if it cannot be written.
     state: State,
-    /// What is lost.
+    /// What does not work then.
     lost: &'static str,
-    /// Whether an empty one is as good.
+    /// Whether a new, empty file system over it would do.
     may_be_empty: bool,
 }
 
@@ -48,7 +47,7 @@ const DIRS: &[Dir] = &[
     },
 ];
 
-/// Looks.
+/// Runs the checks.
 pub fn look(place: &Place, report: &mut Report) {
     if !place.inside {
         for dir in DIRS {
@@ -61,16 +60,16 @@ pub fn look(place: &Place, report: &mut Report) {
     settings(place, report);
 }
 
-/// Whether this process, by the rights that it has, may write there.
+/// Whether this process may write there, by its effective ids.
 fn may_write(path: &str) -> rustix::io::Result<()> {
     match rustix::fs::accessat(CWD, path, Access::WRITE_OK, AtFlags::EACCESS) {
-        // Linux before 5.8 knows only the user's.
+        // Before Linux 5.8 (faccessat2) only the real ids can be asked for.
         Err(Errno::NOSYS | Errno::INVAL) => rustix::fs::access(path, Access::WRITE_OK),
         other => other,
     }
 }
 
-/// A directory, or the one in which it would be made.
+/// Checks a directory, or the one in which it would be made.
 fn writable(place: &Place, report: &mut Report, dir: &Dir) {
     let path = dir.path;
     let errno = match may_write(path) {
@@ -94,7 +93,7 @@ fn writable(place: &Place, report: &mut Report, dir: &Dir) {
 fn remount(place: &Place, dir: &Dir) -> Cure {
     let anew = format!("mount -t tmpfs tmpfs {}", dir.path);
     match place.mount(dir.path) {
-        // A user namespace may not change every file system.
+        // In a user namespace the remount may be refused; then a new one is mounted.
         Some(mount) if dir.may_be_empty => Cure::Run(format!("{} || {anew}", writably(mount))),
         Some(mount) => Cure::Run(writably(mount)),
         None if dir.may_be_empty => Cure::Run(anew),
@@ -115,7 +114,7 @@ fn writably(mount: &Mount) -> String {
 /// The directories in /run.
 fn run_directories(place: &Place, report: &mut Report) {
     let what = netns::DIR;
-    // As netns::RunDir has it.
+    // The condition of netns::RunDir.
     if netns::mounts::is_slave(Path::new(what)).is_ok_and(|slave| slave) {
         report.fail(
             "run-netns",
@@ -154,7 +153,7 @@ fn shells(place: &Place, report: &mut Report) {
             let why = format!(
                 "has no line {shell}, which is {user}'s shell: some programs do not let that user in"
             );
-            // As an editor may have left it.
+            // An editor may have left the last line without a newline.
             let newline = match text.last() {
                 None | Some(b'\n') => "",
                 Some(_) => "echo >>/etc/shells; ",
@@ -191,7 +190,7 @@ fn masks(place: &Place, report: &mut Report) {
     }
 }
 
-/// The kernel's switches.
+/// The kernel's settings.
 fn settings(place: &Place, report: &mut Report) {
     const FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
     let text = file::read(Path::new(FORWARD)).unwrap_or_default();

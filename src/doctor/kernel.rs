@@ -1,5 +1,5 @@
-//! The kernel: its version, and the system calls that kak makes where it has another way or none. Each is really made,
-//! with nothing for it to do. Those that are about mounts are in [`super::trial`].
+//! The kernel: its version, and the newer system calls that kak makes, whether it can do without them or not. Each is
+//! really made, with nothing for it to do. Those that are about mounts are in [`super::trial`].
 
 use std::os::fd::AsFd as _;
 
@@ -18,11 +18,11 @@ const OLDEST: (u32, u32) = (5, 4);
 pub struct Call {
     /// Its name.
     pub name: &'static str,
-    /// What is said of it.
+    /// What the report calls it.
     pub what: &'static str,
-    /// Since which kernel it is there.
+    /// The kernel version that it came with.
     pub since: (u32, u32),
-    /// What comes of it if it is not there.
+    /// The state if it is missing.
     pub state: State,
     /// What is lost then.
     pub lost: &'static str,
@@ -31,7 +31,7 @@ pub struct Call {
 /// Makes a call.
 type Probe = fn() -> Result<()>;
 
-/// What is looked at here, and how.
+/// The calls that are checked here, and how.
 const CALLS: &[(Call, Probe)] = &[
     (
         Call {
@@ -82,7 +82,7 @@ const CALLS: &[(Call, Probe)] = &[
     ),
 ];
 
-/// This one takes a right.
+/// This one needs CAP_SYS_ADMIN.
 const SETNS: Call = Call {
     name: "setns",
     what: "setns by a process's descriptor",
@@ -91,7 +91,7 @@ const SETNS: Call = Call {
     lost: "a jail's namespaces are joined one by one",
 };
 
-/// Looks.
+/// Runs the checks.
 pub fn look(place: &Place, report: &mut Report) {
     let release = rustix::system::uname();
     let what = format!("Linux {}", release.release().to_string_lossy());
@@ -111,7 +111,7 @@ pub fn look(place: &Place, report: &mut Report) {
     }
 }
 
-/// Says what came of a call.
+/// Reports the result of a call.
 pub fn judge(place: &Place, report: &mut Report, call: &Call, result: Result<()>) {
     match result {
         Ok(()) => report.ok(call.name, call.what, ""),
@@ -123,7 +123,7 @@ pub fn judge(place: &Place, report: &mut Report, call: &Call, result: Result<()>
     }
 }
 
-/// A child joins a namespace that it is in.
+/// Has a child join the UTS namespace that it is in already.
 fn join_own() -> Result<()> {
     let me = pidfd_open(getpid(), PidfdFlags::empty())?;
     let uts = ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME;

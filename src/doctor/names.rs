@@ -1,4 +1,4 @@
-//! Names: what /etc/resolv.conf is, and whom it says to ask.
+//! Name resolution: what /etc/resolv.conf is, and which resolvers it names.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::file;
 use crate::text::quote;
 use crate::text::shown;
 
-/// Looks.
+/// Runs the checks.
 pub fn look(_: &Place, report: &mut Report) {
     let name = "resolv-conf";
     let cure = || say("name a jail's resolvers: kak setup --dns ADDR");
@@ -72,7 +72,7 @@ pub fn look(_: &Place, report: &mut Report) {
     }
 }
 
-/// Whether an address means something on one link only.
+/// Whether an address is link-local: it means something on one link only.
 fn is_unscoped(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => address.is_link_local(),

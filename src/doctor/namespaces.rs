@@ -1,4 +1,4 @@
-//! Which namespaces can be made: each kind is, by a child that has no further use for it.
+//! Which namespaces can be made: a child makes one of each kind, which is gone when the child ends.
 
 use std::path::Path;
 
@@ -10,17 +10,17 @@ use crate::error::Error;
 use crate::file;
 use crate::sys;
 
-/// A kind of namespace: its name, the flag, what limits how many there are, what is lost without it.
+/// A kind of namespace.
 struct Kind {
-    /// As /proc/self/ns has it.
+    /// Its name in /proc/self/ns.
     name: &'static str,
-    /// As unshare(2) wants it.
+    /// Its flag for unshare(2).
     flag: UnshareFlags,
     /// Its limit in /proc/sys/user.
     limit: &'static str,
-    /// What comes of it if there are none.
+    /// The state if none can be made.
     state: State,
-    /// The kernel's option.
+    /// The option of the kernel's configuration.
     option: &'static str,
 }
 
@@ -77,10 +77,10 @@ const KINDS: &[Kind] = &[
     },
 ];
 
-/// As many namespaces of a kind as a machine with jails may want.
+/// How many namespaces of a kind a machine with jails may want.
 const ENOUGH: u32 = 1024;
 
-/// Looks.
+/// Runs the checks.
 pub fn look(place: &Place, report: &mut Report) {
     for kind in KINDS {
         let what = format!("{} namespaces", kind.name);
@@ -109,7 +109,7 @@ pub fn look(place: &Place, report: &mut Report) {
 }
 
 impl Kind {
-    /// Why there are none, and what to do about it.
+    /// Why none can be made, and what to do about it.
     fn refused(&self, errno: Errno, place: &Place) -> (String, Cure) {
         let path = format!("/proc/sys/user/{}", self.limit);
         match errno {

@@ -1,4 +1,4 @@
-//! The network: what the kernel can do, the way out, who stands in it, and which addresses are free.
+//! The network: what the kernel can do, the way out, the firewalls in its way, and which addresses are free.
 
 use std::ffi::OsStr;
 use std::os::fd::AsFd as _;
@@ -21,10 +21,10 @@ use crate::survey::{self, Network};
 use crate::sys;
 use crate::text::quote;
 
-/// The smallest packet that every IPv6 link has to carry (RFC 8200); who has less has a tunnel in a tunnel.
+/// The packet size that every IPv6 link has to carry (RFC 8200); a link with less is a tunnel in a tunnel.
 const SMALL: u32 = 1280;
 
-/// Looks.
+/// Runs the checks.
 pub fn look(place: &Place, report: &mut Report) {
     capable(place, report);
     match nl::Socket::route() {
@@ -54,7 +54,7 @@ pub fn look(place: &Place, report: &mut Report) {
     firewall(place, report);
 }
 
-/// Links and rules of the kind that a jail has, made in a network of a child's own.
+/// Has a child make links and rules such as a jail's, in a network of its own.
 fn capable(place: &Place, report: &mut Report) {
     let (veth, rules) = (
         ("veth", "pairs of links (veth)"),
@@ -166,7 +166,7 @@ fn uplink(socket: &mut nl::Socket, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// Who drops what passes through.
+/// Which firewalls drop forwarded packets.
 fn firewall(place: &Place, report: &mut Report) {
     let (name, what) = ("firewall", "firewall");
     if !place.is_net_admin() {
@@ -185,11 +185,11 @@ fn firewall(place: &Place, report: &mut Report) {
             .and_then(|mut socket| survey::firewall::look(&mut socket, &link, false));
         let firewall = match found {
             Ok(firewall) => firewall,
-            // A kernel without nf_tables has none of its chains; that it has not is told above.
             Err(error) if at == 0 && error.errno() == Some(Errno::PERM) => {
                 report.unchecked(name, what, "NET_ADMIN");
                 return;
             }
+            // Without nf_tables there are no chains of its either; `capable` has reported that.
             Err(_) => return,
         };
         for chain in firewall.chains.iter().filter(|_| at == 0) {

@@ -1,4 +1,4 @@
-//! What this process may do: capabilities, the user namespace that it is in, and who else has a say in it.
+//! What this process may do: its capabilities and user namespace, security modules, seccomp and no_new_privs.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use rustix::thread::CapabilitySet;
 use super::{Cure, Place, Report, State, say};
 use crate::file;
 
-/// The capabilities that kak uses, and what it cannot do without.
+/// The capabilities that kak uses: the state without each, and what does not work then.
 const CAPABILITIES: &[(CapabilitySet, &str, State, &str)] = &[
     (
         CapabilitySet::SYS_ADMIN,
@@ -35,10 +35,10 @@ const CAPABILITIES: &[(CapabilitySet, &str, State, &str)] = &[
     ),
 ];
 
-/// Whether the kernel lets programs without rights have user namespaces in which they have any.
+/// Whether AppArmor denies capabilities in the user namespaces of unprivileged programs.
 const RESTRICTED: &str = "/proc/sys/kernel/apparmor_restrict_unprivileged_userns";
 
-/// Looks.
+/// Runs the checks.
 pub fn look(place: &Place, report: &mut Report) {
     for (capability, word, state, lost) in CAPABILITIES {
         let what = format!("CAP_{word}");
@@ -84,7 +84,7 @@ fn user_namespace(report: &mut Report) {
     report.ok(name, "user namespace", &why);
 }
 
-/// What /proc/self/uid_map says of a user namespace; none of the machine's first one.
+/// What /proc/self/uid_map says of a user namespace; none if that is the machine's first one.
 pub fn map_of_its_own(map: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(map).ok()?;
     let mut who = "one of its own; there is no root here".to_owned();
@@ -101,7 +101,7 @@ pub fn map_of_its_own(map: &[u8]) -> Option<String> {
     (!text.is_empty()).then_some(who)
 }
 
-/// AppArmor or SELinux.
+/// The security module, AppArmor or SELinux, and its label for this process.
 fn security_module(report: &mut Report) {
     let label = label();
     let what = if Path::new("/sys/fs/selinux/enforce").exists() || label.contains(':') {
@@ -115,7 +115,7 @@ fn security_module(report: &mut Report) {
     }
 }
 
-/// What a security module calls this process; empty where there is none.
+/// A security module's label for this process; empty where there is none.
 pub fn label() -> String {
     let text = match read("/proc/self/attr/apparmor/current") {
         text if text.is_empty() => read("/proc/self/attr/current"),
@@ -130,7 +130,7 @@ fn read(path: &str) -> Vec<u8> {
     file::read(Path::new(path)).unwrap_or_default()
 }
 
-/// A number in /proc/self/status; 0 where it is not told.
+/// A number in /proc/self/status; 0 where it is missing.
 pub fn status(key: &[u8]) -> u32 {
     let text = read("/proc/self/status");
     field(&text, key).unwrap_or(0)

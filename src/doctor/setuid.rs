@@ -1,4 +1,4 @@
-//! Set-user-ID: that kak itself is not, and that the copies of nssh which are have an effect.
+//! The set-user-ID bit: kak itself must not have it, and for the copies of nssh that have it, it must have an effect.
 
 use std::path::{Path, PathBuf};
 
@@ -10,10 +10,10 @@ use crate::record::{self, Record};
 use crate::survey::programs;
 use crate::text::quote;
 
-/// The bits that give a process another user and another group.
+/// The set-user-ID and the set-group-ID bit.
 const BITS: u32 = 0o6000;
 
-/// Looks.
+/// Runs the checks.
 pub fn look(place: &Place, report: &mut Report) {
     let (name, what) = ("setuid-kak", "kak itself");
     match itself() {
@@ -37,7 +37,7 @@ pub fn look(place: &Place, report: &mut Report) {
     }
 }
 
-/// This binary.
+/// This binary's path and status.
 fn itself() -> Result<(PathBuf, Stat)> {
     let exe = "/proc/self/exe";
     let path = rustix::fs::readlink(exe, Vec::new()).what(|| "readlink /proc/self/exe")?;
@@ -46,7 +46,7 @@ fn itself() -> Result<(PathBuf, Stat)> {
     Ok((std::ffi::OsString::into(path), stat))
 }
 
-/// A copy.
+/// Checks a copy.
 fn copy(report: &mut Report, path: &Path, stat: &Stat) {
     let name = "setuid-nssh";
     let path_text = quote(path);
@@ -66,7 +66,7 @@ fn copy(report: &mut Report, path: &Path, stat: &Stat) {
     }
 }
 
-/// That a jail lets users in, who then have no way to come.
+/// Reports a jail that lets users in while there is no copy for them to join it by.
 fn lacking(report: &mut Report) {
     let jails = record::jails().unwrap_or_default();
     let lets = |jail: &&String| {

@@ -1,5 +1,5 @@
-//! What is left of something: names without a namespace, jails that are not up, records of what is not there, links and
-//! tables of kak's that no record knows, files that were being written.
+//! Leftovers: names without a namespace, jails that are not up or not complete, networks that lost their namespace,
+//! links and tables of kak's of which there is no record, and files that were being written.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -22,7 +22,7 @@ use crate::text::shown;
 
 /// What every mark of kak's begins with: the alias of a link, the comment of a table.
 const MARK: &str = "kak:";
-/// How the name of a file ends that is being written.
+/// The end of the name of a file that is being written.
 const UNFINISHED: &[u8] = b".kak-new";
 /// Where kak writes files, or programs.
 const DIRS: [&str; 6] = [
@@ -34,7 +34,7 @@ const DIRS: [&str; 6] = [
     "/usr/sbin",
 ];
 
-/// Looks.
+/// Runs the checks.
 pub fn look(place: &Place, report: &mut Report) {
     if place.inside {
         return;
@@ -45,7 +45,6 @@ pub fn look(place: &Place, report: &mut Report) {
         ghosts(&[], report);
         return;
     };
-    // Who may not read them is told nothing of them.
     for name in &jails {
         if let Some((why, cure)) = jail(name) {
             report.warn("jail", &format!("jail {name}"), &why, Cure::Run(cure));
@@ -81,7 +80,7 @@ fn jail(name: &str) -> Option<(String, String)> {
             return Some(("has a record and is not up".into(), teardown));
         }
         Ok(Life::Up(init)) => init.view().ok()?,
-        // It comes or goes, or is seen from somewhere else only.
+        // It is starting or ending, or can only be seen from elsewhere.
         _ => return None,
     };
     if is_gone() {
@@ -105,7 +104,7 @@ fn jail(name: &str) -> Option<(String, String)> {
     Some((format!("is up, but not complete: {text}"), cure))
 }
 
-/// Names that lost their namespace. One that is a jail's goes with the jail.
+/// Names that lost their namespace. That of a jail is reported with the jail.
 fn ghosts(jails: &[String], report: &mut Report) {
     for name in netns::names().ok().flatten().unwrap_or_default() {
         let known = jails.iter().any(|jail| OsStr::new(jail) == name);
@@ -124,14 +123,14 @@ fn unknown<'a>(mark: &'a str, jails: &[String]) -> Option<&'a str> {
     (!jails.iter().any(|known| known == jail)).then_some(jail)
 }
 
-/// What is said of something that bears a mark.
+/// The text for something that bears the mark of a jail without a record.
 fn unrecorded(jail: &str) -> String {
     format!(
         "is of the jail {jail}, of which there is no record here; another container may have it"
     )
 }
 
-/// Links.
+/// Links that no record knows.
 fn links(jails: &[String], report: &mut Report) {
     let all = nl::Socket::route().map(|mut socket| link::links(&mut socket));
     let Ok(Ok(all)) = all else { return };
@@ -145,7 +144,7 @@ fn links(jails: &[String], report: &mut Report) {
     }
 }
 
-/// Tables.
+/// Tables that no record knows.
 fn tables(jails: &[String], report: &mut Report) {
     let all = nl::Socket::netfilter().map(|mut socket| foreign::commented(&mut socket));
     let Ok(Ok(all)) = all else { return };
@@ -159,7 +158,7 @@ fn tables(jails: &[String], report: &mut Report) {
     }
 }
 
-/// Files that somebody was writing who was killed.
+/// Files whose writer was killed.
 fn unfinished(jails: &[String], report: &mut Report) {
     let mut dirs: Vec<PathBuf> = DIRS.iter().map(PathBuf::from).collect();
     for jail in jails {
@@ -168,7 +167,7 @@ fn unfinished(jails: &[String], report: &mut Report) {
     }
     let mut seen: Vec<(u64, u64)> = Vec::new();
     for dir in dirs {
-        // By one name only where a directory has two.
+        // Each directory once, also where it has two names.
         let Ok(stat) = rustix::fs::stat(&dir) else {
             continue;
         };
@@ -189,7 +188,7 @@ fn unfinished(jails: &[String], report: &mut Report) {
     }
 }
 
-/// An unfinished file, and what it is already if it is a lock: another name of the same file.
+/// The path of an unfinished file; if it is a lock, also its final name, which is another link to the same file.
 fn remains(path: &Path) -> String {
     let name = path.as_os_str().as_bytes();
     let name = name.strip_suffix(UNFINISHED).unwrap_or(name);

@@ -1,6 +1,6 @@
 //! A trial: a child in PID, mount and network namespaces of its own, as a jail's init is, makes one mount of each kind
-//! that a jail has. All of it goes with the child, and nothing of it is seen outside: it begins with what cuts the way
-//! out, and ends there if that is refused.
+//! that a jail has. All of it goes with the child, and nothing is seen outside: mount propagation is cut off first, and
+//! if that is refused nothing else is tried.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 
@@ -19,11 +19,11 @@ use super::{Cure, Place, Report, State, rights, say};
 use crate::error::Error;
 use crate::sys;
 
-/// Where all of it is mounted, one over the other. It is there wherever kak works, and what is mounted over it in here
-/// covers it nowhere else.
+/// Where everything is mounted, one mount over the other. It exists wherever kak works, and is covered in the child
+/// only.
 const HERE: &str = "/proc";
 
-/// What is tried, in this order; each one's text is what a shell would do.
+/// What is tried, in this order; each text is for the report: a shell's command where there is one.
 const STEPS: [&str; 8] = [
     "unshare --net",
     "mount --make-rslave /",
@@ -34,25 +34,25 @@ const STEPS: [&str; 8] = [
     "open_tree and move_mount",
     "mount_setattr",
 ];
-/// Where in the list the network is.
+/// Index of the network in that list.
 const NET: usize = 0;
-/// The one without which nothing else is tried.
+/// Index of the step without which no later one is tried.
 const SLAVE: usize = 1;
-/// The jail's own processes.
+/// Index of the proc for the jail's own processes.
 const PROC: usize = 2;
-/// The jail's own network devices.
+/// Index of the sysfs for the jail's own network devices.
 const SYSFS: usize = 3;
-/// The rest of mount(2).
+/// Indices of the other uses of mount(2).
 const PLAIN: [usize; 3] = [SLAVE, 4, 5];
-/// A mount without a name.
+/// Index of the mount without a path.
 const MOVE: usize = 6;
-/// Read-only with all that is below it.
+/// Index of what makes a mount read-only with all that is below it.
 const SETATTR: usize = 7;
 
-/// What came of a step that was not tried.
+/// The result of a step that was not tried.
 const NOT: i32 = -1;
 
-/// The calls that a kernel may not have.
+/// A call that a kernel may not have.
 const CLONE3: Call = Call {
     name: "clone3",
     what: "clone3",
@@ -60,7 +60,7 @@ const CLONE3: Call = Call {
     state: State::Fail,
     lost: "no jail can be started",
 };
-/// See above.
+/// The same.
 const MOVE_MOUNT: Call = Call {
     name: "move_mount",
     what: "open_tree and move_mount",
@@ -68,7 +68,7 @@ const MOVE_MOUNT: Call = Call {
     state: State::Fail,
     lost: "no jail can have its own resolv.conf",
 };
-/// See above.
+/// The same.
 const MOUNT_SETATTR: Call = Call {
     name: "mount_setattr",
     what: "mount_setattr",
@@ -77,7 +77,7 @@ const MOUNT_SETATTR: Call = Call {
     lost: "no jail can have --bind SRC:ro",
 };
 
-/// Looks.
+/// Runs the checks.
 pub fn look(place: &Place, report: &mut Report) {
     if !place.is_admin() {
         for (name, what) in [
@@ -131,7 +131,7 @@ pub fn look(place: &Place, report: &mut Report) {
         (PROC, "proc", "a proc of its own"),
         (SYSFS, "sysfs", "a sysfs of its own"),
     ] {
-        // A sysfs is that of a network, and one that is not its own is refused for another reason.
+        // A sysfs shows a network; without one of the child's own it is refused for another reason.
         if !tried(at) || at == SYSFS && result(NET).is_err() {
             continue;
         }
@@ -147,7 +147,7 @@ pub fn look(place: &Place, report: &mut Report) {
     }
 }
 
-/// What to do where mounts are denied to who has the right.
+/// What to do where mounts are denied in spite of the right.
 fn denied(place: &Place) -> Cure {
     match rights::label().as_str() {
         "" | "unconfined" if place.filtered => {
@@ -159,7 +159,7 @@ fn denied(place: &Place) -> Cure {
     }
 }
 
-/// What to do where a file system that tells about the kernel cannot be mounted afresh.
+/// What to do where a proc or a sysfs cannot be mounted afresh.
 fn revealing(errno: Errno, place: &Place) -> Cure {
     match errno {
         Errno::PERM => say(
@@ -170,7 +170,7 @@ fn revealing(errno: Errno, place: &Place) -> Cure {
     }
 }
 
-/// Has a child try everything; what came of each step, an error number or 0.
+/// Has a child try everything; returns each step's error number, 0, or [`NOT`].
 fn run(read_only: bool) -> Result<Vec<i32>> {
     let (theirs, ours) = pipe_with(PipeFlags::CLOEXEC)?;
     let flags = libc::CLONE_NEWPID | libc::CLONE_NEWNS;
@@ -186,7 +186,7 @@ fn run(read_only: bool) -> Result<Vec<i32>> {
     results
 }
 
-/// What the child says, up to its end.
+/// Reads the child's results.
 fn read(from: &OwnedFd) -> Result<Vec<i32>> {
     let mut bytes = [0; 4 * STEPS.len()];
     let length = loop {

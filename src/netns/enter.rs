@@ -1,10 +1,10 @@
-//! Entering a namespace by name, for good: what `ip netns exec` does to a process before that becomes the command. The
-//! network is the namespace's; and in a mount namespace of the process's own /sys shows that network, and the files of
-//! /etc/netns/NAME stand over those of /etc.
+//! Entering a namespace by name, for good: what `ip netns exec` does to a process before it becomes the command. The
+//! process moves to the network, and gets a mount namespace of its own in which /sys shows that network, and the files
+//! of /etc/netns/NAME are mounted over those of /etc.
 //!
-//! Everything else under /sys stays what it is: what was mounted there (cgroup, bpf, debugfs, masks) is moved over to
-//! the new sysfs, which has the old one's flags. Where the kernel grants no sysfs, as to a user namespace that sees part
-//! of the old one only, the old one stays, with a warning.
+//! Everything else under /sys stays as it is: what was mounted there (cgroup, bpf, debugfs, masks) is moved over to the
+//! new sysfs, which gets the old one's flags. Where the kernel refuses a sysfs, as in a user namespace that sees only a
+//! part of the old one, the old one stays, with a warning.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -30,8 +30,8 @@ use crate::watch::kept::is_mounted;
 /// Where each namespace has files of its own.
 const FILES: &str = "/etc/netns";
 
-/// Moves this process into a namespace's network; the one that it came from, if that can be told, where there are files
-/// that want it: to ask /proc for what it has of a new process is dear.
+/// Moves this process into a namespace's network. Returns the one that it came from, but only if there are files in
+/// /etc/netns/NAME, which may need it: a new process's first look at its own /proc is expensive.
 pub fn network(name: &OsStr) -> Result<Option<OwnedFd>> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let home = rustix::fs::access(Path::new(FILES).join(name), Access::EXISTS)
@@ -50,7 +50,7 @@ pub fn network(name: &OsStr) -> Result<Option<OwnedFd>> {
     Ok(home)
 }
 
-/// Gives this process, which has come from the network `home` into the namespace's, a mount namespace that goes with it.
+/// Gives this process, which came from the network `home`, a mount namespace that goes with its new network.
 pub fn mounts(name: &OsStr, home: Option<OwnedFd>) -> Result<()> {
     sys::unshare(UnshareFlags::NEWNS).what(|| "unshare failed")?;
     let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
@@ -59,7 +59,7 @@ pub fn mounts(name: &OsStr, home: Option<OwnedFd>) -> Result<()> {
     bind_files(name, home)
 }
 
-/// Lays a sysfs of this network over /sys.
+/// Mounts a sysfs of this network over /sys.
 fn lay_sysfs(name: &OsStr) -> Result<()> {
     let sys = Path::new("/sys");
     let warn = |what: &str, errno: Errno| {
@@ -71,7 +71,7 @@ fn lay_sysfs(name: &OsStr) -> Result<()> {
     } else {
         MountFlags::empty()
     };
-    // Pinned before the new one hides them.
+    // Opened before the new one hides them.
     let pin = |point: &Path| {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let place = rustix::fs::open(point, flags, Mode::empty()).ok()?;
@@ -80,7 +80,7 @@ fn lay_sysfs(name: &OsStr) -> Result<()> {
     let kept: Vec<(PathBuf, OwnedFd)> = old.below.iter().filter_map(|point| pin(point)).collect();
     match mount(name, sys, "sysfs", flags, None) {
         Ok(()) => {}
-        // It is this network's already.
+        // /sys is this network's already.
         Err(Errno::BUSY) => return Ok(()),
         Err(errno) => {
             warn("mount of /sys", errno);
@@ -96,7 +96,7 @@ fn lay_sysfs(name: &OsStr) -> Result<()> {
     Ok(())
 }
 
-/// The flags of a mount that a mount in its place shall have too.
+/// The flags of a mount, for the one that replaces it.
 fn flags_of(point: &Path) -> MountFlags {
     use rustix::fs::StatVfsMountFlags as Has;
     let has = rustix::fs::statvfs(point).map_or(Has::empty(), |about| about.f_flag);
@@ -112,11 +112,11 @@ fn flags_of(point: &Path) -> MountFlags {
     .collect()
 }
 
-/// Moves a mount, with all that is mounted in it, to what is at its place now.
+/// Moves a mount, with all that is mounted in it, onto what is at its path now.
 fn move_over(mount: &OwnedFd, point: &Path) -> rustix::io::Result<()> {
     let empty = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
     match move_mount(mount, c"", CWD, point, empty) {
-        // A user namespace may not move what it got from outside, but may have it in two places.
+        // A user namespace may not move a mount that it got from outside, but may copy it.
         Err(Errno::INVAL) => {
             let flags = OpenTreeFlags::OPEN_TREE_CLONE
                 | OpenTreeFlags::OPEN_TREE_CLOEXEC
@@ -129,7 +129,7 @@ fn move_over(mount: &OwnedFd, point: &Path) -> rustix::io::Result<()> {
     }
 }
 
-/// Mounts every file of /etc/netns/NAME over the one of the same name in /etc. One that cannot be is told and left.
+/// Mounts every file of /etc/netns/NAME over its namesake in /etc. A failure is reported, and the file left out.
 fn bind_files(name: &OsStr, home: Option<OwnedFd>) -> Result<()> {
     let dir = Path::new(FILES).join(name);
     let files = match sys::entries(&dir) {
@@ -161,9 +161,9 @@ fn bind_files(name: &OsStr, home: Option<OwnedFd>) -> Result<()> {
     guard::leave(&bound, home).what(|| format!("fork for {}", shown(&dir)))
 }
 
-/// Whether a mount holds a place already: a mount point cannot be replaced, so what stands on it stays, as in a container.
-/// But what an `exec` or a jail has there is no mount to those outside, and goes with the file that it is on; and one
-/// that lies below another mount is at no place at all.
+/// Whether a mount keeps the file at `target` from being replaced, as in a container; then what is mounted on it stays.
+/// The mount of an `exec` or a jail does not: it exists only in its own mount namespace, and goes when the file is
+/// replaced outside. Nor does a mount that lies below another one.
 fn is_fixed(mounts: &[Mount], target: &Path) -> bool {
     let last = mounts.iter().rev().find(|mount| mount.point == target);
     last.is_some_and(|mount| {
@@ -173,21 +173,21 @@ fn is_fixed(mounts: &[Mount], target: &Path) -> bool {
 }
 
 impl Bound {
-    /// Mounts it. On the file itself: where /etc/resolv.conf is a link, what it leads to is replaced by others day by
-    /// day, or is not there at all.
+    /// Mounts it, on a link itself and not on what that leads to: where /etc/resolv.conf is a link, its target is
+    /// replaced by others all the time, or is not there at all.
     pub fn make(&self) -> rustix::io::Result<()> {
         let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
         let tree = open_tree(CWD, &self.source, clone)?;
         let empty = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
         let follow = empty | MoveMountFlags::MOVE_MOUNT_T_SYMLINKS;
         let made = match move_mount(&tree, c"", CWD, &self.target, empty) {
-            // A directory fits on a link to a directory only.
+            // A directory does not fit on a link, but on the directory that the link leads to.
             Err(Errno::INVAL) if is_link(&self.target) => {
                 move_mount(&tree, c"", CWD, &self.target, follow)
             }
             other => other,
         };
-        // One is a directory and the other is not, for which mount(2) has another word.
+        // One is a directory and the other is not, for which mount(2) has another errno.
         made.map_err(|errno| {
             if errno == Errno::INVAL {
                 Errno::NOTDIR

@@ -1,8 +1,9 @@
-//! The process that keeps the files of a namespace where they are ([`crate::watch::kept`]), for the command that `exec`
-//! becomes: when the machine replaces a file by rename, as every resolvconf does, a program that was started with
-//! resolvers of its own would silently ask the machine's.
+//! The process that keeps the files of a namespace mounted ([`crate::watch::kept`]) for the command that `exec`
+//! becomes: when the machine replaces a file by rename, as every resolvconf does, the kernel takes the mount away, and
+//! a program with resolvers of its own would silently ask the machine's.
 //!
-//! It is there only where /etc/netns/NAME has a file, and only as long as another process lives in that mount namespace.
+//! It exists where /etc/netns/NAME has a file that can be replaced, and while another process is in that mount
+//! namespace.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
@@ -16,7 +17,7 @@ use super::Identity;
 use crate::sys::{self, SignalSet};
 use crate::watch::kept::{Kept, Place};
 
-/// A file that stands over another.
+/// A file that is mounted over another.
 #[derive(Clone)]
 pub struct Bound {
     /// The namespace's own.
@@ -25,14 +26,13 @@ pub struct Bound {
     pub target: PathBuf,
 }
 
-/// Leaves a guard for what this process will become, in the network `home` that this process came from. The guard's
-/// parent is whoever reaps orphans: the command has no child that it did not make, unless it reaps orphans itself, as
-/// PID 1 does.
+/// Starts a guard for what this process will become, in the network `home` that it came from. The guard's parent is the
+/// reaper of orphans: the command has no child that it did not make, unless it is that reaper itself, as PID 1 is.
 pub fn leave(bound: &[Bound], home: Option<OwnedFd>) -> rustix::io::Result<()> {
     let me = pidfd_open(getpid(), PidfdFlags::empty())?;
     sys::elsewhere(|| {
         sys::set_signal_mask(&SignalSet::all_but_faults());
-        // Who may not go back is counted among the namespace's processes.
+        // If that is refused, `pids` counts the guard among the namespace's processes.
         if let Some(home) = home {
             move_into_link_name_space(home.as_fd(), Some(LinkNameSpaceType::Network)).ok();
         }
@@ -90,7 +90,7 @@ fn another() -> Option<OwnedFd> {
         if pid == getpid() || !lives() {
             return None;
         }
-        // Looked at again once it is pinned: the number may have gone to another.
+        // Checked again once the pidfd is open: the number may have gone to another process.
         pidfd_open(pid, PidfdFlags::empty())
             .ok()
             .filter(|_| lives())

@@ -1,6 +1,6 @@
-//! What is mounted at a directory, asked of the kernel about that directory alone: a machine with a thousand namespaces
-//! has a thousand mounts that nobody here wants to read about. Before Linux 6.8, and where a seccomp profile does not
-//! know the calls, /proc/self/mountinfo has to be read all the same.
+//! What is mounted at a directory, asked of the kernel about that directory alone (statmount, listmount): a machine
+//! with a thousand namespaces has a thousand mounts that are of no interest here. Before Linux 6.8, and where a seccomp
+//! profile does not know these calls, all of /proc/self/mountinfo is read.
 
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ pub struct Under {
     pub below: Vec<PathBuf>,
 }
 
-/// How the kernel calls a directory, where a link leads to it.
+/// A directory's real path, where a link leads to it.
 pub fn real(dir: &Path) -> PathBuf {
     file::real_path(dir).unwrap_or_else(|_| dir.into())
 }
@@ -38,7 +38,7 @@ pub fn under(dir: &Path) -> Result<Under> {
     })
 }
 
-/// Whether a directory is a mount that follows another one: what is mounted in it is not seen there.
+/// Whether a directory is a slave mount: what is mounted in it does not reach its master.
 pub fn is_slave(dir: &Path) -> Result<bool> {
     let dir = &real(dir);
     if let Ok(about) = told(dir).and_then(sys::statmount) {
@@ -49,7 +49,7 @@ pub fn is_slave(dir: &Path) -> Result<bool> {
     Ok(at.is_some_and(|mount| mount.slave))
 }
 
-/// Whether a directory is a mount of which others have copies, where the kernel can be asked about it alone.
+/// Whether a directory is a shared mount; false where the kernel cannot be asked about it alone.
 pub fn is_shared(dir: &Path) -> bool {
     let dir = &real(dir);
     let about = told(dir).and_then(sys::statmount);
@@ -59,7 +59,7 @@ pub fn is_shared(dir: &Path) -> bool {
 /// Our own mount table.
 const TABLE: &str = "/proc/self/mountinfo";
 
-/// The number of the mount that a directory is on.
+/// The id of the mount that a directory is on.
 fn told(dir: &Path) -> rustix::io::Result<u64> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let dir = rustix::fs::open(dir, flags, Mode::empty())?;
@@ -71,12 +71,12 @@ fn told_under(dir: &Path) -> rustix::io::Result<(bool, Vec<PathBuf>)> {
     let id = told(dir)?;
     let here = sys::statmount(id)?.point == dir;
     let below = sys::listmount(id)?.into_iter();
-    // One that went meanwhile is none.
+    // One that went meanwhile is left out.
     let points = below.filter_map(|id| Some(sys::statmount(id).ok()?.point));
     Ok((here, points.collect()))
 }
 
-/// The same, by reading all of them.
+/// The same for all mounts of the table.
 fn read_under(dir: &Path) -> Result<(bool, Vec<PathBuf>)> {
     let mounts = procfs::mounts(&file::read(Path::new(TABLE))?);
     let points: Vec<PathBuf> = mounts.into_iter().map(|mount| mount.point).collect();

@@ -1,4 +1,4 @@
-//! The run directory, made ready for names. What is in it is others' business.
+//! The run directory, made ready for names. The names themselves are not made here.
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -14,9 +14,9 @@ use crate::error::{Error, Result, What as _, complain};
 
 /// The run directory, made ready for new names and locked against all others who make or repair one.
 pub struct RunDir {
-    /// The flock that `ip netns` takes too, while it makes the directory ready. The kernel lets it go with its holder.
+    /// The flock that `ip netns` takes too, while it makes the directory ready. The kernel drops it with its holder.
     _lock: OwnedFd,
-    /// What of it was not there before.
+    /// What of it this process has made.
     new: New,
 }
 
@@ -42,14 +42,14 @@ impl New {
 }
 
 impl RunDir {
-    /// Does something with the directory ready. Where nothing comes of it, what was made of the directory for it goes.
+    /// Calls `work` with the directory ready. If that fails, what was made of the directory for it is taken back.
     pub fn with<T>(work: impl FnOnce(&Self) -> Result<T>) -> Result<T> {
         let ready = Self::prepare()?;
         work(&ready).inspect_err(|_| ready.new.take_back())
     }
 
-    /// Makes the directory a mount that is a peer group of its own. Bound to itself within a shared /run it would join
-    /// /run's group, and every name would be mounted twice; so it is made private in between.
+    /// Makes the directory a mount that is a peer group of its own. Just bound to itself within a shared /run it would
+    /// join /run's group, and every name would be mounted twice; so it is made private in between.
     pub fn prepare() -> Result<Self> {
         let mut new = New::default();
         match Self::make(&mut new) {
@@ -61,7 +61,7 @@ impl RunDir {
         }
     }
 
-    /// See [`RunDir::prepare`]; the lock comes with an error too, so that nobody else is at it while it is taken back.
+    /// See [`RunDir::prepare`]; an error has the lock with it, which is held until the directory is taken back.
     fn make(new: &mut New) -> Result<OwnedFd, (Error, Option<OwnedFd>)> {
         match rustix::fs::mkdir(DIR, Mode::from_raw_mode(0o755)) {
             Ok(()) => new.dir = true,
@@ -94,10 +94,10 @@ impl RunDir {
         }
     }
 
-    /// Makes the directory the mount that it shall be.
+    /// Makes the directory a shared mount.
     fn share(new: &mut New) -> Result<()> {
-        // A mount namespace that only follows, as an exec's: the name would be made for everybody, and the namespace
-        // mounted on it here alone.
+        // In a mount namespace that is a slave, such as that of an exec, the file would be seen everywhere, but the
+        // namespace mounted on it only here.
         if mounts::is_slave(Path::new(DIR))? {
             return Err(Error::cure(
                 format!("mount --make-shared {DIR} failed"),
@@ -121,9 +121,9 @@ impl RunDir {
         }
     }
 
-    /// Takes the directory's mount away, if no namespace is in it and nobody is using it. For who has made it.
+    /// Unmounts the directory, if no namespace is in it and nobody is using it. Only for the one that has mounted it.
     pub fn unmount() -> Result<()> {
-        // Not lazily: who has it open, as `ip netns add` has for a moment, keeps it.
+        // Not lazily: a process that has it open, as `ip netns add` has for a moment, keeps it mounted.
         match unmount(DIR, UnmountFlags::NOFOLLOW) {
             Ok(()) | Err(Errno::BUSY | Errno::INVAL) => Ok(()),
             Err(errno) => Err(errno).what(|| format!("umount {DIR}")),

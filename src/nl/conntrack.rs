@@ -1,5 +1,5 @@
-//! What the kernel remembers of connections (linux/netfilter/nfnetlink_conntrack.h): so far only how it is made to forget
-//! datagrams, which is the one thing that is done with it here. All numbers are in network byte order.
+//! Connection tracking (linux/netfilter/nfnetlink_conntrack.h): only how the entries of UDP flows are deleted, which is
+//! all that is done with it here. All numbers but the filter's flags are in network byte order.
 
 use std::net::IpAddr;
 
@@ -19,13 +19,13 @@ const HEAD: usize = 4;
 /// UDP's number (RFC 768).
 const UDP: u8 = 17;
 
-/// `CTA_TUPLE_ORIG`: what the first packet was like.
+/// `CTA_TUPLE_ORIG`: addresses and ports of the first packet.
 const FIRST: Attr<Nest> = attr(1);
 /// `CTA_ID`.
 const ID: Attr<[u8]> = attr(12);
-/// `CTA_FILTER`, which Linux has since 5.8.
+/// `CTA_FILTER`, since Linux 5.8.
 const FILTER: Attr<Nest> = attr(25);
-/// `CTA_FILTER_ORIG_FLAGS`: what of [`FIRST`] counts.
+/// `CTA_FILTER_ORIG_FLAGS`: which parts of [`FIRST`] are compared.
 const FILTER_FIRST: Attr<u32> = attr(1);
 /// `CTA_FILTER_FLAG(CTA_PROTO_NUM)` and `CTA_FILTER_FLAG(CTA_PROTO_DST_PORT)`, net/netfilter/nf_internals.h.
 const PROTOCOL_AND_PORT: u32 = 1 << 3 | 1 << 5;
@@ -42,8 +42,8 @@ const NUMBER: Attr<u8> = attr(1);
 /// `CTA_PROTO_DST_PORT`.
 const PORT: Attr<[u8]> = attr(3);
 
-/// Forgets what is remembered of datagrams to a port of those addresses of a family that `forget` names. The next one is taken for
-/// the first of all, and goes where that would go.
+/// Deletes the entries of UDP flows to a port at those addresses of a family that `forget` selects. The next datagram
+/// then counts as the first of its flow, and goes where that would go.
 pub fn forget_datagrams(
     socket: &mut Socket,
     family: Family,
@@ -63,10 +63,10 @@ pub fn forget_datagrams(
         };
         let mut delete = Message::new(DELETE, 0, &family.head()).nest(FIRST, |m| m.raw(first));
         if let Some(id) = attrs.get(ID) {
-            // Not one that has taken its place meanwhile.
+            // So that no entry is deleted that has replaced it meanwhile.
             delete = delete.put(ID, id);
         }
-        // It may have been forgotten without us.
+        // It may have expired meanwhile.
         match socket.request(delete) {
             Err(Why::Kernel(rustix::io::Errno::NOENT, _)) => {}
             other => other?,
@@ -75,7 +75,7 @@ pub fn forget_datagrams(
     Ok(())
 }
 
-/// Where the first packet went, and what it was like, if it was a datagram to this port.
+/// The first packet's destination, and its whole tuple, if it was a datagram to this port.
 fn datagram(attrs: Attrs<'_>, port: [u8; 2]) -> Option<(IpAddr, &[u8])> {
     let first = attrs.get(FIRST)?;
     let protocol = first.get(PROTOCOL)?;

@@ -1,6 +1,6 @@
-//! Messages as trees, so that ours can be compared with those that `ip` and `nft` were recorded to send
-//! (`tests/golden`, made by `scripts/golden`): the order of attributes, the mark of a nest and the NUL at a string's end
-//! are the sender's choice. Only for tests.
+//! Messages as trees, so that ours can be compared with recorded ones of `ip` and `nft` (`tests/golden`, made by
+//! `scripts/golden`): the order of attributes, NLA_F_NESTED and the NUL at a string's end are the sender's choice. Only
+//! for tests.
 
 use super::flags::APPEND;
 use super::message::{Attrs, HEADER, Message, Messages};
@@ -52,7 +52,7 @@ fn nodes(bytes: &[u8]) -> Option<Vec<Node>> {
     let mut nodes = Vec::new();
     for (kind, payload) in Attrs(bytes) {
         covered += (4 + payload.len()).next_multiple_of(4);
-        // A link within a link has its own fixed part.
+        // A link within a link (a veth's peer) has a fixed part of its own.
         let link = payload
             .split_at_checked(16)
             .filter(|(head, rest)| *head == [0; 16] && !rest.is_empty());
@@ -67,7 +67,7 @@ fn nodes(bytes: &[u8]) -> Option<Vec<Node>> {
             },
         );
     }
-    // The elements of a list all have the same number, and their order counts.
+    // A stable sort: the elements of a list all have the same number, and their order counts.
     nodes.sort_by_key(Node::number);
     (covered == bytes.len().next_multiple_of(4)).then_some(nodes)
 }
@@ -95,7 +95,7 @@ impl Node {
     }
 }
 
-/// Asserts that nft was recorded to send our messages in a batch, and no others.
+/// Asserts that a recorded batch of nft's has our messages in it, and no others.
 pub fn say_the_same(ours: &mut [Message], text: &str) {
     let bytes = recorded(text);
     // The first and the last message begin and end the batch.
@@ -103,7 +103,7 @@ pub fn say_the_same(ours: &mut [Message], text: &str) {
     let theirs = &theirs[1..theirs.len() - 1];
     let ours: Vec<_> = ours.iter_mut().map(|one| tree(one.seal(0, 0), 4)).collect();
     assert_eq!(ours.len(), theirs.len());
-    // nft makes all chains before the first rule. What is there already it does not mind; where a rule goes it says.
+    // nft makes all chains before the first rule, and sets no NLM_F_EXCL; only NLM_F_APPEND is compared.
     for ours in &ours {
         let same = |theirs: &&(u16, u16, Vec<u8>, Vec<Node>)| {
             let (kind, flags, head, nodes) = theirs;
@@ -117,8 +117,8 @@ pub fn say_the_same(ours: &mut [Message], text: &str) {
     }
 }
 
-/// Whether somebody else's attributes say what ours say, and beside it only what goes without saying. Of a list they
-/// have no element more.
+/// Whether `theirs` have all of our attributes, in our order. They may have more, which are defaults, but no further
+/// element of a list.
 pub fn say(theirs: &[Node], ours: &[Node]) -> bool {
     let elements = |nodes: &[Node]| {
         nodes

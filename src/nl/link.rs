@@ -1,5 +1,5 @@
-//! rtnetlink: links (linux/rtnetlink.h, linux/if_link.h). One function is one request, and sends what `ip link` sends for
-//! the same.
+//! rtnetlink: links (linux/rtnetlink.h, linux/if_link.h). One function is one request, and sends what `ip link` sends
+//! for the same.
 
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 
@@ -36,9 +36,9 @@ mod ifla {
     pub(super) const AF_SPEC: Attr<Nest> = attr(26);
     /// `AF_INET`, within that.
     pub(super) const INET: Attr<Nest> = attr(2);
-    /// `IFLA_INET_CONF`, within that, as the kernel tells it: all settings, linux/ip.h's `IPV4_DEVCONF_*` less one.
+    /// `IFLA_INET_CONF`, within that, as the kernel sends it: all settings, linux/ip.h's `IPV4_DEVCONF_*` less one.
     pub(super) const INET_CONF: Attr<[u8]> = attr(1);
-    /// `IFLA_INET_CONF`, as it is told: single settings.
+    /// `IFLA_INET_CONF`, as the kernel takes it: single settings.
     pub(super) const SET_INET_CONF: Attr<Nest> = attr(1);
     /// `IFLA_NET_NS_FD`.
     pub(super) const NET_NS_FD: Attr<u32> = attr(28);
@@ -58,7 +58,7 @@ mod ifla {
 const UP: u32 = 1;
 /// `IFF_LOOPBACK`.
 const LOOPBACK: u32 = 8;
-/// `RTEXT_FILTER_SKIP_STATS`: leaves out what nobody here reads.
+/// `RTEXT_FILTER_SKIP_STATS`: leaves out the statistics, which are not used here.
 const SKIP_STATS: u32 = 1 << 3;
 
 /// `struct ifinfomsg`: family, type, index, flags, change mask.
@@ -86,16 +86,16 @@ pub struct Link {
     pub mtu: u32,
     /// Whether it is set up.
     pub up: bool,
-    /// What somebody wrote on it.
+    /// Its alias.
     pub alias: Option<String>,
     /// Whether the other end of the pair is in another network namespace.
     pub peer_elsewhere: bool,
-    /// Whether IPv4 packets that come by it are passed on.
+    /// Whether IPv4 packets that come in by it are forwarded.
     pub forwarding: bool,
-    /// Whether packets from and to loopback addresses may go by it.
+    /// Whether packets from and to loopback addresses may be routed over it.
     pub route_localnet: bool,
-    /// Whether it outlives its namespace, as a network card does: the kernel then puts it into the machine's first one
-    /// (`default_device_exit_net`). It is what nobody made by a request, and CAN controllers.
+    /// Whether it outlives its namespace, as a network card does: the kernel then moves it to the machine's first one
+    /// (`default_device_exit_net`). So it is with links that were not made by a request, and with CAN controllers.
     pub physical: bool,
 }
 
@@ -149,19 +149,19 @@ pub fn link(socket: &mut Socket, name: &str) -> Result<Option<Link>, Why> {
 
 /// A pair of links.
 pub struct Veth<'a> {
-    /// The name of the one that stays.
+    /// The name of the end that stays here.
     pub name: &'a str,
-    /// What is written on it.
+    /// Its alias.
     pub alias: &'a str,
-    /// The name of the other.
+    /// The name of the other end.
     pub peer: &'a str,
-    /// The network namespace in which the other begins its life.
+    /// The network namespace in which the other end is made.
     pub peer_ns: BorrowedFd<'a>,
-    /// The largest packet of both.
+    /// The largest packet of both ends.
     pub mtu: u32,
 }
 
-/// The request for a pair, neither end of which is ever anywhere else than where it belongs.
+/// The request for a pair. Each end is made in the namespace where it belongs, and never moved.
 fn new_veth(veth: &Veth<'_>, namespace: u32) -> Message {
     let none = ifinfo(0, 0, 0);
     Message::new(rtm::NEWLINK, flags::CREATE | flags::EXCL, &none)
@@ -179,13 +179,13 @@ fn new_veth(veth: &Veth<'_>, namespace: u32) -> Message {
         })
 }
 
-/// The request that writes something on a link.
+/// The request that sets a link's alias.
 fn set_alias(index: u32, alias: &str) -> Message {
     Message::new(rtm::NEWLINK, 0, &ifinfo(index, 0, 0)).put(ifla::IFALIAS, alias)
 }
 
-/// Makes the pair. The kernel does not take an alias with it, so that is a second request; if it fails the pair is
-/// taken back.
+/// Makes the pair. The kernel takes no alias in the same request, so that is a second one; if it fails the pair is
+/// deleted.
 pub fn add_veth(socket: &mut Socket, veth: &Veth<'_>) -> Result<(), Why> {
     let namespace = u32::try_from(veth.peer_ns.as_raw_fd()).map_err(|_| Errno::BADF)?;
     socket.request(new_veth(veth, namespace))?;
@@ -214,12 +214,12 @@ pub fn set_down(socket: &mut Socket, index: u32) -> Result<(), Why> {
     socket.request(Message::new(rtm::NEWLINK, 0, &ifinfo(index, 0, UP)))
 }
 
-/// What IPv4 does with the packets of a link: linux/ip.h's `IPV4_DEVCONF_*`, /proc/sys/net/ipv4/conf.
+/// A setting of IPv4 for a link: linux/ip.h's `IPV4_DEVCONF_*`, /proc/sys/net/ipv4/conf.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Switch {
-    /// It passes on those that come by it.
+    /// Packets that come in by it are forwarded.
     Forwarding,
-    /// Those from and to loopback addresses may go by it.
+    /// Packets from and to loopback addresses may be routed over it.
     RouteLocalnet,
 }
 
@@ -233,7 +233,7 @@ impl Switch {
     }
 }
 
-/// Whether a link's attributes say that a switch is on: all settings follow each other, from the first on.
+/// Whether a link's attributes say that a switch is on: they have all settings in a row, from number 1 on.
 fn switched(attrs: Attrs<'_>, switch: Switch) -> bool {
     let settings = attrs
         .get(ifla::AF_SPEC)
@@ -244,7 +244,7 @@ fn switched(attrs: Attrs<'_>, switch: Switch) -> bool {
         .is_some_and(|word| *word != [0; 4])
 }
 
-/// Turns a switch of a link's. Unlike /proc/sys this can be done wherever there is CAP_NET_ADMIN.
+/// Sets a switch of a link. Unlike /proc/sys, which may be read-only, this only takes CAP_NET_ADMIN.
 pub fn turn(socket: &mut Socket, index: u32, switch: Switch, on: bool) -> Result<(), Why> {
     let message = Message::new(rtm::SETLINK, 0, &ifinfo(index, 0, 0)).nest(ifla::AF_SPEC, |m| {
         m.nest(ifla::INET, |m| {
@@ -256,7 +256,7 @@ pub fn turn(socket: &mut Socket, index: u32, switch: Switch, on: bool) -> Result
     socket.request(message)
 }
 
-/// `ip link delete dev X`. A pair goes with either of its ends, before this returns.
+/// `ip link delete dev X`. Deleting either end deletes the pair, before this returns.
 pub fn delete_link(socket: &mut Socket, index: u32) -> Result<(), Why> {
     socket.request(Message::new(rtm::DELLINK, 0, &ifinfo(index, 0, 0)))
 }

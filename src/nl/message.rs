@@ -1,5 +1,5 @@
-//! The netlink message: how it is built, and how it is read without ever trusting a length. It knows no protocol; what
-//! an attribute's payload is, and in which byte order, its constant says once, for writing and for reading.
+//! The netlink message: how it is built, and how it is read without ever trusting a length. No protocol is known here;
+//! the type and byte order of an attribute's payload are declared by its constant, once for writing and reading.
 //!
 //! ```text
 //! | length u32 | type u16 | flags u16 | sequence u32 | port u32 | fixed part | attribute ... |
@@ -12,7 +12,7 @@ use std::net::IpAddr;
 /// `struct nlmsghdr`'s size.
 pub const HEADER: usize = 16;
 
-/// An attribute: its number, and as a type what its payload is.
+/// An attribute: its number, and the type of its payload.
 pub struct Attr<T: ?Sized>(u16, PhantomData<fn(&T)>);
 
 impl<T: ?Sized> Clone for Attr<T> {
@@ -31,14 +31,14 @@ pub const fn attr<T: ?Sized>(number: u16) -> Attr<T> {
 /// Attributes within an attribute (`NLA_F_NESTED`).
 pub struct Nest;
 
-/// A list of attributes of which all have the number 1 (`NFTA_LIST_ELEM`).
+/// A list of attributes that all have the number 1 (`NFTA_LIST_ELEM`).
 pub struct List;
 
-/// A number in network byte order, as nf_tables has all of its numbers.
+/// A number in network byte order, as all numbers of nf_tables are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Be32(pub u32);
 
-/// What can be a payload.
+/// What can be written as a payload.
 pub trait Wire {
     /// Appends it.
     fn write(&self, to: &mut Vec<u8>);
@@ -50,13 +50,13 @@ pub trait Read<'a>: Sized {
     fn read(payload: &'a [u8]) -> Option<Self>;
 }
 
-/// A payload that is read as something other than what it is written from.
+/// A payload, and what it is read as, which may be another type than it is written from.
 pub trait Payload<'a> {
     /// What it is read as.
     type Out: Read<'a>;
 }
 
-/// Numbers and addresses: as many bytes as they have.
+/// Numbers: as many bytes as their type has.
 macro_rules! plain {
     ($($type:ty, $value:ident => $bytes:expr, $raw:ident => $read:expr;)*) => {$(
         impl Wire for $type {
@@ -94,7 +94,7 @@ impl Wire for IpAddr {
 }
 
 impl Read<'_> for IpAddr {
-    /// Of which family it is, its length says.
+    /// The length tells the family.
     fn read(payload: &[u8]) -> Option<Self> {
         let ipv4 = || <[u8; 4]>::try_from(payload).map(Self::from);
         let ipv6 = || <[u8; 16]>::try_from(payload).map(Self::from);
@@ -216,7 +216,7 @@ impl Message {
         self.0.extend([0; 2]);
         self.0.extend(kind.to_ne_bytes());
         let mut message = inside(self);
-        // Nothing we send comes near 64 KiB; what would, the kernel refuses.
+        // Nothing that we send comes near 64 KiB; the kernel would refuse it.
         let length = u16::try_from(message.0.len() - start).unwrap_or(u16::MAX);
         message.patch(start, &length.to_ne_bytes());
         message.pad();
@@ -235,7 +235,7 @@ impl Message {
         }
     }
 
-    /// The message's bytes under a sequence number and with more flags. May be done again: a dump is asked for until it
+    /// The message's bytes, with a sequence number and further flags. May be called again: a dump is repeated until it
     /// is whole.
     pub fn seal(&mut self, sequence: u32, flags: u16) -> &[u8] {
         let length = u32::try_from(self.0.len()).unwrap_or(u32::MAX);
@@ -256,7 +256,7 @@ impl Message {
     }
 }
 
-/// The messages in what a socket received, each with its header apart. Ends at the first wrong length.
+/// The messages in what a socket received, with their headers parsed. Ends at the first wrong length.
 pub struct Messages<'a>(pub &'a [u8]);
 
 /// One message that was received.

@@ -1,5 +1,5 @@
-//! nf_tables (linux/netfilter/nf_tables.h): a table of our own, made whole and dropped whole in one batch. What of it
-//! concerns tables of others is in [`foreign`]. All numbers are in network byte order; the constants say so.
+//! nf_tables (linux/netfilter/nf_tables.h): a table of our own, made and dropped as a whole, each in one batch. Rules
+//! in tables of others are in [`foreign`]. All numbers are in network byte order; the constants say so.
 
 pub mod expr;
 pub mod foreign;
@@ -45,7 +45,7 @@ mod table {
     pub(super) const NAME: Attr<str> = attr(1);
     /// `NFTA_TABLE_FLAGS`.
     pub(super) const FLAGS: Attr<Be32> = attr(2);
-    /// `NFTA_TABLE_USERDATA`, which Linux has since 5.10.
+    /// `NFTA_TABLE_USERDATA`, since Linux 5.10.
     pub(super) const USERDATA: Attr<[u8]> = attr(6);
 }
 
@@ -95,7 +95,7 @@ const fn nfgen(family: u8, resource: u8) -> [u8; 4] {
 /// The size of that.
 const HEAD: usize = 4;
 
-/// A family of tables: whose packets go through them.
+/// A family of tables: which packets go through them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Family {
     /// IPv4's and IPv6's.
@@ -110,7 +110,7 @@ impl Family {
     /// All of them that are of interest here.
     pub const ALL: [Self; 3] = [Self::Inet, Self::Ipv4, Self::Ipv6];
 
-    /// Through which the packets of an address go, and no others.
+    /// The family of the packets of an address, and of no others.
     pub fn of(address: IpAddr) -> Self {
         if address.is_ipv4() {
             Self::Ipv4
@@ -144,7 +144,7 @@ impl fmt::Display for Family {
     }
 }
 
-/// What nft writes down as the comment of a rule or a table: `NFTNL_UDATA_*_COMMENT`, length, text and NUL.
+/// User data with a comment, as nft gives it to a rule or a table: `NFTNL_UDATA_*_COMMENT`, length, text and NUL.
 fn comment(text: &str) -> Vec<u8> {
     let length = u8::try_from(text.len() + 1).unwrap_or(u8::MAX);
     [&[COMMENT, length][..], text.as_bytes(), &[0]].concat()
@@ -180,19 +180,18 @@ pub fn batch_end() -> Message {
     Message::new(BATCH_END, 0, &nfgen(0, 10))
 }
 
-/// A hook of the kernel's, where chains begin. `Display` is nft's line for such a chain.
+/// A hook of the kernel, at which a base chain is registered. `Display` is nft's line for such a chain.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Hook {
-    /// Packets that come, before anything else is done with them: before the kernel looks to which connection they
-    /// belong.
+    /// Incoming packets, before connection tracking has looked at them.
     Raw,
-    /// Packets that come, and may be led elsewhere.
+    /// Incoming packets, whose destination may be changed.
     Prerouting,
-    /// Packets that pass through.
+    /// Forwarded packets.
     Forward,
-    /// Packets of the machine's own, which may be led elsewhere.
+    /// The machine's own packets, whose destination may be changed.
     Output,
-    /// Packets that leave, and may do so under another address.
+    /// Outgoing packets, whose source may be changed.
     Postrouting,
 }
 
@@ -208,7 +207,7 @@ impl Hook {
         }
     }
 
-    /// The hook's name, and the priority's where it has one there.
+    /// nft's name for the hook, and for the priority where it has one there.
     fn names(self) -> (&'static str, &'static str) {
         match self {
             Self::Raw => ("prerouting", "raw"),
@@ -234,7 +233,7 @@ impl fmt::Display for Hook {
 pub struct Chain {
     /// Its name.
     pub name: &'static str,
-    /// Where it begins.
+    /// The hook.
     pub hook: Hook,
     /// Its rules.
     pub rules: Vec<Vec<Expr>>,
@@ -255,14 +254,14 @@ pub struct Table<'a> {
     pub chains: Vec<Chain>,
 }
 
-/// What there is of a table.
+/// What the kernel has of a table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Found {
     /// No table of this name.
     Absent,
-    /// The very table.
+    /// Exactly this table.
     Same,
-    /// A table that was ours, with something else in it.
+    /// Our table, by its mark, with something else in it.
     Changed,
     /// A table of this name that is somebody else's.
     Other,
@@ -309,7 +308,7 @@ impl Table<'_> {
         batch
     }
 
-    /// Makes the table, or nothing.
+    /// Makes the whole table, or nothing.
     pub fn create(&self, socket: &mut Socket) -> Result<(), Why> {
         socket.batch(self.messages())
     }

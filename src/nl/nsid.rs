@@ -1,5 +1,5 @@
 //! The numbers by which a network namespace knows others (linux/net_namespace.h). A number belongs to a pair: what one
-//! namespace calls 7, another calls something else or nothing. Names are no business of the kernel's.
+//! namespace calls 7, another calls something else or nothing. The kernel knows no names.
 
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 
@@ -30,15 +30,15 @@ mod netnsa {
     pub(super) const CURRENT_NSID: Attr<i32> = attr(5);
 }
 
-/// `struct rtgenmsg`: the family, which is none.
+/// `struct rtgenmsg`: the family, which is `AF_UNSPEC`.
 const ANY: [u8; 1] = [0];
 
-/// What a namespace is called.
+/// The numbers of a namespace.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Numbers {
-    /// By the namespace that was asked about; none if by no number.
+    /// In the namespace that was asked about, if it has one there.
     pub target: Option<i32>,
-    /// By the socket's namespace; only told if another one was asked about.
+    /// In the socket's namespace; only sent if another one was asked about.
     pub current: Option<i32>,
 }
 
@@ -81,7 +81,7 @@ pub fn of(socket: &mut Socket, namespace: BorrowedFd<'_>) -> Result<Option<i32>,
         .and_then(|numbers| numbers.target))
 }
 
-/// Looks a number up, as the namespace with the number `target` has it.
+/// Looks up a number of the namespace with the number `target`, or of the socket's.
 pub fn find(socket: &mut Socket, number: i32, target: Option<i32>) -> Result<Numbers, Why> {
     let mut message = Message::new(rtm::GETNSID, 0, &ANY).put(netnsa::NSID, &number);
     if let Some(target) = target {
@@ -93,7 +93,7 @@ pub fn find(socket: &mut Socket, number: i32, target: Option<i32>) -> Result<Num
         .ok_or_else(|| Errno::PROTO.into())
 }
 
-/// All numbers that the namespace with the number `target` knows, in ascending order.
+/// All numbers of the namespace with the number `target`, or of the socket's, in ascending order.
 pub fn all(socket: &mut Socket, target: Option<i32>) -> Result<Vec<Numbers>, Why> {
     let mut message = Message::new(rtm::GETNSID, 0, &ANY);
     if let Some(target) = target {
@@ -106,7 +106,7 @@ pub fn all(socket: &mut Socket, target: Option<i32>) -> Result<Vec<Numbers>, Why
         .collect())
 }
 
-/// A descriptor as the wire has it.
+/// A descriptor as an attribute has it.
 fn descriptor(fd: BorrowedFd<'_>) -> Result<u32, Errno> {
     u32::try_from(fd.as_raw_fd()).map_err(|_| Errno::BADF)
 }

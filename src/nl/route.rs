@@ -51,7 +51,7 @@ mod rta {
     pub(super) const TABLE: Attr<u32> = attr(15);
 }
 
-/// `RTPROT_RA`: a router said so.
+/// `RTPROT_RA`: learned from a router's advertisement.
 pub const RTPROT_RA: u8 = 9;
 /// A family of addresses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -80,7 +80,7 @@ impl Family {
         }
     }
 
-    /// The first address of all.
+    /// The unspecified address, which the default route has as destination.
     fn first(self) -> IpAddr {
         match self {
             Self::Ipv4 => Ipv4Addr::UNSPECIFIED.into(),
@@ -89,7 +89,7 @@ impl Family {
     }
 }
 
-/// `IFA_F_NODAD`: it is not asked whether somebody else has the address.
+/// `IFA_F_NODAD`: no duplicate address detection.
 const NODAD: u8 = 2;
 /// `RT_TABLE_MAIN`.
 pub const RT_TABLE_MAIN: u32 = 254;
@@ -147,7 +147,7 @@ fn new_address(index: u32, address: IpAddr, prefix: u8) -> Message {
     .put(ifa::ADDRESS, &address)
 }
 
-/// `ip addr add A/P dev X`; one of IPv6 with `nodad`, so that it is used at once.
+/// `ip addr add A/P dev X`; an IPv6 one with `nodad`, so that it can be used at once.
 pub fn add_address(
     socket: &mut Socket,
     index: u32,
@@ -181,9 +181,9 @@ pub struct Route {
     pub prefix: u8,
     /// The next hop.
     pub gateway: Option<IpAddr>,
-    /// The link that it leaves by; of several, the first.
+    /// The outgoing link; of several, the first.
     pub oif: Option<u32>,
-    /// Of two routes to the same place, the smaller one counts.
+    /// Of two routes to the same destination, the one with the smaller metric counts.
     pub metric: u32,
     /// Its table.
     pub table: u32,
@@ -231,7 +231,7 @@ fn new_default_route(via: IpAddr, index: u32) -> Message {
     let fixed = rtmsg(family, 0, RT_TABLE_MAIN, RTPROT_BOOT, RTN_UNICAST);
     let mut message = Message::new(rtm::NEWROUTE, flags::CREATE | flags::EXCL, &fixed);
     if family == Family::Ipv6 {
-        // It goes without saying, but ip says it.
+        // Redundant, but ip sends it.
         message = message.put(rta::DST, &family.first());
     }
     message.put(rta::GATEWAY, &via).put(rta::OIF, &index)
@@ -244,7 +244,7 @@ pub fn add_default_route(socket: &mut Socket, via: IpAddr, index: u32) -> Result
 
 /// `ip route del default via A dev X`.
 pub fn delete_default_route(socket: &mut Socket, via: IpAddr, index: u32) -> Result<(), Why> {
-    // Whoever made it.
+    // Protocol 0: whoever made it.
     let fixed = rtmsg(Family::of(via), 0, RT_TABLE_MAIN, 0, RTN_UNICAST);
     let message = Message::new(rtm::DELROUTE, 0, &of_any_scope(fixed));
     socket.request(message.put(rta::GATEWAY, &via).put(rta::OIF, &index))

@@ -14,10 +14,10 @@ use crate::jail::process::{Parent, wait_status};
 use crate::netns::{self, Maker, RunDir};
 use crate::sys;
 
-/// The options that go with `--uplink`, and that mean what they mean for a jail.
+/// The options that go with `--uplink`; they mean the same as for a jail.
 const UPLINK: [&str; 4] = ["subnet", "dns", "ipv6", "publish"];
 
-/// `add NAME... [--uplink [OPTION]...]`. Every name is checked before one is given.
+/// `add NAME... [--uplink [OPTION]...]`. Every name is checked before the first namespace is made.
 pub fn run(words: &[OsString]) -> Result<u8> {
     let (names, uplink) = parse(words).map_err(|error| {
         if error.asks_help() {
@@ -31,7 +31,7 @@ pub fn run(words: &[OsString]) -> Result<u8> {
     let Some(uplink) = uplink else {
         return plain(&names);
     };
-    // Checked before the first name is given.
+    // The options are checked before the first namespace is made.
     let mut plain = Config::new(DEFAULT_JAIL);
     for (option, value) in &uplink {
         plain
@@ -47,7 +47,7 @@ pub fn run(words: &[OsString]) -> Result<u8> {
     for name in &names {
         config::jail_name(name).map_err(|error| error.with_status(255))?;
     }
-    // Nothing else of the caller's is for the relay that may stay.
+    // The relay that may stay must not inherit the caller's other file descriptors.
     sys::close_from(3);
     each(&names, |name| {
         let jail = config::jail_name(name).map_err(|error| error.with_status(255))?;
@@ -67,7 +67,7 @@ pub fn run(words: &[OsString]) -> Result<u8> {
 /// Options and their values.
 pub type Said = Vec<(String, OsString)>;
 
-/// The names, and what is said of an uplink.
+/// The names, and the options of an uplink if one is wanted.
 pub fn parse(words: &[OsString]) -> Result<(Vec<OsString>, Option<Said>)> {
     let mut parser = lexopt::Parser::from_args(words);
     let (mut names, mut wanted, mut said) = (Vec::new(), false, Said::new());
@@ -94,10 +94,10 @@ pub fn parse(words: &[OsString]) -> Result<(Vec<OsString>, Option<Said>)> {
     Ok((names, wanted.then_some(said)))
 }
 
-/// From how many names on two processes share them.
+/// From this many names on, two processes share the work.
 const MANY: usize = 32;
 
-/// New namespaces without anything.
+/// Makes namespaces without an uplink.
 pub fn plain(names: &[OsString]) -> Result<u8> {
     RunDir::with(|dir| {
         if names.len() < MANY {
@@ -108,14 +108,14 @@ pub fn plain(names: &[OsString]) -> Result<u8> {
     })
 }
 
-/// The same by two processes. The kernel makes namespaces under locks of which the one can have one while the other has
-/// another; and a process that is there for nothing else needs no child for each, which is a third more.
+/// The same by two processes. The kernel makes namespaces under several locks, so that one process can hold one while
+/// the other holds another; and a process that exists only for this needs no child for each, which costs a third more.
 fn share(dir: &RunDir, names: &[OsString]) -> Result<u8> {
     names.iter().try_for_each(|name| netns::check(name))?;
     let (first, rest) = names.split_at(names.len() / 2);
     let _parent = Parent::become_one();
     let begun = [first, rest].map(|names| begin(dir, names));
-    // For both, before anything is said: what the one does may not go on behind who asked for it.
+    // Both are waited for before an error is returned: neither may go on working after the command has ended.
     let [one, other] = begun.map(|pid| wait_status(pid?, "kak netns add"));
     match one?.max(other?) {
         0 => Ok(0),
@@ -123,14 +123,14 @@ fn share(dir: &RunDir, names: &[OsString]) -> Result<u8> {
     }
 }
 
-/// Begins a process that gives these names, tells what goes wrong, and ends with us.
+/// Starts a process that makes these namespaces and reports errors; it is killed when this one ends.
 fn begin(dir: &RunDir, names: &[OsString]) -> Result<Pid> {
     let us = getpid();
     if let Some(pid) = sys::fork().what(|| "fork")? {
         return Ok(pid);
     }
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).ok();
-    // Of an end before that the kernel tells nobody.
+    // The kernel sends no signal if the parent had ended before that call.
     if getppid() != Some(us) {
         sys::exit_now(1);
     }

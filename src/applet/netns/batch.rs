@@ -1,5 +1,5 @@
-//! `-batch`: a command in each line of a file, in one process. The file becomes standard input, so that a command that
-//! a line starts reads on where this program has read to, as with ip.
+//! `-batch`: one command per line of a file, all in one process. The file becomes standard input, so that a program
+//! that a line starts reads on from where kak has read to, as with ip.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStringExt as _;
@@ -11,16 +11,16 @@ use super::options::Options;
 use crate::error::{Error, Result, What as _, complain};
 use crate::text::shown;
 
-/// More words than this are too many for a line (`MAX_ARGS`).
+/// The most words that a line may have (ip's `MAX_ARGS`).
 const WORDS: usize = 511;
-/// As much is read at once.
+/// How much is read at once.
 const BLOCK: usize = 4096;
 
 /// What became of a line.
 pub enum Ended {
-    /// All went well, or not; then the next line's turn depends on `-force`.
+    /// Its status. If that is not 0, the batch goes on only with `-force`.
     Status(u8),
-    /// Nothing more is done.
+    /// The batch ends here, with this status.
     Over(u8),
 }
 
@@ -64,7 +64,7 @@ pub fn run(
 /// Standard input, line by line.
 #[derive(Default)]
 pub struct Lines {
-    /// What was read and not used.
+    /// What was read and not used yet.
     pub rest: Vec<u8>,
     /// The last line's number.
     pub number: usize,
@@ -73,8 +73,8 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// The next line, with those that a backslash at its very end joins to it, and without comments. One that is to go on
-    /// and does not is none.
+    /// The next line, joined with those that a backslash at its very end continues it with, and without comments. None,
+    /// with a message, if a continuation line is missing.
     pub fn next(&mut self) -> Result<Option<Vec<u8>>> {
         let Some(mut line) = self.physical()? else {
             return Ok(None);
@@ -90,7 +90,7 @@ impl Lines {
         Ok(Some(line))
     }
 
-    /// The next line of the file with its newline, or instead of both without its comment.
+    /// The next line of the file, with its newline; where there is a comment it is cut off, and the newline with it.
     fn physical(&mut self) -> Result<Option<Vec<u8>>> {
         let mut searched = 0;
         loop {
@@ -123,7 +123,7 @@ impl Lines {
     }
 }
 
-/// A line as far as it is none.
+/// A line up to its comment.
 fn without_comment(mut line: Vec<u8>) -> Vec<u8> {
     if let Some(comment) = line.iter().position(|byte| *byte == b'#') {
         line.truncate(comment);
@@ -131,7 +131,7 @@ fn without_comment(mut line: Vec<u8>) -> Vec<u8> {
     line
 }
 
-/// The words of a line; none if it is blank. A word that begins with a quote goes to the next one of its kind.
+/// The words of a line; none if it is blank. A word that begins with a quote ends at the next quote of the same kind.
 pub fn split(line: &[u8]) -> Result<Option<Vec<OsString>>, &'static str> {
     let blank = |byte: &u8| b" \t\r\n".contains(byte);
     let mut words = Vec::new();

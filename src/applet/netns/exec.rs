@@ -1,5 +1,5 @@
-//! `exec`: a command in a namespace. By itself this process becomes the command, so that terminal, signals and status
-//! are the command's; with `-all` and in a batch a child does.
+//! `exec`: runs a command in a namespace. This process becomes the command, so that terminal, signals and status are
+//! the command's; with `-all` and in a batch a child does.
 
 use std::ffi::{CString, OsStr, OsString};
 
@@ -53,8 +53,8 @@ fn everywhere(command: &[OsString]) -> Result<u8> {
     Ok(0)
 }
 
-/// Does something that ends in a command in a child; its status. If a signal killed it nothing more is done, and nothing
-/// said: whoever sent it knows.
+/// Runs `work`, which becomes a command, in a child; returns its status. If a signal killed the child nothing more is
+/// done, and nothing reported: whoever sent the signal knows.
 fn apart(work: impl FnOnce() -> u8) -> Result<u8> {
     let Some(pid) = sys::fork().what(|| "fork")? else {
         sys::exit_now(work());
@@ -66,14 +66,14 @@ fn apart(work: impl FnOnce() -> u8) -> Result<u8> {
                 let code = status.exit_status().ok_or_else(|| Error::told(1))?;
                 return Ok(u8::try_from(code).unwrap_or(1));
             }
-            // Who called us ignores its children, and so do we.
+            // ECHILD: our caller ignored SIGCHLD, and so do we, having inherited that.
             _ => return Ok(0),
         }
     }
 }
 
-/// Becomes a command in a namespace. Of what this process was nothing changes but the network, /sys, the files of
-/// /etc/netns/NAME, and `KAK_NETNS` in its environment. The status, if that could not be.
+/// Becomes a command in a namespace. Nothing of this process changes but the network, /sys, the files of
+/// /etc/netns/NAME, and `KAK_NETNS` in the environment. Returns the exit status if that fails.
 fn become_command(name: &OsStr, command: &[OsString]) -> u8 {
     match prepare(name, command) {
         Ok((paths, argv, env)) => {
@@ -92,7 +92,7 @@ fn become_command(name: &OsStr, command: &[OsString]) -> u8 {
     }
 }
 
-/// Enters the namespace; where the command may be, its words, and its environment.
+/// Enters the namespace; returns the paths at which the command may be, its words, and its environment.
 fn prepare(
     name: &OsStr,
     command: &[OsString],

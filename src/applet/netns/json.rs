@@ -52,7 +52,7 @@ impl Array {
             .extend(if self.pretty { &b"\n    }"[..] } else { b"}" });
     }
 
-    /// Appends a string. Bytes that are no UTF-8 are passed on as they are, as ip does.
+    /// Appends a string. Bytes that are not UTF-8 are passed on as they are, as by ip.
     fn string(&mut self, bytes: &[u8]) {
         self.text.push(b'"');
         for byte in bytes {

@@ -1,5 +1,5 @@
-//! `list` and `list-id`: names and numbers of namespaces. A namespace has a number only for those who gave it one, so
-//! both look from the namespace that they are called in.
+//! `list` and `list-id`: names and numbers of namespaces. A number (nsid) is only valid in the namespace that assigned
+//! it, so both look from the namespace that they are called in.
 
 use std::ffi::{OsStr, OsString};
 use std::io::Write as _;
@@ -20,7 +20,7 @@ use crate::text;
 
 /// `list`.
 pub fn list(options: &Options, _: &[OsString]) -> Result<u8> {
-    // Whether it is not there or cannot be read: there is nothing to list.
+    // Whether the directory is missing or cannot be read, there is nothing to list.
     let Ok(Some(names)) = netns::names() else {
         if options.json {
             print_bytes(&Array::new(options.pretty).end());
@@ -28,7 +28,7 @@ pub fn list(options: &Options, _: &[OsString]) -> Result<u8> {
         return Ok(0);
     };
     let mut socket = socket()?;
-    // Where nobody has a number nobody needs to be asked for one.
+    // Where no namespace has a number, none has to be looked up.
     let numbered = !nsid::all(&mut socket, None).map_err(answer)?.is_empty();
     let mut text = Vec::new();
     let mut json = Array::new(options.pretty);
@@ -49,7 +49,7 @@ pub fn list(options: &Options, _: &[OsString]) -> Result<u8> {
     Ok(0)
 }
 
-/// A name's number, where there are numbers to be asked for. A name that stands for no network namespace is told.
+/// A name's number, looked up if there is a `socket`. A name that stands for no network namespace is reported.
 fn look(name: &OsStr, socket: Option<&mut nl::Socket>) -> Result<Option<i32>> {
     let bad = match socket {
         None => !netns::has_namespace(name).unwrap_or(false),
@@ -64,7 +64,7 @@ fn look(name: &OsStr, socket: Option<&mut nl::Socket>) -> Result<Option<i32>> {
     };
     if bad {
         let what = match netns::state(name) {
-            // It went since its name was read.
+            // It was removed after the directory was read.
             Ok(State::Absent) => return Ok(None),
             Ok(State::Ghost) => "is stale, its namespace is gone",
             _ => "is no network namespace",
@@ -177,7 +177,7 @@ fn shown(
     if options.json { json.end() } else { text }
 }
 
-/// The numbers that have a name, in the order of the directory: of several names of one, the first counts.
+/// The numbers that have a name, in the order of the directory: of several names of one number, the first counts.
 fn names(socket: &mut nl::Socket) -> Vec<(i32, OsString)> {
     let mut names = Vec::new();
     for name in netns::names().ok().flatten().unwrap_or_default() {

@@ -1,6 +1,6 @@
-//! The options before the object of an `ip` command, which `kak netns` has too. They are found as ip finds them: from the
-//! top of one table, by any beginning, so that the order of the table decides what a short form means. Most say how
-//! ip shows links and addresses; here they are accepted and change nothing.
+//! The options before the object of an `ip` command, which `kak netns` has too. They are looked up as by ip: the first
+//! entry of one table that the word is a prefix of, so the order of the table decides what a short form means. Most say
+//! how ip shows links and addresses; here they are accepted and change nothing.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
@@ -10,10 +10,10 @@ use crate::error::{Error, Result};
 use crate::netns::enter;
 use crate::text::shown;
 
-/// As what the command line is read.
+/// Which command's words are read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Front {
-    /// `ip`: its words mean what they always meant.
+    /// `ip`: the words mean exactly what they mean there.
     Ip,
     /// `kak netns`.
     Kak,
@@ -23,7 +23,7 @@ pub enum Front {
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 #[derive(Clone)]
 pub struct Options {
-    /// Whose command line it is.
+    /// Whose words they are.
     pub front: Front,
     /// `-all`: every namespace.
     pub all: bool,
@@ -40,9 +40,9 @@ pub struct Options {
 /// What an option is.
 #[derive(Clone, Copy)]
 enum Kind {
-    /// Nothing here.
+    /// Accepted, without effect.
     Ignored,
-    /// Nothing here, with a value that is called so.
+    /// The same with a value, which errors call by this name.
     IgnoredValue(&'static str),
     /// `-family`, whose value is checked.
     Family,
@@ -66,7 +66,7 @@ enum Kind {
     Batch,
 }
 
-/// The options; those with a letter or digit only are not shortened.
+/// The options; those of one letter or digit cannot be shortened.
 const TABLE: &[(&str, Kind)] = &[
     ("-loops", Kind::IgnoredValue("loop count")),
     ("-family", Kind::Family),
@@ -125,8 +125,8 @@ impl Options {
         }
     }
 
-    /// Takes the options off the front of a command line. `-netns` is done at once, as ip does it. Some status if an
-    /// option was all there was to do.
+    /// Takes the options off the front of a command line. `-netns` takes effect at once, as with ip. Returns a status
+    /// if an option was all there was to do.
     pub fn take(&mut self, words: &mut Vec<OsString>) -> Result<Option<u8>> {
         while let Some(word) = words
             .first()
@@ -187,7 +187,7 @@ impl Options {
     }
 }
 
-/// An option by its beginning, with one dash or two.
+/// Finds an option by a prefix of it, with one dash or two.
 fn find(word: &OsStr) -> Option<Kind> {
     let word = word.as_bytes();
     let word = if word.starts_with(b"--") {
@@ -225,12 +225,12 @@ fn family(word: &OsStr) -> Result<()> {
     )))
 }
 
-/// An error after which nothing more is done, in ip's words: exit status 255.
+/// An error in ip's words that ends a batch, too: exit status 255.
 pub fn hard(text: impl Into<String>) -> Error {
     Error::text("", text).with_status(255)
 }
 
-/// A number as C's strtol(3) reads it, with 0x and 0 before it, if it is no larger than an int.
+/// A number as strtol(3) reads it, with 0x or 0 before it or not, if it fits into an int.
 pub fn c_integer(word: &OsStr) -> Option<i32> {
     c_number(word)?.try_into().ok()
 }
@@ -240,7 +240,7 @@ fn c_unsigned(word: &OsStr) -> Option<u32> {
     c_number(word)?.try_into().ok()
 }
 
-/// A number as C writes it.
+/// A number in C's notation.
 fn c_number(word: &OsStr) -> Option<i64> {
     let text = word.to_str()?.trim_ascii_start();
     let (minus, digits) = match text.as_bytes().first()? {
@@ -254,7 +254,7 @@ fn c_number(word: &OsStr) -> Option<i64> {
         None if lower.len() > 1 && lower.starts_with('0') => (8, lower.as_str()),
         None => (10, lower.as_str()),
     };
-    // from_str_radix would take another sign.
+    // from_str_radix would accept a second sign.
     digits
         .chars()
         .all(|digit| digit.is_digit(radix))

@@ -1,5 +1,5 @@
-//! The expressions that a rule of nf_tables is made of, as the kernel and `nft --debug=netlink` know them. What a rule
-//! means is put together elsewhere.
+//! The expressions that a rule of nf_tables is made of, as the kernel and `nft --debug=netlink` know them. The rules
+//! themselves are put together elsewhere.
 
 use std::net::IpAddr;
 
@@ -91,7 +91,7 @@ pub(super) const GOAL: Attr<str> = attr(2);
 
 /// `NFT_REG_VERDICT`.
 const REG_VERDICT: Be32 = Be32(0);
-/// `NFT_REG_1`, the first register of 16 bytes. Only what needs two things at once needs another.
+/// `NFT_REG_1`, the first register of 16 bytes. Only [`Expr::Dnat`], which takes two values, needs another.
 const REG_1: Be32 = Be32(1);
 /// `NFT_REG_2`.
 const REG_2: Be32 = Be32(2);
@@ -108,7 +108,7 @@ const HTON: Be32 = Be32(1);
 /// `NFT_EXTHDR_OP_TCPOPT`.
 const TCPOPT: Be32 = Be32(1);
 
-/// What the kernel knows of a packet beside its bytes.
+/// What the kernel knows of a packet besides its bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Meta {
     /// The link that it came by.
@@ -133,7 +133,7 @@ impl Meta {
 /// What the kernel knows of the connection that a packet belongs to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Ct {
-    /// How far it is: [`ESTABLISHED`] and the like.
+    /// Its state: [`ESTABLISHED`] and the like.
     State,
     /// What has been done to it: [`DNATTED`] and the like.
     Status,
@@ -141,17 +141,17 @@ pub enum Ct {
 
 /// `NF_CT_STATE_BIT(IP_CT_ESTABLISHED)`: packets have been seen both ways.
 pub const ESTABLISHED: u32 = 1 << 1;
-/// `NF_CT_STATE_BIT(IP_CT_RELATED)`: it came of another one, as an error message does.
+/// `NF_CT_STATE_BIT(IP_CT_RELATED)`: it results from another one, as an ICMP error does.
 pub const RELATED: u32 = 1 << 2;
-/// `IPS_DST_NAT`: it was led elsewhere.
+/// `IPS_DST_NAT`: its destination was changed.
 pub const DNATTED: u32 = 1 << 5;
 
 /// What becomes of a packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
-    /// It is gone.
+    /// It is dropped.
     Drop,
-    /// It leaves the chain, and goes on to the next one of the hook's.
+    /// It leaves the chain, and goes on to the next base chain of the hook.
     Accept,
 }
 
@@ -167,11 +167,11 @@ pub enum Base {
 /// An expression. `Display` ([`super::notation`]) is the notation of `nft --debug=netlink`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Expr {
-    /// What the kernel knows, into the register.
+    /// Loads what the kernel knows of the packet into the register.
     Meta(Meta),
-    /// What the kernel knows of the packet's connection, into the register.
+    /// Loads what the kernel knows of the packet's connection into the register.
     Ct(Ct),
-    /// Bytes of the packet, into the register.
+    /// Loads bytes of the packet into the register.
     Payload {
         /// From where.
         base: Base,
@@ -180,32 +180,32 @@ pub enum Expr {
         /// How many.
         length: u8,
     },
-    /// The register's bits under a mask.
+    /// Masks the register: a bitwise AND.
     Mask(Vec<u8>),
-    /// On only if the register is this.
+    /// Goes on only if the register has this value.
     Equal(Vec<u8>),
-    /// On only if it is not.
+    /// Goes on only if it has not.
     NotEqual(Vec<u8>),
-    /// The largest TCP segment that the packet's route can carry, into the register.
+    /// Loads the size of the largest TCP segment that the packet's route can carry into the register.
     RouteMss,
-    /// The register's first two bytes in network order.
+    /// Turns the register's first two bytes into network order.
     Hton16,
-    /// The register's first two bytes into a TCP option of the packet, if it has that option and its value is larger.
+    /// Writes the register's first two bytes into a TCP option of the packet, if it has that one with a larger value.
     TcpOption {
         /// The option (RFC 9293, section 3.1).
         kind: u8,
         /// Where in it.
         offset: u8,
     },
-    /// What kind of address (`RTN_*`) the packet goes to, into the register.
+    /// Loads the type (`RTN_*`) of the packet's destination address into the register.
     DestinationType,
-    /// An address into the register.
+    /// Loads an address into the register.
     Address(IpAddr),
-    /// A port into the second register.
+    /// Loads a port into the second register.
     Port(u16),
-    /// The packet goes to the address of this family in the register and the port in the second one.
+    /// Sends the packet to the address of this family in the register and the port in the second one.
     Dnat(Family),
-    /// The packet leaves under the address of the link that it leaves by.
+    /// Gives the packet the address of its outgoing link as source.
     Masquerade,
     /// The end of the rule.
     Verdict(Verdict),
@@ -219,20 +219,20 @@ pub fn octets(address: IpAddr) -> Vec<u8> {
     }
 }
 
-/// A number of the kernel's.
+/// A number as the kernel takes it.
 fn number(n: impl Into<u32>) -> Be32 {
     Be32(n.into())
 }
 
 impl Expr {
-    /// Only packets whose link has this name. The register is compared whole: IFNAMSIZ bytes, zeroes after the name.
+    /// A link's name to compare the register with, which is done as a whole: IFNAMSIZ bytes, zeroes after the name.
     pub fn link_name(name: &str) -> Vec<u8> {
         let mut bytes = name.as_bytes().to_vec();
         bytes.resize(16, 0);
         bytes
     }
 
-    /// Only packets of whose connection one of these bits is known.
+    /// Only packets whose connection has one of these bits.
     pub fn ct(key: Ct, bits: u32) -> [Self; 3] {
         let mask = Self::Mask(bits.to_ne_bytes().to_vec());
         [Self::Ct(key), mask, Self::NotEqual(vec![0; 4])]
@@ -366,8 +366,8 @@ fn base_number(base: Base) -> Be32 {
     })
 }
 
-/// Whether the kernel has every expression of a rule as we send it, and no other. It may tell more of each than it was
-/// told.
+/// Whether the kernel has every expression of a rule as we send it, and no other. It may report more attributes of each
+/// than were sent.
 pub fn same(wanted: Attrs<'_>, there: Attrs<'_>) -> bool {
     let (wanted, there): (Vec<_>, Vec<_>) = (wanted.collect(), there.collect());
     wanted.len() == there.len()
@@ -389,8 +389,8 @@ fn told(expr: Attrs<'_>) -> Attrs<'_> {
     expr.get(rule::EXPR_DATA).unwrap_or(Attrs(&[]))
 }
 
-/// Whether two payloads that are nests have the same value or verdict in them: whether a nest is marked as one is the
-/// sender's choice.
+/// Whether two payloads that are nests have the same value or verdict in them, whose bytes may differ: NLA_F_NESTED is
+/// the sender's choice.
 fn same_value(a: &[u8], b: &[u8]) -> bool {
     let value = |bytes| Attrs(bytes).get(VALUE);
     let verdict = |bytes| Attrs(bytes).get(VERDICT)?.get(CODE);

@@ -1,5 +1,5 @@
-//! Chains of others: which of them drop what passes through, and rules at their heads that bear our mark. Nothing in them
-//! that does not bear it is ever changed.
+//! Chains of others: which of them drop forwarded packets, and our rules at their heads, which bear our mark. Nothing
+//! in them without that mark is ever changed.
 
 use std::fmt;
 
@@ -19,20 +19,20 @@ const EXTENSION: Attr<str> = attr(1);
 const EXTENSION_INFO: Attr<[u8]> = attr(3);
 /// `NF_INET_FORWARD`.
 const FORWARD: Be32 = Be32(2);
-/// `NFT_TABLE_F_DORMANT`: the table's chains are at no hook.
+/// `NFT_TABLE_F_DORMANT`: the table's chains are not active.
 const DORMANT: u32 = 1;
-/// `NFT_TABLE_F_OWNER`: nobody but who made the table can change it.
+/// `NFT_TABLE_F_OWNER`: only the process that made the table can change it.
 const OWNER: u32 = 2;
 /// `NFT_JUMP`.
 const JUMP: Be32 = Be32((-3_i32).cast_unsigned());
 /// `NFT_GOTO`.
 const GOTO: Be32 = Be32((-4_i32).cast_unsigned());
-/// `NFT_JUMP_STACK_SIZE`: the kernel refuses rules that lead further.
+/// `NFT_JUMP_STACK_SIZE`: the kernel refuses deeper jumps.
 const DEPTH: usize = 16;
-/// Docker leaves this chain to others, and asks it first.
+/// The chain that Docker leaves to others, and jumps to first.
 const DOCKER_USER: &str = "DOCKER-USER";
 
-/// A chain. `Display` is how nft wants to be told of it.
+/// A chain. `Display` is how a command of nft names it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Place {
     /// Its table's family.
@@ -49,16 +49,16 @@ impl fmt::Display for Place {
     }
 }
 
-/// A chain at the hook of packets that pass through that drops those of which it knows nothing.
+/// A base chain at the forward hook that drops the packets for which it has no other rule.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Dropping {
-    /// The chain at whose head an accept counts: the one that drops, or one that is asked first.
+    /// The chain at whose head an accept counts: the one that drops, or `DOCKER-USER` if that jumps to it.
     pub place: Place,
     /// Only the table's owner can put one there.
     pub closed: bool,
 }
 
-/// All chains that drop what passes through.
+/// All base chains that drop forwarded packets.
 pub fn dropping(socket: &mut Socket) -> Result<Vec<Dropping>, Why> {
     let all = nfgen(0, 0);
     let tables = socket.dump(Message::new(GETTABLE, 0, &all))?;
@@ -94,7 +94,7 @@ pub fn dropping(socket: &mut Socket) -> Result<Vec<Dropping>, Why> {
     Ok(found)
 }
 
-/// All tables that bear a comment: family, name, and what it says.
+/// All tables that bear a comment: family, name and comment.
 pub fn commented(socket: &mut Socket) -> Result<Vec<(Family, String, String)>, Why> {
     let tables = socket.dump(Message::new(GETTABLE, 0, &nfgen(0, 0)))?;
     let read = |row: &Row| {
@@ -106,7 +106,7 @@ pub fn commented(socket: &mut Socket) -> Result<Vec<(Family, String, String)>, W
     Ok(tables.iter().filter_map(read).collect())
 }
 
-/// The family of what a message tells of.
+/// The family that a message is about.
 fn family(row: &Row) -> Option<Family> {
     let number = row.body.first()?;
     Family::ALL
@@ -114,7 +114,7 @@ fn family(row: &Row) -> Option<Family> {
         .find(|family| family.number() == *number)
 }
 
-/// A chain at the hook, and whether its policy is to drop.
+/// The filter chain at the forward hook that a message is about, and whether its policy is to drop.
 fn forward_chain(row: &Row) -> Option<(Place, bool)> {
     let attrs = Attrs(row.body.get(HEAD..)?);
     let at_hook = attrs.get(chain::HOOK)?.get(chain::HOOKNUM)? == FORWARD;
@@ -128,7 +128,7 @@ fn forward_chain(row: &Row) -> Option<(Place, bool)> {
     Some((place, drops))
 }
 
-/// Whether the last rule of a chain drops or refuses whatever comes to it, or leads to a chain that does.
+/// Whether the last rule of a chain drops or rejects every packet, or leads to a chain that does.
 fn ends_in_drop(socket: &mut Socket, place: &Place, depth: usize) -> Result<bool, Why> {
     let rows = rules(socket, place.family, &place.table, &place.chain)?;
     let Some(last) = rows.last() else {
@@ -147,7 +147,7 @@ fn ends_in_drop(socket: &mut Socket, place: &Place, depth: usize) -> Result<bool
     }
 }
 
-/// The chain that a rule leads every packet to.
+/// The chain that a rule sends every packet to.
 fn goal(row: &Row) -> Option<String> {
     match unconditional(row)? {
         Told::Lead(chain) => Some(chain),
@@ -155,12 +155,12 @@ fn goal(row: &Row) -> Option<String> {
     }
 }
 
-/// An expression of somebody's rule, as far as it matters here.
+/// An expression of a rule, as far as it matters here.
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Told {
     /// It does nothing to the packet.
     Nothing,
-    /// It drops or refuses.
+    /// It drops or rejects.
     Refusal,
     /// It accepts.
     Accept,
@@ -174,7 +174,7 @@ enum Told {
     Other,
 }
 
-/// What a rule does with every packet; none where that is up to the packet.
+/// What a rule does with every packet; none where that depends on the packet.
 fn unconditional(row: &Row) -> Option<Told> {
     let mut told = expressions(row)
         .into_iter()
@@ -194,7 +194,7 @@ fn tell(element: Attrs<'_>) -> Option<Told> {
     let data = || element.get(rule::EXPR_DATA);
     Some(match element.get(rule::EXPR_NAME)?.as_str() {
         "counter" | "log" => Told::Nothing,
-        // iptables writes its comments down as something that every packet matches.
+        // iptables stores a comment as a match, which every packet passes.
         "match" if data()?.get(EXTENSION)? == "comment" => Told::Nothing,
         "target" if data()?.get(EXTENSION)? == "REJECT" => Told::Refusal,
         "reject" => Told::Refusal,
@@ -248,8 +248,8 @@ impl Accept<'_> {
         format!("{} \"{link}\" accept comment \"{mark}\"", way.word())
     }
 
-    /// The message that puts a rule at the chain's head. iptables-nft gives a table up in which a rule is that it does
-    /// not understand, so this is one that it does.
+    /// The message that puts a rule at the chain's head. iptables-nft refuses a table that contains a rule which it
+    /// does not understand, so this is one that it does.
     fn new_rule(&self, way: Meta) -> Message {
         let rule = [
             Expr::Meta(way),
@@ -271,8 +271,7 @@ impl Accept<'_> {
             .put(rule::HANDLE, handle)
     }
 
-    /// Whether a rule bears the mark: as nft writes it down, or as iptables-restore does once it was saved by
-    /// iptables-save.
+    /// Whether a rule bears the mark: as nft stores it, or as iptables-restore does with what iptables-save has saved.
     fn marks(&self, row: &Row) -> bool {
         let Some(rule) = rule_of(row) else {
             return false;
@@ -298,7 +297,7 @@ impl Accept<'_> {
         told.eq([Told::Way(way), link, Told::Accept])
     }
 
-    /// What is there of them. In a chain that is not there nothing is dropped, so nothing is missing either.
+    /// Which of them are there. A chain that is not there drops nothing, so then nothing is missing: [`Found::Same`].
     pub fn observe(&self, socket: &mut Socket) -> Result<Found, Why> {
         let Place {
             family,
@@ -324,12 +323,12 @@ impl Accept<'_> {
         })
     }
 
-    /// Puts both there, or none.
+    /// Inserts both, or none.
     pub fn insert(&self, socket: &mut Socket) -> Result<(), Why> {
         socket.batch(WAYS.map(|way| self.new_rule(way)).into())
     }
 
-    /// Takes away whatever bears the mark.
+    /// Deletes every rule that bears the mark.
     pub fn remove(&self, socket: &mut Socket) -> Result<(), Why> {
         let Place {
             family,
@@ -341,7 +340,7 @@ impl Accept<'_> {
         ours.retain(|row| self.marks(row));
         let batch: Vec<Message> = ours.iter().filter_map(delete).collect();
         match socket.batch(batch) {
-            // Its firewall was loaded anew meanwhile, without it.
+            // The firewall was reloaded meanwhile, without our rules.
             Err(Why::Kernel(Errno::NOENT, _)) => Ok(()),
             other => other,
         }
@@ -354,7 +353,7 @@ mod tests {
     use crate::nl::golden::say_the_same;
     use proptest::prelude::*;
 
-    /// What the kernel tells of a rule that is told like this.
+    /// What the kernel reports of a rule that was sent like this.
     fn row(message: &mut Message) -> Row {
         let kind = NEWRULE;
         let (_, body) = message.seal(0, 0).split_at(crate::nl::message::HEADER);

@@ -53,7 +53,7 @@ impl fmt::Display for Expr {
     }
 }
 
-/// A register's bytes as nft shows them: words of the machine.
+/// A register's bytes as nft shows them: words in the machine's byte order.
 fn words(bytes: &[u8]) -> String {
     let word = |chunk: &[u8]| {
         let mut word = [0; 4];
