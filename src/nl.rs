@@ -128,7 +128,12 @@ impl Socket {
     pub fn request(&mut self, mut message: Message) -> Result<(), Why> {
         self.sequence += 1;
         self.send(message.seal(self.sequence, flags::REQUEST | flags::ACK))?;
-        self.answers(self.sequence, &mut Vec::new()).map(drop)
+        if self.answers(self.sequence, &mut Vec::new())? {
+            Ok(())
+        } else {
+            // The answer is lost, and with it whether it is done.
+            Err(Errno::NOBUFS.into())
+        }
     }
 
     /// Sends a request that is answered by one message, or refused by one.
@@ -310,6 +315,24 @@ mod tests {
         assert!(verdict(&[0; 20], flags::CAPPED).is_ok());
         // The smallest number has no positive counterpart.
         assert!(verdict(&i32::MIN.to_ne_bytes(), 0).is_err());
+    }
+
+    /// `RTM_GETLINK`.
+    const GETLINK: u16 = 18;
+
+    #[test]
+    fn an_answer_that_is_lost_is_no_success() {
+        // A link without index or name: refused, and changes nothing in any case.
+        let refused = || Message::new(GETLINK, 0, &[0; 16]);
+        let mut socket = Socket::route().unwrap();
+        let sequence = socket.sequence;
+        for _ in 0..4096 {
+            let mut message = refused();
+            let bytes = message.seal(sequence, flags::REQUEST | flags::ACK);
+            socket.send(bytes).unwrap();
+        }
+        let why = socket.request(refused()).unwrap_err();
+        assert!(matches!(why, Why::Os(Errno::NOBUFS)), "{why:?}");
     }
 
     proptest! {

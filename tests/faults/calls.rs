@@ -317,7 +317,7 @@ const ERRNOS: &[(&str, &[i32])] = &[
     ),
     (
         "recvfrom recvmsg",
-        &[libc::EINTR, libc::ENOMEM, libc::EAGAIN],
+        &[libc::EINTR, libc::ENOMEM, libc::EAGAIN, libc::ENOBUFS],
     ),
     ("setsockopt getsockopt", &[libc::EPERM, libc::ENOMEM]),
     ("poll ppoll epoll_pwait", &[libc::EINTR, libc::ENOMEM]),
@@ -373,6 +373,7 @@ pub fn errno_name(errno: i32) -> &'static str {
         libc::EAGAIN => "EAGAIN",
         libc::EROFS => "EROFS",
         libc::EMFILE => "EMFILE",
+        libc::ENOBUFS => "ENOBUFS",
         other => panic!("errno {other} has no name here"),
     }
 }
