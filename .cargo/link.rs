@@ -1,5 +1,5 @@
-//! Links the release binary by a layout of its own. A test program unwinds, and cargo knows no linker flags for a
-//! profile; that is all this build script is for.
+//! Links the release binary with a linker script of its own. Test programs unwind and cannot be linked by it, and cargo
+//! has no linker flags for one profile: that is all this build script is for.
 
 fn main() {
     println!("cargo::rerun-if-changed=.cargo/layout.ld");

@@ -1,5 +1,5 @@
-//! The loops over a list of steps: what `setup`, `teardown`, `status`, `--dry-run` and `--explain` have in common is the
-//! list, and all that they differ in is here.
+//! The loops over a list of steps: `setup`, `teardown`, `status`, `--dry-run` and `--explain` have the list in common,
+//! and differ only in what is here.
 
 use std::path::Path;
 
@@ -10,14 +10,14 @@ use crate::record::Record;
 use crate::step::{Machine, Seen, Step};
 use crate::text::quote;
 
-/// What became of a step, for whoever wants to tell.
+/// The callback that is given what became of a step (`=`, `+` or `-`), and the step.
 pub type Tell<'a> = &'a mut dyn FnMut(char, &Step);
 
 /// The steps that a [`setup`] has made, in order.
 pub struct Made<'a>(Vec<&'a Step>);
 
 impl Made<'_> {
-    /// Takes them back, last first; what did not work.
+    /// Takes them back, last first; returns what failed.
     pub fn take_back(self, machine: &mut Machine) -> Vec<Error> {
         let steps = self.0.into_iter().rev();
         steps
@@ -26,8 +26,8 @@ impl Made<'_> {
     }
 }
 
-/// Makes every step that is not there, in order: `=` was there, `+` was made. What stands in the way, or does not work,
-/// ends it; then what *this* call made is taken back, last first.
+/// Makes every step that is not there, in order: `=` was there, `+` was made. It ends where a step fails or something
+/// else is in its place; then what *this* call made is taken back, last first.
 pub fn setup<'a>(steps: &'a [Step], machine: &mut Machine, tell: Tell<'_>) -> Result<Made<'a>> {
     let mut made = Made(Vec::new());
     for step in steps {
@@ -35,7 +35,7 @@ pub fn setup<'a>(steps: &'a [Step], machine: &mut Machine, tell: Tell<'_>) -> Re
             Ok(Seen::Done) => tell('=', step),
             Ok(before) => {
                 tell('+', step);
-                // Of what was torn, a part was there before this run, and an earlier record tells of it.
+                // A torn step was partly there before this run, and is in an earlier record.
                 if before == Seen::Absent {
                     made.0.push(step);
                 }
@@ -46,7 +46,7 @@ pub fn setup<'a>(steps: &'a [Step], machine: &mut Machine, tell: Tell<'_>) -> Re
     Ok(made)
 }
 
-/// Makes a step, and says what of it was there before. What was not there, and does not work, leaves nothing.
+/// Makes a step, and returns how much of it was there before. A step that was absent and fails leaves nothing behind.
 fn make(step: &Step, machine: &mut Machine) -> Result<Seen> {
     match step.act.observe(machine)? {
         Seen::Done => return Ok(Seen::Done),
@@ -60,8 +60,8 @@ fn make(step: &Step, machine: &mut Machine) -> Result<Seen> {
     let Err(error) = step.act.apply(machine) else {
         return Ok(Seen::Absent);
     };
-    // A step is several calls of the kernel, and one may have done its work and failed to say so. Where nobody can tell
-    // what is there, it is what was just tried: before, there was nothing.
+    // A step is several system calls, and one that reports an error may have taken effect. Where that cannot be
+    // observed the step is undone all the same: before, there was nothing.
     let left = match step.act.observe(machine) {
         Ok(Seen::Absent | Seen::Other(_)) => None,
         Ok(Seen::Done | Seen::Torn) | Err(_) => step.act.undo(machine).err(),
@@ -69,8 +69,8 @@ fn make(step: &Step, machine: &mut Machine) -> Result<Seen> {
     Err(error.and(left))
 }
 
-/// Takes back every step that is there, last first, but those that `keep` names: `-` was taken back. An error is
-/// remembered and the rest still done. What stands in a step's place is left as it is and told.
+/// Takes back every step that is there, last first, except those for which `keep` is true: `-` was taken back. Errors
+/// are collected, and the rest is still done. What else is in a step's place is left, and is an error.
 pub fn teardown(
     steps: &[Step],
     machine: &mut Machine,
@@ -101,7 +101,7 @@ pub fn teardown(
     Error::all(errors)
 }
 
-/// Looks at every step, for `status` and `--dry-run`. What cannot be looked at is not there.
+/// Looks at every step, for `status` and `--dry-run`. One that cannot be observed is [`Seen::Other`] with the error.
 pub fn observe<'a>(steps: &'a [Step], machine: &mut Machine) -> Vec<(&'a Step, Seen)> {
     let seen = |step: &Step, machine: &mut Machine| {
         step.act
@@ -114,11 +114,11 @@ pub fn observe<'a>(steps: &'a [Step], machine: &mut Machine) -> Vec<(&'a Step, S
         .collect()
 }
 
-/// The plan as a script for sh and the ordinary tools. The last command of its inner part is kak's own init: that a
-/// process holds a lock of the kernel's is nothing that a shell can say. `kak` is the file of this program, wherever that
-/// is; in the jail it may be out of sight.
+/// The plan as a script for sh and the ordinary tools. The last command of its inner part is kak's own init, since a
+/// shell cannot take a POSIX lock. `kak` is the path of this program, which may not be visible in the jail.
 ///
-/// Of a jail that `is_up` it is to be read: these commands make all of it, and most do not go by what is there.
+/// If the jail `is_up` the script is only to be read, and exits at once: its commands make everything anew, and most of
+/// them do not check what is there.
 pub fn explain(record: &Record, plan: &Plan, kak: &Path, is_up: bool) -> String {
     use std::fmt::Write as _;
     let jail = &record.config.jail;

@@ -1,5 +1,5 @@
-//! What of the machine matters to a jail, as a record has it ([`crate::record`]) and a plan is made from. Nothing here
-//! looks at the machine; that is [`crate::survey`].
+//! The facts about a machine that matter to a jail: a record keeps them ([`crate::record`]), and a plan is made from
+//! them. Nothing here looks at the machine; [`crate::survey`] does.
 
 mod firewall;
 mod ipv6;
@@ -26,27 +26,27 @@ pub struct Facts {
     pub entries: Vec<Entry>,
     /// For each of the options' binds, whether a directory is bound.
     pub bound_dirs: Vec<bool>,
-    /// The files that kak is run from, as far as the jail sees them and the kernel can keep them from it.
+    /// The files that kak is run from, as far as the jail sees them and the kernel can make them read-only there.
     pub programs: Vec<PathBuf>,
     /// The uppermost mounts below /proc and /sys.
     pub submounts: Vec<PathBuf>,
-    /// The file systems that it mounts afresh, for the namespaces that it has of its own.
+    /// The file systems that the jail mounts afresh, for the namespaces of `--unshare`.
     pub afresh: Vec<Afresh>,
     /// Whether /sys is read-only.
     pub sys_read_only: bool,
     /// Whether /etc can be written.
     pub etc_writable: bool,
-    /// Whether there is an /etc/resolv.conf, be it a link that leads nowhere.
+    /// What /etc/resolv.conf is, if there is one.
     pub resolv: resolvers::ResolvConf,
     /// Whether the jail's resolv.conf is in /etc/netns.
     pub resolv_in_etc: bool,
-    /// What it shall say.
+    /// The text of the jail's resolv.conf.
     pub resolvers: Vec<u8>,
-    /// What it said before the outer one became another.
+    /// Its text before the outer one last changed.
     pub resolvers_before: Vec<u8>,
-    /// The directories of those who would answer for the machine's network.
+    /// The directories of local services that would answer lookups for the machine's network.
     pub sockets: Vec<PathBuf>,
-    /// What /etc/shells is like.
+    /// What /etc/shells is like without the jail's line.
     pub shells: Was,
     /// The jail's shell.
     pub shell: PathBuf,
@@ -62,11 +62,11 @@ pub struct Facts {
     pub uplink: Option<Uplink>,
     /// What IPv6 needs, where the jail shall have it.
     pub ipv6: Option<Ipv6>,
-    /// What drops what passes through the machine.
+    /// The firewall that drops what passes through the machine.
     pub firewall: Firewall,
     /// The switches that turning forwarding off would change.
     pub single: Single,
-    /// The outer network namespace, as a number that no other has; 0 where the kernel does not tell.
+    /// The cookie of the outer network namespace, which no other has; 0 before Linux 5.14.
     pub cookie: u64,
 }
 
@@ -95,11 +95,11 @@ pub enum Kind {
 pub struct Uplink {
     /// Its name.
     pub name: String,
-    /// Its largest packet.
+    /// Its MTU.
     pub mtu: u32,
 }
 
-/// Where programs are that everybody finds: in the usual search path, and where `kak --install` is told to put them.
+/// The directories of the usual search path, which are also where `kak --install` is told to put its links.
 pub const PROGRAM_DIRS: [&str; 6] = [
     "/bin",
     "/usr/bin",
@@ -109,7 +109,7 @@ pub const PROGRAM_DIRS: [&str; 6] = [
     "/usr/local/sbin",
 ];
 
-/// The largest packet where no uplink says otherwise (RFC 894).
+/// The MTU where there is no uplink (RFC 894).
 pub const ETHERNET_MTU: u32 = 1500;
 
 /// A file system to be mounted afresh.
@@ -124,10 +124,10 @@ pub struct Afresh {
 }
 
 impl Afresh {
-    /// For which namespace of its own a jail needs it anew, if for any.
+    /// The namespace that a file system of this type shows, if any.
     pub fn belongs_to(kind: &str) -> Option<Namespace> {
         match kind {
-            // POSIX message queues; and shared memory, which is files, but IPC to everybody who uses it.
+            // POSIX message queues; and POSIX shared memory, which is files on a tmpfs but IPC to its users.
             "mqueue" | "tmpfs" => Some(Namespace::Ipc),
             "cgroup" | "cgroup2" => Some(Namespace::Cgroup),
             _ => None,
@@ -135,7 +135,7 @@ impl Afresh {
     }
 }
 
-/// Whether a path of the jail is in a directory of its own, where kak may make things: hidden, or unknown outside.
+/// Whether a path is in a top-level directory of the jail's own, where kak may make things: hidden, or absent outside.
 pub fn is_own(config: &Config, entries: &[Entry], path: &Path) -> bool {
     let Some(top) = path.components().nth(1).map(Component::as_os_str) else {
         return false;

@@ -1,5 +1,5 @@
-//! Files as a whole: what is there, what is in it, taken away. It knows nothing of what they are for; what a file of
-//! ours is to be like is [`crate::step::file`]'s business.
+//! Whole files: looked at, read, removed, and checked for who could have made them. This module does not know what they
+//! are for; what a file of kak's must be like is [`crate::step::file`]'s business.
 
 pub mod rewrite;
 mod within;
@@ -27,14 +27,14 @@ pub fn lstat(path: &Path) -> Result<Option<fs::Stat>> {
     }
 }
 
-/// What a path leads to, as a path without any link in it: the kernel's own word.
+/// What a path leads to, as a path without any link in it: as the kernel reports it.
 pub fn real_path(path: &Path) -> rustix::io::Result<PathBuf> {
     let fd = fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
     let real = fs::readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()), Vec::new())?;
     Ok(OsString::from_vec(real.into_bytes()).into())
 }
 
-/// Whether something may be done with a file. That the kernel cannot say so at the moment is no answer.
+/// Whether access(2) allows something. A failure to find out at the moment is an error, not a no.
 pub fn may(path: &Path, what: fs::Access) -> Result<bool> {
     match fs::access(path, what) {
         Ok(()) => Ok(true),
@@ -45,7 +45,7 @@ pub fn may(path: &Path, what: fs::Access) -> Result<bool> {
     }
 }
 
-/// A file's bytes; none where there is no file.
+/// A file's bytes; empty where there is no file.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
     let what = || format!("cat {}", quote(path));
     let file = match fs::open(
@@ -60,7 +60,7 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
     read_all(&file).what(what)
 }
 
-/// What is in an open file from here on.
+/// The rest of an open file.
 fn read_all(file: &OwnedFd) -> rustix::io::Result<Vec<u8>> {
     let mut text = Vec::with_capacity(4096);
     while rustix::io::read(file, rustix::buffer::spare_capacity(&mut text))? > 0 {
@@ -79,13 +79,13 @@ pub fn remove(path: &Path) -> Result<()> {
     }
 }
 
-/// Whether nobody else may do anything with what has this mode, or that is not asked for.
+/// Whether group and others have no access, or the `wanted` mode gives them some anyway.
 pub fn is_closed(stat: &fs::Stat, wanted: u32) -> bool {
     let others = |mode| Mode::from_raw_mode(mode).intersects(Mode::RWXG | Mode::RWXO);
     others(wanted) || !others(stat.st_mode)
 }
 
-/// Takes a file away that others could open: they may have, and hold a lock on it.
+/// Removes a file that others can open: one of them may have it open, and hold a lock on it.
 pub fn remove_open(path: &Path) -> Result<()> {
     match lstat(path)? {
         Some(stat) if !is_closed(&stat, 0o600) => remove(path),
@@ -93,17 +93,17 @@ pub fn remove_open(path: &Path) -> Result<()> {
     }
 }
 
-/// Whether something belongs to us, or to whom the root does: in a user namespace that one may have no number.
+/// Whether something belongs to us, or to the owner of `/`: in a user namespace the latter may not be mapped.
 pub fn is_ours(stat: &fs::Stat) -> bool {
     stat.st_uid == rustix::process::geteuid().as_raw()
         || fs::stat("/").is_ok_and(|root| root.st_uid == stat.st_uid)
 }
 
-/// That nobody but root, or whom this process runs as, can have put something there or written it, if it is there: it
-/// is what it should be, and by no other name too. What is above it is asked about before, so that this stays so. What
-/// it is, if it is there.
+/// Checks that nobody but root, or the user this process runs as, can have made or written what is at a path, if
+/// anything is: it is of this type, and a file has no second name. The directories above it are checked by the caller
+/// first, so that this stays so. Returns its stat, if it is there.
 pub fn check_roots(path: &Path, kind: FileType) -> Result<Option<fs::Stat>> {
-    // It may be a link to /var/run; and of a sticky directory only the owner of what is in there can take it away.
+    // /run may be a link to /var/run; and in a sticky directory only an entry's owner can remove it.
     let shared = path == Path::new("/run");
     let stat = if shared {
         fs::stat(path)
@@ -117,7 +117,7 @@ pub fn check_roots(path: &Path, kind: FileType) -> Result<Option<fs::Stat>> {
     check_root(path, &stat, kind).map(|()| Some(stat))
 }
 
-/// The same of what was found at a path.
+/// The same for what was found at a path.
 pub fn check_root(path: &Path, stat: &fs::Stat, kind: FileType) -> Result<()> {
     let shared = path == Path::new("/run");
     let (user, mode) = (stat.st_uid, stat.st_mode);
@@ -142,7 +142,7 @@ pub fn check_root(path: &Path, stat: &fs::Stat, kind: FileType) -> Result<()> {
     ))
 }
 
-/// That a directory is nobody else's: a real directory that belongs to us.
+/// Checks that what is at a path, if anything, is a real directory that belongs to us.
 pub fn check_ours(path: &Path) -> Result<()> {
     let Some(stat) = lstat(path)? else {
         return Ok(());

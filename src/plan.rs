@@ -1,18 +1,18 @@
-//! THE LISTS: everything kak does to a machine to make a jail of it, in order, each with its reason.
+//! THE LISTS: every step by which kak makes a jail on a machine, in order, each with its reason.
 //!
-//! Theory of operation. There are two lists. The *outer* steps change what lasts: files, directories, the network
-//! namespace, links, addresses, the firewall. `setup` goes through them from the first to the last, `teardown` from the
-//! last to the first. The *inner* steps are init's: namespaces that it is started in, and mounts that it makes in
-//! its own mount namespace, so that nothing outside ever sees one of them and they go when init goes, however it goes.
+//! Theory of operation. There are two lists. The *outer* steps make what outlives any process: files, directories, the
+//! network namespace, links, addresses, firewall rules. `setup` goes through them first to last, `teardown` last to
+//! first. The *inner* steps belong to the jail's init: namespaces that it is started in, and mounts that it makes in
+//! its own mount namespace. Nothing outside ever sees these mounts, and they go when init ends, however it ends.
 //!
-//! 1. The record is written before anything is changed, so that whatever happens next can be taken back.
+//! 1. The record is written before anything else is changed, so that whatever happens next can be taken back.
 //! 2. The jail's own directories and its mount points are made under its root.
-//! 3. The network namespace is made, and a link into it. The rules for what goes by that link stand before it does, and
-//!    go after it; forwarding comes last, so that no packet leaves under an address that nobody could answer to.
-//! 4. Files that others look at come last, first /etc/shells, then /etc/passwd: nobody is sent to a jail that is not
-//!    there, or has a login shell that is not one.
-//! 5. Init cuts propagation before its first mount, binds the outer top level, lays its own /proc and /sys over it, then
-//!    covers what the jail shall not see, and pivots when all is in place.
+//! 3. The network namespace is made, and a link into it. The firewall rules for the link are made before it and removed
+//!    after it; forwarding comes last, so that no packet leaves under an address that no reply can reach.
+//! 4. Files that other programs read come last, /etc/shells before /etc/passwd: no login leads to a jail that is not
+//!    there, and no user has a login shell that /etc/shells does not list.
+//! 5. Init stops mounts from propagating outwards before it makes any, binds the outer top level, mounts its own /proc
+//!    and /sys, covers what the jail must not see, and pivots when all is in place.
 //!
 //! Order is the only dependency. The lists are a pure function of the record.
 
@@ -57,16 +57,16 @@ fn step(why: &'static str, act: impl Action + 'static) -> Step {
     }
 }
 
-/// How many of the outer steps are kak's own state, in `/run/kak/JAIL`.
+/// How many of the outer steps, at the start, make kak's own state in `/run/kak/JAIL`.
 pub const STATE: usize = 4;
 
 /// What is to be done, and what cannot be.
 pub struct Plan {
-    /// The steps that last, made by the keeper.
+    /// The lasting changes, made outside by the process that brings the jail up.
     pub outer: Vec<Step>,
-    /// What is init's own, made by init.
+    /// The jail's namespaces and mounts, made for and by its init.
     pub inner: Vec<Step>,
-    /// How many of those are namespaces that init is started in.
+    /// How many of these, at the start, are namespaces that init is started in.
     pub started: usize,
     /// What this machine does not allow and the jail does without.
     pub notes: Vec<String>,
@@ -149,7 +149,7 @@ fn outer(record: &Record) -> (Vec<Step>, Vec<String>) {
     (steps.0, notes)
 }
 
-/// The users who live in the jail.
+/// The users whose login shell becomes nssh.
 fn login_shells(record: &Record, steps: &mut Steps, notes: &mut Vec<String>) {
     let Record { config, facts, .. } = record;
     if config.login_shells.is_empty() {
@@ -250,17 +250,17 @@ fn root_dir(record: &Record, steps: &mut Steps) {
     }
 }
 
-/// A directory or an empty file where others may write, too.
+/// A directory, or an empty file to mount on, in a place that others may write to as well.
 fn below(path: PathBuf, is_dir: bool) -> Below {
     Below { path, is_dir }
 }
 
-/// A directory like most.
+/// A directory with the usual mode.
 fn dir(path: PathBuf) -> Dir {
     Dir { path, mode: 0o755 }
 }
 
-/// The namespaces and the mounts; how many of them are namespaces that init is started in.
+/// The inner steps, and how many of them are namespaces that init is started in.
 fn inner(record: &Record) -> (Vec<Step>, usize) {
     let Record { config, facts, .. } = record;
     if config.bare {
@@ -335,7 +335,7 @@ fn inner(record: &Record) -> (Vec<Step>, usize) {
     (steps.0, started)
 }
 
-/// What the jail does not see.
+/// The covers over what the jail must not see.
 fn covers(record: &Record, steps: &mut Steps) {
     let Record { config, facts, .. } = record;
     let root = &facts.root;

@@ -1,6 +1,5 @@
-//! The record of a jail: `/run/kak/JAIL/record`, the facts that its plan was made of as `key value` lines. It is the
-//! only memory there is: teardown and status work on the plan that was made, not on the one that today's machine would
-//! give. Who is alive is not in it; that the kernel knows ([`crate::jail`]).
+//! A jail's record, `/run/kak/JAIL/record`: the facts of its plan as `key value` lines, all that is stored. Teardown
+//! and status use that plan, not the one the machine would give now. Which processes live only the kernel knows.
 
 pub mod state;
 mod words;
@@ -31,7 +30,7 @@ pub struct Record {
     pub config: Config,
     /// What the machine looked like.
     pub facts: Facts,
-    /// The steps, as text, that were there before: teardown leaves them.
+    /// The steps, as text, that were done before: teardown leaves them.
     pub found: Vec<String>,
 }
 
@@ -41,7 +40,7 @@ impl Record {
         Self::of(&State::of(jail)?)
     }
 
-    /// The one that this state has.
+    /// Reads the record in this state; none where it has none.
     pub fn of(state: &State) -> Result<Option<Self>> {
         let (jail, Some(path)) = (&state.jail, state.path("record")) else {
             return Ok(None);
@@ -63,7 +62,7 @@ impl Record {
         })
     }
 
-    /// The jail's resolv.conf: where `ip netns` looks for it, or, where that cannot be, beside this record.
+    /// The jail's resolv.conf: where `ip netns` looks for it, or, if it cannot be there, beside this record.
     pub fn resolv_conf(&self) -> PathBuf {
         let jail = &self.config.jail;
         let dir = if self.facts.resolv_in_etc {
@@ -281,7 +280,7 @@ pub fn dir(jail: &str) -> PathBuf {
     Path::new(DIR).join(jail)
 }
 
-/// The records of the other jails. One that cannot be read counts for nothing here: its own commands tell.
+/// The records of the other jails. One that cannot be read is ignored here: commands for that jail report it.
 pub fn others(jail: &str) -> Vec<Record> {
     jails()
         .unwrap_or_default()
@@ -295,7 +294,7 @@ pub fn others(jail: &str) -> Vec<Record> {
 pub fn jails() -> Result<Vec<String>> {
     state::check_all()?;
     let names = match sys::entries(DIR) {
-        // It goes with the last of them.
+        // It is removed with the last jail.
         Err(rustix::io::Errno::NOENT) => return Ok(Vec::new()),
         other => other.what(|| format!("ls {DIR}"))?,
     };

@@ -1,7 +1,7 @@
 //! The step: one reversible change to a machine, and what steps need to see and change it.
 //!
-//! What a step is *for* belongs to the plan ([`crate::plan`]); what it *does* is here, once, as three verbs and the
-//! shell command that does the same. A new kind of change is one more type below and one more line in the plan.
+//! What a step is *for* belongs to the plan ([`crate::plan`]); what it *does* is here, once, as the verbs of [`Action`]
+//! and the equivalent shell command. A new kind of change is one more type and one more line in the plan.
 
 pub mod accept;
 pub mod account;
@@ -33,12 +33,12 @@ use crate::file::real_within;
 use crate::nl;
 use crate::procfs;
 
-/// What is there of a step's change.
+/// How much of a step's change is there.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Seen {
-    /// Nothing of it; also where what it would stand on is missing.
+    /// Nothing of it; also where something that it depends on is missing.
     Absent,
-    /// A part of it, from somebody who was killed: setup makes it whole, teardown takes it away.
+    /// A part of it, left by a process that was killed: setup completes it, teardown removes it.
     Torn,
     /// All of it.
     Done,
@@ -55,26 +55,26 @@ impl Seen {
 
 /// One reversible change. `Display` is the shell command that does the same.
 pub trait Action: fmt::Display {
-    /// Looks whether it is there. Never an error because something else is missing.
+    /// Looks whether it is there. That something it depends on is missing is never an error.
     fn observe(&self, machine: &mut Machine) -> Result<Seen>;
 
     /// Makes it.
     fn apply(&self, machine: &mut Machine) -> Result<()>;
 
-    /// Makes it whole where it is torn.
+    /// Completes it where it is torn.
     fn mend(&self, machine: &mut Machine) -> Result<()> {
         self.undo(machine)?;
         self.apply(machine)
     }
 
-    /// Takes it back. Where nothing is written here, the kernel takes it back together with what it stands on: an
-    /// address with its link, a mount with its namespace.
+    /// Takes it back. A step that does not implement this leaves it to the kernel, which removes the change together
+    /// with the namespace that it is in, as a mount with its mount namespace.
     fn undo(&self, _machine: &mut Machine) -> Result<()> {
         Ok(())
     }
 
-    /// Whether it bears a mark of ours in somebody else's place, so that it is ours whoever made it: a firewall that was
-    /// saved with it is loaded with it.
+    /// Whether it bears a mark of ours, so that it is ours whichever process made it: a firewall that was saved while
+    /// kak's rules were in it is reloaded with them.
     fn is_marked(&self) -> bool {
         false
     }
@@ -88,9 +88,8 @@ pub struct Step {
     pub act: Box<dyn Action>,
 }
 
-/// What steps work with: sockets into the outer and the jail's network namespace, opened when first needed and never
-/// moved, the jail's mounts and namespaces as they are seen from where kak stands, and the lock that accounts are changed
-/// under.
+/// What steps work with: sockets in the outer and the jail's network namespace, opened when first needed; the jail's
+/// mounts and namespaces as this process sees them; and the lock under which accounts are changed.
 pub struct Machine {
     /// The jail's network namespace, by name.
     netns: String,
@@ -102,22 +101,22 @@ pub struct Machine {
     netfilter: Option<nl::Socket>,
     /// The jail's mounts and namespaces, where there is one.
     pub view: Option<View>,
-    /// The right to change accounts, where whoever made the plan has it already.
+    /// The lock on accounts, where the process that made the plan holds it already.
     pub accounts: Option<account::Lock>,
 }
 
-/// The jail as its init has it.
+/// The jail as its init sees it.
 pub struct View {
-    /// Init, in our PID namespace; none where it is init that looks.
+    /// Init's PID in our PID namespace; none where this process is that init.
     pub init: Option<i32>,
     /// Its mountinfo.
     pub mounts: Vec<procfs::Mount>,
-    /// How that mountinfo calls the jail's root: `/` once the jail is up.
+    /// The path of the jail's root in that mountinfo: `/` once the jail is up.
     pub root: PathBuf,
 }
 
 impl View {
-    /// The topmost mount at a place of the jail; where a link is on the way, at where that leads.
+    /// The topmost mount at a path of the jail; if there is none, at the path that symbolic links on the way lead to.
     pub fn at(&self, path: &Path) -> Option<&procfs::Mount> {
         let find = |path: &Path| {
             let point = inside(&self.root, path);
@@ -126,7 +125,7 @@ impl View {
         find(path).or_else(|| find(&real_within(&self.dir(), path).ok()?))
     }
 
-    /// By which path the jail's root is reached from here.
+    /// The path by which this process reaches the jail's root.
     pub fn dir(&self) -> PathBuf {
         self.init.map_or_else(
             || self.root.clone(),
@@ -179,15 +178,15 @@ impl Machine {
         })
     }
 
-    /// The jail's network namespace; none while it does not exist. Where there is an init it is that one's, wherever the
-    /// name leads to by now.
+    /// The jail's network namespace; none while it does not exist. If there is an init it is init's, whatever the name
+    /// refers to by now.
     pub fn network(&self) -> Result<Option<OwnedFd>> {
         let name = OsStr::new(&self.netns);
         if let Some(init) = self.view.as_ref().and_then(|view| view.init) {
             let path = format!("/proc/{init}/ns/net");
             let flags = OFlags::RDONLY | OFlags::CLOEXEC;
             match rustix::fs::open(&path, flags, Mode::empty()) {
-                // It has gone meanwhile.
+                // Init has ended meanwhile.
                 Err(Errno::NOENT | Errno::SRCH) => {}
                 network => return network.map(Some).what(|| path),
             }
@@ -208,7 +207,7 @@ impl Machine {
             .ok_or_else(|| crate::error::Error::text("nft", "no socket"))
     }
 
-    /// Forgets the socket in the jail's namespace, which is about to go.
+    /// Closes the socket in the jail's namespace, which is about to be deleted.
     pub fn leave_jail(&mut self) {
         self.inner = None;
     }
@@ -219,7 +218,7 @@ pub fn inside(root: &Path, path: &Path) -> PathBuf {
     root.join(path.strip_prefix("/").unwrap_or(path))
 }
 
-/// Where a path of the jail leads to, below its root: a link on the way is followed as it will be in there.
+/// Where a path of the jail leads to, below its root: symbolic links are followed as they will be inside.
 pub fn place(root: &Path, path: &Path, what: impl FnOnce() -> String) -> Result<PathBuf> {
     let real = real_within(root, path).map_err(|astray| astray.told(what))?;
     Ok(inside(root, &real))

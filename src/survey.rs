@@ -1,5 +1,5 @@
-//! Looks at the machine where it matters to a jail: once, before the first change; what it finds ([`crate::facts`]) is
-//! then written down. It decides nothing but what has to be free: the subnet.
+//! Looks at the machine as far as a jail depends on it: once, before the first change; what it finds ([`crate::facts`])
+//! is then recorded. It chooses only what has to be looked for: a free subnet, and a shell that is there.
 
 mod accounts;
 mod before;
@@ -120,7 +120,7 @@ pub fn take(
     })
 }
 
-/// Looks only at what a network needs.
+/// The same for a network without a jail: only what that needs.
 fn of_network(config: &Config, others: &[Record], machine: &mut Machine) -> Result<Facts> {
     let network = Network::gather(config, others, None)?;
     let etc_writable = file::may(Path::new("/etc"), Access::WRITE_OK)?;
@@ -152,7 +152,7 @@ fn of_network(config: &Config, others: &[Record], machine: &mut Machine) -> Resu
     })
 }
 
-/// That whoever may join is somebody. What he may is decided when he does, by the accounts that there are then.
+/// Checks that whoever `--allow` newly names exists. Who may join is decided at that time, by the accounts of then.
 fn check_known(config: &Config, before: Option<&Before<'_>>) -> Result<()> {
     if config.allow.is_empty() {
         return Ok(());
@@ -188,7 +188,7 @@ pub fn cookie() -> Result<u64> {
     sys::netns_cookie(std::os::fd::AsFd::as_fd(&socket)).what(|| "getsockopt SO_NETNS_COOKIE")
 }
 
-/// The outer top level as far as the jail sees it, in the order of names.
+/// The outer top level as far as the jail sees it, sorted by name.
 fn entries(config: &Config) -> Result<Vec<Entry>> {
     let what = || "ls -A /";
     for hidden in &config.hide {
@@ -213,7 +213,7 @@ fn entries(config: &Config) -> Result<Vec<Entry>> {
             continue;
         }
         let path = Path::new("/").join(&name);
-        // Looked at, not taken from the directory: an overlay may not say.
+        // By lstat, not by the directory entry: on an overlay that may lack the type.
         let Some(stat) = file::lstat(&path)? else {
             continue;
         };
@@ -227,14 +227,14 @@ fn entries(config: &Config) -> Result<Vec<Entry>> {
             }
             _ => continue,
         };
-        // In order. A sort of the library's would be as much code as all the rest of this.
+        // Inserted in order: the library's sort would be as much code as the rest of this function.
         let at = entries.partition_point(|entry: &Entry| entry.name < name);
         entries.insert(at, Entry { name, kind });
     }
     Ok(entries)
 }
 
-/// Whether a path is one of a process, which another proc does not have: `/proc/PID/...`.
+/// Whether a path is in a process's directory, which the jail's proc does not have: `/proc/PID/...`.
 fn is_of_a_process(path: &Path) -> bool {
     let name = path
         .strip_prefix("/proc")
@@ -243,7 +243,7 @@ fn is_of_a_process(path: &Path) -> bool {
     name.is_some_and(|name| name.as_bytes().iter().all(u8::is_ascii_digit))
 }
 
-/// Whether a bind is one of a directory; an error where it cannot be made.
+/// Whether a bind's source is a directory; an error where the bind cannot be made.
 fn bound_dir(config: &Config, entries: &[Entry], bind: &Bind) -> Result<bool> {
     let what = || format!("--bind {}", quote(bind.to_word()));
     let is_dir = |path: &Path| match rustix::fs::stat(path) {
@@ -260,7 +260,7 @@ fn bound_dir(config: &Config, entries: &[Entry], bind: &Bind) -> Result<bool> {
         ));
     };
     if !is_own(config, entries, &bind.target) {
-        // The place is in a directory of the machine's, where kak makes nothing.
+        // The target is in a directory of the machine's, where kak makes nothing.
         match is_dir(&bind.target)? {
             None => {
                 return Err(Error::cure(
@@ -326,8 +326,8 @@ fn shell(wanted: Option<&Path>) -> Result<PathBuf> {
     Ok(wanted.into())
 }
 
-/// Whether a file is this very program, by whatever name or link, or a copy of it: as a jail's shell it would only ever
-/// look for the jail's shell.
+/// Whether a file is this very program, by whatever name or link, or a copy of it: as a jail's shell it would only look
+/// for the jail's shell.
 pub fn is_kak(path: &Path) -> bool {
     let me = Path::new("/proc/self/exe");
     let (Ok(it), Ok(mine)) = (rustix::fs::stat(path), rustix::fs::stat(me)) else {

@@ -20,9 +20,9 @@ mod sandbox;
 
 /// nssh as a login shell: /etc/passwd changed, and restored.
 mod accounts;
-/// Up again, on a machine that has become another.
+/// A jail brought up again, on a machine that has changed meanwhile.
 mod again;
-/// A jail for one command, which ends as that does.
+/// `kak setup -- CMD`: ends as the first session does.
 mod attached;
 /// Wrong usage and machines that lack something: the message, the exit status, and nothing left behind.
 mod bad;
@@ -30,29 +30,29 @@ mod bad;
 mod cli;
 /// Resolvers that only this machine reaches, from inside.
 mod dns;
-/// What would stop kak, each provoked, and each cured by what is said.
+/// `kak doctor`: each defect made for real, and cured by what it says.
 mod doctor;
-/// What falls to a first process.
+/// The duties of a PID 1.
 mod duties;
-/// The kernel says no, and not only once.
+/// System calls that fail not only once.
 mod faults;
-/// Machines on which somebody else drops packets.
+/// Machines on which somebody else's firewall drops packets.
 mod firewall;
-/// Forwarding is what it was.
+/// Forwarding is restored to what it was.
 mod forwarding;
-/// IPv6 (`--ipv6`): packets, ports, neighbours, routers that say that they are there.
+/// IPv6 (`--ipv6`): packets, ports, neighbours, router advertisements.
 mod ipv6;
-/// Who does not reach whom.
+/// Isolation: who does not reach whom.
 mod isolation;
 /// What the inside of a jail looks like, and that it is the inside.
 mod jail;
-/// Keepers: what is heard of them, and what they leave.
+/// Keepers: what they report, and what they leave behind.
 mod keeper;
 /// Setup, setup again, drift, crash, teardown.
 mod life;
-/// What kak knows of a jail is lost.
+/// A jail whose state in /run/kak is lost.
 mod lost;
-/// Packets of the right size.
+/// MTU: packets of the right size.
 mod mtu;
 /// More namespaces of a jail's own: host name, IPC, control groups, time.
 mod namespaces;
@@ -62,17 +62,17 @@ mod netns;
 mod network;
 /// Sessions: arguments, statuses, signals, descriptors.
 mod nssh;
-/// kak itself, as the jail sees it.
+/// kak's own files, as the jail sees them.
 mod program;
 /// Sessions with a terminal of their own.
 mod pty;
-/// Ports of the machine's that lead into a jail.
+/// Published ports of the machine, which lead into a jail.
 mod publish;
-/// What is reached of the outside through the processes in a jail.
+/// What root in a jail reaches of the outside through the processes there.
 mod reach;
-/// Resolvers of one's own stay one's own.
+/// A resolv.conf that kak did not make stays as it is.
 mod resolvers;
-/// Who is in a jail, and how that is ended.
+/// Sessions: who is in a jail, and how they are ended.
 mod sessions;
 /// Several jails side by side, and which of them is meant.
 mod several;

@@ -1,4 +1,4 @@
-//! A firewall that drops what passes through this machine.
+//! A firewall that drops packets which pass through this machine.
 
 use crate::nl::nft::foreign::Dropping;
 
@@ -7,12 +7,12 @@ use crate::nl::nft::foreign::Dropping;
 pub struct Firewall {
     /// Chains of nf_tables.
     pub chains: Vec<Dropping>,
-    /// The FORWARD chain of iptables without nf_tables, whose tables kak does not write.
+    /// Whether the FORWARD chain of iptables-legacy drops too; kak does not write its tables.
     pub legacy: bool,
 }
 
 impl Firewall {
-    /// Puts the chains that are new behind those that are known.
+    /// Appends the chains that are new to those that are known.
     pub fn add_to(&mut self, known: &[Dropping]) {
         let mut chains = known.to_vec();
         let is_new = |new: &Dropping| known.iter().all(|old| old.place != new.place);
@@ -20,7 +20,7 @@ impl Firewall {
         self.chains = chains;
     }
 
-    /// What lets a link's packets through iptables without nf_tables.
+    /// The commands that let a link's packets through iptables-legacy.
     pub fn legacy_cure(link: &str) -> String {
         ["-i", "-o"]
             .map(|way| format!("iptables-legacy -I FORWARD {way} {link} -j ACCEPT"))

@@ -1,4 +1,4 @@
-//! What IPv6 needs to know of the machine (`--ipv6`), and the lines of a record that tell it.
+//! The facts for `--ipv6`, and their lines in a record.
 
 use std::ffi::{OsStr, OsString};
 
@@ -10,13 +10,13 @@ use crate::config::Subnet;
 pub struct Ipv6 {
     /// The jail's addresses.
     pub subnet: Subnet,
-    /// Whether new links have no IPv6 until they are told to.
+    /// Whether new links have no IPv6 until it is enabled on them.
     pub off: bool,
     /// The way out of the machine.
     pub uplink: Option<Uplink>,
-    /// The links on which routers say that they are there, which a machine that is a router itself does not hear.
+    /// The links that have to go on accepting router advertisements, which by default a machine that forwards ignores.
     pub heard: Vec<String>,
-    /// The links on which the machine was a router before it was one.
+    /// The links whose forwarding was on before that of all links was.
     pub routers: Vec<String>,
 }
 
@@ -37,7 +37,7 @@ impl Ipv6 {
         lines
     }
 
-    /// Takes in one line of a record; none if it is wrong.
+    /// Takes in one line of a record; none if it is malformed.
     pub fn take(
         found: &mut Option<Self>,
         key: &str,

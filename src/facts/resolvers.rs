@@ -1,19 +1,19 @@
-//! Names: what can be where the machine's resolv.conf is, which resolvers it names, and whose sockets would answer around
-//! them.
+//! Name resolution: what the machine's resolv.conf can be, which resolvers a resolv.conf names, and the directories of
+//! local services that would answer instead of them.
 
 use std::net::IpAddr;
 
-/// The machine's.
+/// The machine's resolv.conf.
 pub const OUTER: &str = "/etc/resolv.conf";
 
-/// What the machine's is.
+/// What the machine's resolv.conf is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ResolvConf {
     /// There is none.
     Absent,
     /// A file, or a link that leads to one, or nowhere.
     File,
-    /// Something that no file can be mounted on.
+    /// A directory: no file can be mounted on it.
     Directory,
 }
 
@@ -40,7 +40,7 @@ pub const SOCKETS: [&str; 4] = [
     "/var/run/systemd/resolve",
 ];
 
-/// The resolvers of a resolv.conf (resolv.conf(5)) that no other network namespace reaches.
+/// The resolvers of a resolv.conf (resolv.conf(5)) at loopback addresses: no other network namespace reaches them.
 pub fn loopbacks(text: &[u8]) -> Vec<IpAddr> {
     let mut all = nameservers(text);
     all.retain(IpAddr::is_loopback);
@@ -64,18 +64,18 @@ pub fn nameservers(text: &[u8]) -> Vec<IpAddr> {
     found
 }
 
-/// The address that follows a keyword: after a blank, and whatever follows it.
+/// The address after a keyword: it follows a blank, and anything may follow it.
 fn address(rest: &[u8]) -> Option<IpAddr> {
     if !rest.first()?.is_ascii_whitespace() {
         return None;
     }
     let text = std::str::from_utf8(rest).ok()?;
     let word = text.split_ascii_whitespace().next()?;
-    // A scope says which link, and there is one loopback.
+    // A scope names a link, and there is only one loopback link.
     let word = word.split('%').next()?;
     let address = word.parse::<IpAddr>().ok()?.to_canonical();
     Some(match address {
-        // To connect to no address is to connect to oneself (ip(7)).
+        // To connect to the unspecified address is to connect to oneself (ip(7)).
         IpAddr::V4(any) if any.is_unspecified() => std::net::Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(any) if any.is_unspecified() => std::net::Ipv6Addr::LOCALHOST.into(),
         address => address,
@@ -116,7 +116,7 @@ mod tests {
         ] {
             assert_eq!(found(line), [address], "{}", line.escape_ascii());
         }
-        // As nobody reads it.
+        // As no C library reads it.
         for line in [
             &b" nameserver 127.0.0.1"[..],
             b"nameserver127.0.0.1",

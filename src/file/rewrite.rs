@@ -1,6 +1,6 @@
-//! A file's new content: whole or not at all, whoever ends us meanwhile. It is written beside the file and renamed into
-//! its place; on a mount point, which rename(2) calls busy, it is written over the old one. It takes no locks, and does
-//! not know what is in the file.
+//! Replaces a file's content, whole or not at all, even if we are killed meanwhile. The new content is written beside
+//! the file and renamed over it; if the file is a mount point (EBUSY of rename(2)), it is written over the old one.
+//! This module takes no locks, and does not know what is in the file.
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use super::{lstat, read, read_all, remove};
 use crate::error::{self, What as _};
 use crate::text::quote;
 
-/// The longest list of extended attributes, and the longest of them (linux/limits.h).
+/// The longest list of extended attributes, and the longest value of one (linux/limits.h).
 const ATTRIBUTES_MAX: usize = 65536;
 
 /// Where a file's new content is written before it is put in its place.
@@ -27,8 +27,8 @@ pub fn replace(path: &Path, text: &[u8], mode: Mode) -> Result<()> {
     put(path, text, |new| fs::fchmod(new, mode))
 }
 
-/// Gives a file of somebody else's this content, and leaves it its owner, mode and extended attributes. It is on the disk
-/// when this returns.
+/// Gives a file of somebody else's this content, and keeps its owner, mode and extended attributes. It is on disk when
+/// this returns.
 pub fn rewrite(path: &Path, text: &[u8]) -> Result<()> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let old = fs::open(path, flags, Mode::empty())?;
@@ -46,7 +46,7 @@ pub fn rewrite(path: &Path, text: &[u8]) -> Result<()> {
         fs::fchmod(new, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
         fs::fsync(new)
     })?;
-    // Where it was not renamed, and where it was.
+    // The file, if it was written over; the directory, if it was renamed.
     let dir = path.parent().unwrap_or(Path::new("/"));
     [path, dir].into_iter().try_for_each(|path| {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -54,14 +54,14 @@ pub fn rewrite(path: &Path, text: &[u8]) -> Result<()> {
     })
 }
 
-/// Ends what somebody began who was killed before he could: nothing of it is left but, perhaps, the new content.
+/// Finishes what a killed process began: the file then has the old content or the new, and nothing else is left.
 pub fn recover(path: &Path) -> error::Result<()> {
     let new = beside(path);
     if lstat(&new)?.is_none() {
         return Ok(());
     }
     let (meant, there) = (read(&new)?, read(path)?);
-    // He had written it over the old content, which was longer: see `overwrite`.
+    // It was killed after writing over the old content, which was longer: see `overwrite`.
     if let Some(rest) = there.strip_prefix(meant.as_slice())
         && !meant.is_empty()
         && !rest.is_empty()
@@ -75,7 +75,7 @@ pub fn recover(path: &Path) -> error::Result<()> {
     remove(&new)
 }
 
-/// Writes the new content beside the file, lets `finish` give it what it shall have, and puts it in its place.
+/// Writes the new content beside the file, lets `finish` set its attributes, and renames it into place.
 fn put(path: &Path, text: &[u8], finish: impl FnOnce(&OwnedFd) -> Result<()>) -> Result<()> {
     let new = beside(path);
     let open = || {
@@ -103,9 +103,9 @@ fn put(path: &Path, text: &[u8], finish: impl FnOnce(&OwnedFd) -> Result<()>) ->
     put
 }
 
-/// Writes the new content over the old one, by a single write from the first byte on that differs. It is never shorter
-/// than what was there: if we are killed before the rest is cut off, there are empty lines at the end, not half of one.
-/// What is only to be cut off is, at once.
+/// Writes the new content over the old one, by a single write from the first byte that differs. It is padded with
+/// newlines to the old length: if we are killed before it is truncated, there are empty lines at the end, not half a
+/// line. If the new content is a prefix of the old, the file is only truncated.
 pub fn overwrite(path: &Path, text: &[u8]) -> Result<()> {
     let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = fs::open(path, flags, Mode::empty())?;
@@ -122,7 +122,7 @@ pub fn overwrite(path: &Path, text: &[u8]) -> Result<()> {
         cut(&file, text.len())
     };
     write(text, before.len()).or_else(|errno| {
-        // There is no room for more; for what was there, there is.
+        // The disk may be full; there is room for what was there.
         write(&before, before.len()).and(Err(errno))
     })
 }
@@ -151,7 +151,7 @@ fn copy_attributes(from: &OwnedFd, to: &OwnedFd) -> Result<()> {
             fs::fgetxattr(file, name, rustix::buffer::spare_capacity(&mut value)).map(|_| value)
         };
         let wanted = value(from)?;
-        // What it has by itself, as a label often, need not be allowed to be set.
+        // One that it has already, as a label often, is not set: that may not be permitted.
         if value(to).ok().as_ref() != Some(&wanted) {
             fs::fsetxattr(to, name, &wanted, XattrFlags::empty())?;
         }

@@ -1,6 +1,6 @@
-//! What a path leads to, followed name by name: in a root that is put together elsewhere, where links are followed as they
-//! would be in there; and only by links that are root's, so that nobody else has it lead where he likes. Each name is
-//! opened in what the one before it led to: it does not matter what becomes of the names meanwhile.
+//! Resolves a path component by component, in a root that is put together elsewhere: links are followed as they would
+//! be inside it, and only if they are root's, so that nobody else decides where a path leads. Each component is opened
+//! relative to the one before it: that names change meanwhile does not matter.
 
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
@@ -17,15 +17,15 @@ use crate::text::quote;
 /// How many links are followed (path_resolution(7)).
 const LINKS_MAX: usize = 40;
 
-/// Why it leads nowhere.
+/// Why a path leads nowhere.
 pub enum Astray {
-    /// The kernel says so.
+    /// The kernel's error.
     Errno(Errno),
-    /// This is somebody else's, in the words that follow the name.
+    /// This path is somebody else's; the text follows its name in a message.
     Foreign(PathBuf, String),
 }
 
-/// What it leads to, or why it leads nowhere.
+/// What a path leads to, or why it leads nowhere.
 type Result<T> = std::result::Result<T, Astray>;
 
 impl From<Errno> for Astray {
@@ -35,7 +35,7 @@ impl From<Errno> for Astray {
 }
 
 impl Astray {
-    /// The error of whoever wanted to go there.
+    /// The error for the action that needed the path.
     pub fn told(self, what: impl FnOnce() -> String) -> Error {
         match self {
             Self::Errno(errno) => Error::text(what(), Error::reason(errno)),
@@ -44,10 +44,10 @@ impl Astray {
     }
 }
 
-/// Opens what a path leads to in a root, to be mounted on. Directories on the way may be anybody's.
+/// Opens what a path leads to in a root, as a mount's source or target. Directories on the way may be anybody's.
 pub fn open_within(root: &Path, path: &Path) -> Result<OwnedFd> {
-    // Nearly always there is no link on the way, and the kernel says so by one call (Linux 5.6). It would follow a `..`
-    // out of the root.
+    // Nearly always there is no link on the way, and one openat2(2) finds that out (Linux 5.6). It is not used for a
+    // path with `..`, which it would follow out of the root.
     let below = root.join(path.strip_prefix("/").unwrap_or(path));
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     if !path.components().any(|part| part == Component::ParentDir)
@@ -58,14 +58,14 @@ pub fn open_within(root: &Path, path: &Path) -> Result<OwnedFd> {
     follow(root, path, &|_, _| None).map(|(fd, _)| fd)
 }
 
-/// The path without links to where a path leads in a root, as it is called in there.
+/// What a path leads to in a root, as a path without links inside that root.
 pub fn real_within(root: &Path, path: &Path) -> Result<PathBuf> {
     follow(root, path, &|_, _| None).map(|(_, real)| real)
 }
 
-/// The path without links to where a path leads, if nobody but root can put something else into any directory on the
-/// way: into a sticky one everybody can put something, but not in the place of what is root's. `closed` is whether where
-/// it leads is to be root's alone.
+/// What a path leads to, as a path without links, if nobody but root can replace anything on the way: a sticky
+/// directory is allowed, since nobody else can replace root's entries in it. `closed` says that the last directory must
+/// be writable by root alone, sticky or not.
 pub fn roots_path(path: &Path, closed: bool) -> Result<PathBuf> {
     let foreign = |stat: &Stat, last: bool| {
         let mode = stat.st_mode & 0o7777;
@@ -81,21 +81,21 @@ pub fn roots_path(path: &Path, closed: bool) -> Result<PathBuf> {
     follow(Path::new("/"), path, &foreign).map(|(_, real)| real)
 }
 
-/// Follows a path: what it leads to, and that one's path without links. `foreign` says why a directory, the last one
-/// perhaps, is not to be on the way.
+/// Follows a path: returns what it leads to, and the path of that without links. `foreign` is given each directory, and
+/// whether it is the last component, and returns why it must not be on the way, if so.
 fn follow(
     root: &Path,
     path: &Path,
     foreign: &dyn Fn(&Stat, bool) -> Option<String>,
 ) -> Result<(OwnedFd, PathBuf)> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    // What is open, and its path.
+    // What is open so far, and its path.
     let mut way = vec![(fs::open(root, flags, Mode::empty())?, PathBuf::from("/"))];
     let mut rest = names(path);
     let mut links = 0;
     while let Some(name) = rest.pop() {
         if name == ".." {
-            // Of the root, it is the root.
+            // In the root, it is the root.
             way.truncate(way.len().saturating_sub(1).max(1));
             continue;
         }

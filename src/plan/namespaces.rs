@@ -1,5 +1,5 @@
-//! The steps of a jail that has more namespaces of its own: those that init is started in, and the file systems that
-//! show what such a namespace has.
+//! The steps for `--unshare`: the additional namespaces that init is started in, the host name, and fresh mounts of the
+//! file systems that show what is in such a namespace.
 
 use super::Steps;
 use crate::config::Namespace;
@@ -8,7 +8,7 @@ use crate::record::Record;
 use crate::step::mount::Fresh;
 use crate::step::namespace::{Hostname, Own};
 
-/// The namespaces that init is started in; how many.
+/// Adds the namespaces that init is started in; returns how many.
 pub fn started(record: &Record, steps: &mut Steps) -> usize {
     for kind in &record.config.unshare {
         let why = match kind {
@@ -24,7 +24,7 @@ pub fn started(record: &Record, steps: &mut Steps) -> usize {
     record.config.unshare.len()
 }
 
-/// The jail's name as a host.
+/// The jail's host name.
 pub fn hostname(record: &Record, steps: &mut Steps) {
     if let Some(name) = &record.config.hostname {
         let name = name.clone();

@@ -1,4 +1,4 @@
-//! The steps of the network, a jail's and that of a namespace without a jail alike.
+//! The network steps, the same for a jail and for a namespace without one (`kak netns add --uplink`).
 
 use super::Steps;
 use crate::config::link_name;
@@ -15,7 +15,7 @@ use crate::step::nat::Nat;
 use crate::step::ping::Ping;
 use crate::step::switch::Ipv6Switch;
 
-/// The jail's side of the link.
+/// The name of the link's end in the jail.
 const JAIL_LINK: &str = "eth0";
 
 /// The steps of the network.
@@ -90,14 +90,14 @@ fn subnets(facts: &Facts) -> impl Iterator<Item = Subnet> {
     [facts.subnet].into_iter().chain(ipv6)
 }
 
-/// The ports that lead to a jail's address.
+/// The ports that are published at addresses of a subnet's family.
 fn published(record: &Record, subnet: Subnet) -> Vec<Publish> {
     let mut ports = record.config.publish.clone();
     ports.retain(|port| port.is_at(subnet.base));
     ports
 }
 
-/// What the two ends of the cable have: addresses, and where they lead.
+/// The addresses and routes of the two ends of the veth pair, and bringing them up.
 fn ends(record: &Record, name: &str, steps: &mut Steps) {
     let facts = &record.facts;
     let outer = || place(record, Side::Outer, name);
@@ -152,7 +152,7 @@ fn ends(record: &Record, name: &str, steps: &mut Steps) {
     }
 }
 
-/// What makes the machine pass IPv6 packets on.
+/// Makes the machine forward IPv6 packets.
 fn forward_ipv6(ipv6: &Ipv6, steps: &mut Steps) {
     for link in &ipv6.heard {
         steps.add(
@@ -167,7 +167,7 @@ fn forward_ipv6(ipv6: &Ipv6, steps: &mut Steps) {
     );
 }
 
-/// That nothing leads out of the machine, be it by one family of addresses only.
+/// Notes that the machine has no default route, for one address family or for both.
 fn ways_out(facts: &Facts, notes: &mut Vec<String>) {
     let ipv6 = facts.ipv6.as_ref();
     let without_ipv6 = ipv6.is_some_and(|ipv6| ipv6.uplink.is_none());
@@ -183,7 +183,7 @@ fn ways_out(facts: &Facts, notes: &mut Vec<String>) {
     ));
 }
 
-/// What lets the jail's packets through a firewall that would drop them; where kak can do nothing, a note of who can.
+/// Lets the jail's packets through a firewall that would drop them; where kak cannot, notes who can and how.
 fn accept(record: &Record, link: &str, mark: &str, steps: &mut Steps, notes: &mut Vec<String>) {
     let firewall = &record.facts.firewall;
     for Dropping { place, closed } in &firewall.chains {

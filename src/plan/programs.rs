@@ -1,5 +1,5 @@
-//! The files that kak is run from, in a jail: read-only mounts of themselves. What root outside runs next is written,
-//! replaced or removed by nobody inside, be it by mistake. Root in there can take such a mount away; init then makes it
+//! kak's own program files inside a jail: each is a read-only bind mount of itself, so that nobody inside can write,
+//! replace or remove, even by mistake, what root outside runs next. Root inside can unmount one; init then mounts it
 //! again.
 
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ pub(super) fn inner(record: &Record, steps: &mut Steps) {
     }
 }
 
-/// One of them.
+/// The mount of one file.
 pub fn kept(root: &Path, path: PathBuf) -> Bind {
     Bind {
         source: path.clone(),
@@ -28,7 +28,7 @@ pub fn kept(root: &Path, path: PathBuf) -> Bind {
     }
 }
 
-/// Those that a mount table has, where everybody finds them.
+/// The read-only mounts of kak and nssh in the well-known program directories of a mount table.
 pub fn of_table(mounts: &[Mount]) -> impl Iterator<Item = &Path> {
     let is_one = |path: &&Path| {
         let is_found = |dir: &Path| PROGRAM_DIRS.iter().any(|known| dir == Path::new(known));

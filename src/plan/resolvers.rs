@@ -1,4 +1,4 @@
-//! The steps that are about names: whom the jail asks, and who would answer it without being asked.
+//! The steps for name resolution: the jail's resolv.conf, and covers over local services that would answer instead.
 
 use std::path::{Path, PathBuf};
 
@@ -9,10 +9,10 @@ use crate::step::cover::Cover;
 use crate::step::file::File;
 use crate::step::resolvers::{Own, Resolvers};
 
-/// The jail's resolv.conf; none where a network without a jail cannot have one.
+/// The jail's resolv.conf; none for a network without a jail that cannot have one.
 pub fn own(record: &Record) -> Option<Own> {
     let Record { config, facts, .. } = record;
-    // `ip netns` looks in no other place.
+    // Without a jail only /etc/netns counts: `ip netns exec` looks nowhere else.
     let seen = !config.bare || facts.resolv_in_etc;
     seen.then(|| Own {
         file: File {
@@ -25,8 +25,8 @@ pub fn own(record: &Record) -> Option<Own> {
     })
 }
 
-/// Whether it is a copy of the outer one, which becomes another when that does: it is kak's, and nobody has said what it
-/// shall say.
+/// Whether the jail's resolv.conf is a copy that follows changes of the outer one: kak made it, and no `--dns` fixes
+/// its content.
 pub fn follows(record: &Record) -> bool {
     let ours = |own: Own| !record.found.contains(&own.to_string());
     record.config.dns.is_empty() && own(record).is_some_and(ours)
@@ -74,8 +74,8 @@ pub fn outer(record: &Record, steps: &mut Steps, notes: &mut Vec<String>) {
     }
 }
 
-/// The covers of the directories whose sockets answer for the machine's network: what a C library asks before it asks a
-/// resolver. What is bound there on request is seen.
+/// The covers over directories of sockets that answer for the machine's network, and that a C library asks before it
+/// asks a resolver. One that is the target of a requested bind stays visible.
 pub fn sockets(record: &Record, steps: &mut Steps) {
     let Record { config, facts, .. } = record;
     let conf = facts.resolv_in_etc.then(|| record.resolv_conf());
@@ -88,7 +88,7 @@ pub fn sockets(record: &Record, steps: &mut Steps) {
     }
 }
 
-/// The cover of such a directory. In that of systemd-resolved, into which /etc/resolv.conf may lead, stands the jail's.
+/// The cover of such a directory. In systemd-resolved's, into which /etc/resolv.conf may lead, are links to the jail's.
 pub fn socket_cover(root: &Path, dir: &Path, conf: Option<&Path>) -> Cover {
     let names = ["resolv.conf", "stub-resolv.conf"];
     let conf = conf.filter(|_| dir.ends_with("systemd/resolve"));
@@ -102,7 +102,7 @@ pub fn socket_cover(root: &Path, dir: &Path, conf: Option<&Path>) -> Cover {
     }
 }
 
-/// The mount.
+/// The mount over /etc/resolv.conf.
 pub fn inner(record: &Record, steps: &mut Steps) {
     let Record { facts, .. } = record;
     let is_place = match facts.resolv {

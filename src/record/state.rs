@@ -1,5 +1,5 @@
-//! Whose word a jail's state is. What others could have written, or put there, is not read: teardown would take back
-//! what they name, and nssh would lead to whom they say.
+//! Whether a jail's state can be trusted. What others than root could have written, or put there, is not read: teardown
+//! would take back what they name, and nssh would lead where they choose.
 
 use std::path::{Path, PathBuf};
 
@@ -9,24 +9,24 @@ use super::{DIR, dir};
 use crate::error::{Error, Result};
 use crate::file::check_roots;
 
-/// More than any record has: the mounts and the names of a large machine are a thousandth of that.
+/// More than any record has: the mounts and top-level names of a large machine take a thousandth of that.
 const LARGEST: i64 = 16 << 20;
 
-/// That the directory of all jails is root's alone.
+/// Checks that the directory of all jails is root's alone.
 pub fn check_all() -> Result<()> {
     check_roots(Path::new(DIR), FileType::Directory).map(drop)
 }
 
-/// The state of a jail, which may have none, and which is root's alone to write.
+/// The state directory of a jail, which may be missing, and is checked to be root's alone to write.
 pub struct State {
     /// The jail.
     pub jail: String,
-    /// Where it is. Where there is none, somebody else may make one now, which nobody has looked at.
+    /// Where it is; none if it was missing: one that is made later has not been checked.
     dir: Option<PathBuf>,
 }
 
 impl State {
-    /// Looks at it from the top down, so that what has been seen stays what it is.
+    /// Checks it from the top down, so that nobody else can change what has been checked.
     pub fn of(jail: &str) -> Result<Self> {
         let dir = dir(jail);
         let is_there = check_roots(Path::new(DIR), FileType::Directory)?.is_some()
@@ -48,7 +48,7 @@ impl State {
         Ok(state)
     }
 
-    /// A file of it, which may be missing.
+    /// The path of a file in it, which may be missing.
     pub fn path(&self, name: &str) -> Option<PathBuf> {
         Some(self.dir.as_ref()?.join(name))
     }

@@ -1,4 +1,4 @@
-//! The words of a record that stand for more than themselves; none where one is not what it should be.
+//! Parses the words of a record that stand for other types; each function returns none for a word that is not valid.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
@@ -30,7 +30,7 @@ pub fn outer(word: &OsStr) -> Option<ResolvConf> {
         .find(|outer| word == outer.word())
 }
 
-/// A chain of somebody's.
+/// A chain of somebody else's firewall.
 pub fn place(family: &OsStr, table: &OsStr, chain: &OsStr) -> Option<Place> {
     let mut families = Family::ALL.into_iter();
     Some(Place {
@@ -40,7 +40,7 @@ pub fn place(family: &OsStr, table: &OsStr, chain: &OsStr) -> Option<Place> {
     })
 }
 
-/// A name at the top level; one that leads elsewhere is refused.
+/// A name at the top level; a path is refused.
 pub fn entry(name: OsString, kind: Kind) -> Option<Entry> {
     is_name(&name).then_some(Entry { name, kind })
 }

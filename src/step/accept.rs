@@ -1,5 +1,5 @@
-//! That the jail's packets get through a firewall of somebody else's. What one table accepts another one may still drop,
-//! so an accept counts only where the drop is: at the head of that chain, as rules that bear our mark. They are all that
+//! Lets the jail's packets through somebody else's firewall. What one table accepts another one may still drop, so an
+//! accept counts only in the chain that drops: it is put at the head of that, as rules that bear our mark. Nothing else
 //! is ever changed there.
 
 use std::fmt;
@@ -10,14 +10,14 @@ use crate::nl::nft::Found;
 use crate::nl::nft::foreign::{self, Place, WAYS};
 use crate::text::quote;
 
-/// A chain that drops what it does not know lets the jail's packets through. What may come to the jail is decided by the
-/// jail's own table ([`super::nat`]), which they pass as well.
+/// Lets the jail's packets through a chain that drops by default. What may reach the jail is decided by the jail's own
+/// table ([`super::nat`]), which the packets pass as well.
 pub struct Accept {
     /// The chain.
     pub place: Place,
     /// The outer end of the jail's link.
     pub link: String,
-    /// What is written on the rules, by which they are known to be ours.
+    /// The comment of the rules, by which they are known to be ours.
     pub mark: String,
 }
 

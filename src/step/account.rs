@@ -1,5 +1,5 @@
-//! Accounts: one user's login shell, the last field of his line in /etc/passwd. It is changed as shadow's tools do it,
-//! under their locks ([`lock`]); how the line is found and what else stays is [`crate::passwd`]'s business.
+//! Accounts: one user's login shell, the last field of the user's /etc/passwd line. It is changed as shadow's tools do
+//! it, under their locks ([`lock`]); how the line is found and what else stays is [`crate::passwd`]'s business.
 
 mod lock;
 
@@ -19,7 +19,7 @@ use crate::text::quote;
 
 pub use lock::Lock;
 
-/// Where users stand.
+/// The user database (passwd(5)).
 pub const PASSWD: &str = "/etc/passwd";
 
 /// The path under which nssh is a login shell.
@@ -31,7 +31,7 @@ pub fn is_writable() -> Result<bool> {
     Ok(writable("/etc")? && writable(PASSWD)?)
 }
 
-/// Takes away what somebody left who was killed while he changed accounts.
+/// Removes what a process left that was killed while it changed accounts.
 pub fn sweep() -> Result<()> {
     let path = Path::new(PASSWD);
     let left = lock::is_there()? || file::lstat(&beside(path))?.is_some();
@@ -42,7 +42,7 @@ pub fn sweep() -> Result<()> {
     Ok(())
 }
 
-/// nssh is a user's login shell. A user who has gone meanwhile has no other, so for him it is done.
+/// Makes nssh a user's login shell. If the user no longer exists, the step counts as done.
 pub struct LoginShell {
     /// The user's name.
     pub user: String,
@@ -51,7 +51,7 @@ pub struct LoginShell {
 }
 
 impl LoginShell {
-    /// Makes the login shell `new`. Where it is neither that nor `old`, `other` says what becomes of that.
+    /// Changes the login shell from `old` to `new`. If it is neither, `other` is called with it instead.
     fn change(
         &self,
         machine: &Machine,
@@ -102,7 +102,7 @@ impl Action for LoginShell {
             NSSH.as_bytes(),
             &what,
             |now| {
-                // By somebody who knows no locks. Restoring what is written down would lose it.
+                // Something that takes no locks has changed it. Restoring the recorded shell later would lose that.
                 let now = quote(OsStr::from_bytes(now));
                 let why = format!("his login shell has just become {now}");
                 Err(Error::cure(&what, why, "try again"))
@@ -113,7 +113,7 @@ impl Action for LoginShell {
     fn undo(&self, machine: &mut Machine) -> Result<()> {
         let (before, user) = (quote(&self.before), quote(&self.user));
         let what = format!("usermod --shell {before} {user}");
-        // What he has chosen meanwhile is his.
+        // Another shell that the user has chosen meanwhile stays.
         self.change(
             machine,
             NSSH.as_bytes(),
@@ -123,7 +123,7 @@ impl Action for LoginShell {
         )
     }
 
-    /// Nobody else makes it one: where it is one already, the record of who did that is lost.
+    /// Only kak makes nssh a login shell: where it is one already, the record of the jail that did so is lost.
     fn is_marked(&self) -> bool {
         true
     }

@@ -1,9 +1,9 @@
-//! What lasts in a directory of the jail's own, into which others may write: the way to what is bound there. No link leads
-//! from it to somewhere else, and nothing of somebody else's stands in for what is ours.
+//! Directories and mount points in places that others may write to: the way to the jail's root, and to what is bound in
+//! a directory of its own. No link on the way is followed, and nothing of somebody else's is taken for ours.
 //!
-//! Theory of operation. The directory that something is in is opened without following any link, is looked at, and is
-//! held meanwhile: what is done is done in there, wherever its name leads to by then. That it is root's, and what is on
-//! the way too, keeps everybody else from taking away, or putting something in the place of, what was made in it.
+//! Theory of operation. The parent directory is opened without following any link, checked, and held open: everything
+//! is done relative to that descriptor, whatever its name leads to by then. The parent and what is made in it have to
+//! be root's, so that nobody else can remove or replace the latter.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -19,19 +19,19 @@ use crate::error::{Error, Result, What as _};
 use crate::file::is_ours;
 use crate::text::quote;
 
-/// A directory or a file in a directory that is held.
+/// A directory, or a file to mount something on.
 pub struct Below {
     /// Where.
     pub path: PathBuf,
-    /// Whether it is a directory; else it is a file to mount something on.
+    /// Whether it is a directory; otherwise it is an empty file.
     pub is_dir: bool,
 }
 
-/// A directory that is held, and the name of something in it.
+/// A directory that is held open, and the name of something in it.
 struct Held<'a>(OwnedFd, &'a OsStr);
 
 impl<'a> Held<'a> {
-    /// Holds the directory of a path; none if it is not there, or not without a link.
+    /// Opens the parent directory of a path; none if it is not there, or only by way of a link.
     fn of(path: &'a Path) -> rustix::io::Result<Option<Self>> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
@@ -60,7 +60,7 @@ impl<'a> Held<'a> {
 }
 
 impl Below {
-    /// Holds its directory; none if that is not there.
+    /// Opens its parent directory; none if that is not there.
     fn hold(&self) -> Result<Option<Held<'_>>> {
         Held::of(&self.path).what(|| self.to_string())
     }
@@ -74,9 +74,9 @@ impl Below {
         }
     }
 
-    /// What is there, in a directory that is held.
+    /// What is there, in the parent directory that is held.
     fn seen(&self, held: &Held<'_>) -> rustix::io::Result<Seen> {
-        // One look says both what and whose it is: what is root's in a directory of root's stays there.
+        // One stat says both what it is and whose: what is root's in root's directory stays there.
         let there = held.look()?;
         let dir = fs::fstat(&held.0)?;
         let mut all = [Some(dir), there].into_iter().flatten();
@@ -141,7 +141,7 @@ impl Action for Below {
         Err(Error::text(what(), format!("there is {there}")))
     }
 
-    /// A directory only if it is empty, a file too: what people put there is theirs.
+    /// Directory or file, it is removed only if it is empty: what people put there is theirs.
     fn undo(&self, _: &mut Machine) -> Result<()> {
         let Some(held) = self.hold()? else {
             return Ok(());
@@ -156,7 +156,7 @@ impl Action for Below {
             return Ok(());
         }
         match fs::unlinkat(&held.0, held.1, flags) {
-            // Busy it is where somebody has mounted something.
+            // EBUSY: somebody has mounted something there.
             Err(Errno::NOTEMPTY | Errno::EXIST | Errno::BUSY | Errno::NOENT) => Ok(()),
             other => other.what(what),
         }

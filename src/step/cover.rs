@@ -1,4 +1,4 @@
-//! What the jail shall not see is covered by an empty place. Like every mount of a jail it goes with it.
+//! Covers of what the jail must not see: empty read-only tmpfs mounts. Like every mount of a jail they go with it.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use crate::error::{Result, What as _};
 use crate::file;
 use crate::text::quote;
 
-/// What the kernel shows as the mount's source; by it a cover is known.
+/// The mount's source in mountinfo, by which a cover is known.
 pub const SOURCE: &str = "kak";
 /// The flags of every cover.
 const FLAGS: MountFlags = MountFlags::NOSUID
@@ -20,17 +20,17 @@ const FLAGS: MountFlags = MountFlags::NOSUID
 /// The same in words.
 const OPTIONS: &str = "nosuid,nodev,noexec";
 
-/// An empty, read-only place over a directory.
+/// An empty, read-only tmpfs over a directory.
 pub struct Cover {
     /// The jail's root, while it is put together.
     pub root: PathBuf,
     /// What is covered.
     pub target: PathBuf,
-    /// Whether what is mounted there, and would go on being mounted there from outside, is let go first.
+    /// Whether what is mounted there, and would still receive mounts from outside, is detached first.
     pub detach: bool,
-    /// Whether there may be no such directory at the moment.
+    /// Whether the directory may be missing at the moment.
     pub if_there: bool,
-    /// Symbolic links that are left in it: their names, and where to.
+    /// Symbolic links that are made in it: their names and targets.
     pub links: Vec<(&'static str, PathBuf)>,
 }
 
@@ -43,7 +43,7 @@ impl Cover {
 
 impl fmt::Display for Cover {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // In the root, so that a link leads to where it leads in there.
+        // By chroot, so that a link on the way leads to where it leads inside the jail.
         let (root, at) = (quote(&self.root), quote(&self.target));
         let root = format!("chroot {root}");
         if self.if_there {
@@ -88,7 +88,7 @@ impl Action for Cover {
         }
         let what = || self.to_string();
         let place = place(&self.root, &self.target, what)?;
-        // Until there is nothing more, or in a user namespace nothing that may be.
+        // Until nothing is mounted there, or, in a user namespace, nothing that may be unmounted.
         if self.detach {
             loop {
                 match unmount(&place, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {

@@ -36,7 +36,7 @@ impl Action for Dir {
         if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
             return Ok(Seen::Other("not a directory".into()));
         }
-        // Only that everybody may write, or nobody else anything, is part of what the directory is for.
+        // Of the mode only this matters: that everybody may write, or that nobody else has any access.
         let right = self.mode & 0o002 == 0 || stat.st_mode & 0o7777 == self.mode;
         Ok(if right && is_closed(&stat, self.mode) {
             Seen::Done
@@ -50,7 +50,7 @@ impl Action for Dir {
         let made = match fs::mkdir(&self.path, mode) {
             // Whatever umask the caller has.
             Ok(()) => fs::chmod(&self.path, mode),
-            // What somebody else has made may be a link by now.
+            // Somebody else has made it; it may be a link by now.
             Err(Errno::EXIST) => {
                 let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 fs::open(&self.path, flags, Mode::empty()).and_then(|dir| fs::fchmod(dir, mode))
@@ -62,7 +62,7 @@ impl Action for Dir {
 
     fn undo(&self, _: &mut Machine) -> Result<()> {
         match fs::rmdir(&self.path) {
-            // Busy it is where somebody has mounted something.
+            // EBUSY: somebody has mounted something there.
             Err(Errno::NOTEMPTY | Errno::EXIST | Errno::BUSY | Errno::NOENT) => Ok(()),
             other => other.what(|| format!("rmdir {}", quote(&self.path))),
         }
@@ -131,7 +131,7 @@ impl File {
 }
 
 impl File {
-    /// Whether what is there will do. Of a file of our own that shall say something, one that says something else is none.
+    /// Whether the file that is there will do. If it is ours and has a text, that must be the same.
     fn says(&self) -> Result<bool> {
         Ok(!self.ours || self.text.is_empty() || read(&self.path)? == self.text)
     }
@@ -157,7 +157,7 @@ impl fmt::Display for File {
 impl Action for File {
     fn observe(&self, _: &mut Machine) -> Result<Seen> {
         let Some(stat) = lstat(&self.path)? else {
-            // What somebody had written who was killed before he could put it in its place.
+            // Left by a process that was killed before it could rename it into place.
             let torn = lstat(&beside(&self.path))?.is_some();
             return Ok(if torn { Seen::Torn } else { Seen::Absent });
         };
@@ -175,8 +175,8 @@ impl Action for File {
         replace(&self.path, &self.text, Mode::from_raw_mode(self.mode)).what(|| self.to_string())
     }
 
-    /// At no time is there no file: the record is all that anybody knows of what was made. Nor is there another one where
-    /// that need not be: the lock is one by which somebody lives.
+    /// The file is never missing meanwhile: the record is the only trace of what was made. Nor is it replaced where
+    /// that is not needed: a live init is known by its lock on the very lock file.
     fn mend(&self, machine: &mut Machine) -> Result<()> {
         if lstat(&self.path)?.is_some() && self.says()? {
             return fs::chmod(&self.path, Mode::from_raw_mode(self.mode)).what(|| self.to_string());

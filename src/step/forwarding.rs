@@ -1,6 +1,6 @@
-//! That the machine passes packets on: the kernel's switch for all links, or, where /proc/sys cannot be written (Docker
-//! without --privileged), those of the two links that the jail's packets go through. The switch for all links turns every
-//! single one with it, both ways (`inet_forward_change`), so that what stood otherwise has to be put back.
+//! IPv4 forwarding: the kernel's switch for all links, or, where /proc/sys cannot be written (Docker without
+//! --privileged), those of the two links that the jail's packets go through. Turning the one for all links sets every
+//! link's own too, on or off (`inet_forward_change`), so any that was set otherwise is restored.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -16,20 +16,20 @@ use crate::nl::{self, link};
 /// The switch for all links.
 const SWITCH: &str = "/proc/sys/net/ipv4/ip_forward";
 
-/// Where the single switches are, a directory for each link, and `all` and `default`.
+/// Where the switches of single links are, in a directory for each link, and `all` and `default`.
 const SINGLE: &str = "/proc/sys/net/ipv4/conf";
 
-/// The switches that stand otherwise than the one for all links leaves them when it is turned off.
+/// The switches that turning off the one for all links would leave otherwise than they were.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Single {
-    /// The links that pass packets on all the same; `default` is every link to come.
+    /// The links that forward by themselves; `default` is every link to come.
     pub forwarding: Vec<String>,
-    /// Whether redirects are refused, as a router does.
+    /// Whether ICMP redirects are refused, as by a router.
     pub no_redirects: bool,
 }
 
 impl Single {
-    /// Looks at them, where the one for all links is off.
+    /// Reads them, if the one for all links is off.
     pub fn gather(socket: &mut nl::Socket) -> Result<Self> {
         if is_on(Path::new(SWITCH))? {
             return Ok(Self::default());
@@ -48,7 +48,7 @@ impl Single {
         })
     }
 
-    /// Puts them back; a link that has gone has none.
+    /// Restores them; a link that is gone has none.
     fn put_back(&self) -> Result<(), Why> {
         for name in &self.forwarding {
             match write(&of(name, FORWARDING), b"1") {
@@ -63,12 +63,12 @@ impl Single {
     }
 }
 
-/// Whether a link passes packets on.
+/// Whether a link forwards packets.
 const FORWARDING: &str = "forwarding";
-/// Whether it believes who tells it of a better way.
+/// Whether ICMP redirects are accepted.
 const REDIRECTS: &str = "accept_redirects";
 
-/// A single switch.
+/// The path of a link's switch.
 fn of(link: &str, switch: &str) -> PathBuf {
     Path::new(SINGLE).join(link).join(switch)
 }
@@ -84,11 +84,11 @@ fn write(switch: &Path, value: &[u8]) -> rustix::io::Result<()> {
     rustix::io::write(&file, value).map(drop)
 }
 
-/// Packets are passed on.
+/// Packets are forwarded.
 pub struct Forwarding {
-    /// The links that count where only single ones can be switched.
+    /// The links to switch where only single links can be switched.
     pub links: Vec<String>,
-    /// What is put back when packets are not passed on any more.
+    /// What is restored when forwarding is turned off.
     pub before: Single,
 }
 
@@ -96,10 +96,10 @@ impl Forwarding {
     /// The step's text, whatever the links are.
     pub const TEXT: &'static str = "echo 1 >/proc/sys/net/ipv4/ip_forward";
 
-    /// Turns the switch; where that is not possible those of the links, as far as they are there.
+    /// Turns the switch for all links; if that is forbidden, those of the links that are there.
     fn turn(&self, machine: &mut Machine, on: bool) -> Result<(), Why> {
         let switch = || write(Path::new(SWITCH), if on { b"1" } else { b"0" });
-        // Twice: what is forbidden is so the second time too.
+        // Tried twice: what is forbidden fails the second time too.
         match switch().or_else(|_| switch()) {
             Ok(()) if on => return Ok(()),
             Ok(()) => return self.before.put_back(),

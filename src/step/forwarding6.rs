@@ -1,5 +1,5 @@
-//! That the machine passes IPv6 packets on. Unlike IPv4's, the kernel's switch for all links is the only one that counts
-//! for that; but whoever turns it turns those of all links too, which say who is a router there.
+//! IPv6 forwarding of the machine. Unlike with IPv4, only the kernel's switch for all links decides it; but turning
+//! that one turns those of all links too, which say whether the machine acts as a router there.
 
 use std::fmt;
 
@@ -8,17 +8,17 @@ use rustix::io::Errno;
 use super::{Action, Machine, Seen, switch};
 use crate::error::{Result, What as _};
 
-/// IPv6 packets are passed on.
+/// IPv6 packets are forwarded.
 pub struct Forwarding6 {
     /// The links whose switch was on before, though the one for all was not.
     pub routers: Vec<String>,
 }
 
 impl Forwarding6 {
-    /// The step's text, whatever was on.
+    /// The step's text, whatever was on before.
     pub const TEXT: &'static str = "echo 1 >/proc/sys/net/ipv6/conf/all/forwarding";
 
-    /// Whether they are.
+    /// Whether they are now.
     pub fn is_on() -> rustix::io::Result<bool> {
         let there = switch::read(&switch::ipv6("all", "forwarding"))?;
         Ok(there.is_some_and(|there| there != "0"))
@@ -46,7 +46,7 @@ impl Action for Forwarding6 {
         let turn = |link: &str, value| {
             let path = switch::ipv6(link, "forwarding");
             match switch::write(&path, value) {
-                // It went with its link.
+                // The link is gone, and its switch with it.
                 Err(Errno::NOENT) => Ok(()),
                 other => other.what(|| format!("echo {value} >{}", path.display())),
             }

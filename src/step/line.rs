@@ -1,6 +1,6 @@
-//! One line in a file that is somebody else's. It is put at the end by one write, and taken back by cutting the file off
-//! where that is possible: either is one call, and leaves the file's owner, mode, attributes and names. Else the file is
-//! written anew ([`rewrite`]).
+//! One line in a file that is somebody else's. It is appended by one write, and taken back by truncating the file where
+//! that is possible: either is one system call, and keeps the file's owner, mode, attributes and hard links. Otherwise
+//! the file is rewritten ([`rewrite`]).
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -21,9 +21,9 @@ pub const SHELLS: &str = "/etc/shells";
 /// What the file was like before the line was put into it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Was {
-    /// There was none.
+    /// There was no file.
     Absent,
-    /// Its last line was a whole one.
+    /// It was empty, or its last line had its newline.
     Whole,
     /// Its last line lacked its newline.
     Unterminated,
@@ -92,8 +92,8 @@ impl Line {
         format!("{start}{}\n", self.line).into_bytes()
     }
 
-    /// A text without the line: as it was before, if nothing has come after it, else without the first line like it. One
-    /// more is somebody else's.
+    /// A text without the line: as it was before, if nothing was added after it, otherwise without the first such line.
+    /// Any further one is somebody else's.
     pub fn without(&self, text: &[u8]) -> Vec<u8> {
         let is_line = |before: &&[u8]| {
             self.was == Was::Unterminated || matches!(before.last(), None | Some(b'\n'))
@@ -114,10 +114,10 @@ impl Line {
     }
 }
 
-/// Gives a file this text, which is its own but for a line.
+/// Gives a file this text, which is its old one without a line.
 fn restore(path: &Path, old: &[u8], text: &[u8]) -> Result<(), Why> {
     let stat = fs::stat(path)?;
-    // One that has several names would have one less if it were another file.
+    // A file with several hard links would lose one if it were replaced.
     if old.starts_with(text) || stat.st_nlink > 1 {
         overwrite(path, text)?;
     } else {
@@ -155,7 +155,7 @@ impl Action for Line {
         let Some(path) = real(&self.path)? else {
             return Ok(Seen::Absent);
         };
-        // From somebody who was killed while he wrote it anew.
+        // Left by a process that was killed while it rewrote the file.
         if lstat(&beside(&path))?.is_some() {
             return Ok(Seen::Torn);
         }
@@ -213,7 +213,7 @@ mod tests {
         assert_eq!(without(Was::Unterminated, later), b"/bin/sh\n/bin/zsh\n");
         let other = b"/bin/nssh2\n# /bin/nssh\n";
         assert_eq!(without(Was::Whole, other), other);
-        // Who adds one like it after ours, or before it, keeps that.
+        // A line like ours that somebody adds after ours, or before it, stays.
         let twice = b"/bin/nssh\n/bin/zsh\n/bin/nssh\n";
         assert_eq!(without(Was::Whole, twice), b"/bin/nssh\n/bin/zsh\n");
         let twice = b"/bin/nssh\n/bin/zsh\n/bin/nssh\n/bin/fish\n";

@@ -1,4 +1,4 @@
-//! Links, their addresses and the way out, by rtnetlink.
+//! Links, their addresses and routes, by rtnetlink.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -30,7 +30,7 @@ impl Place {
         }
     }
 
-    /// The same for something that is about such an address.
+    /// The same for a command about such an address: with `-6` for IPv6.
     fn ip_for(&self, address: IpAddr) -> String {
         let family = if address.is_ipv4() { "" } else { " -6" };
         format!("{}{family}", self.ip())
@@ -88,17 +88,17 @@ impl Action for Up {
     }
 }
 
-/// A pair of links: one stays outside, the other begins its life in the jail.
+/// A veth pair: one end stays outside, the other is created in the jail's namespace.
 pub struct Veth {
-    /// The outer one's name.
+    /// The outer end's name.
     pub name: String,
-    /// The outer one's alias, by which it is known to be ours.
+    /// The outer end's alias, by which it is known to be ours.
     pub alias: String,
-    /// The jail's one's name.
+    /// The jail's end's name.
     pub peer: String,
     /// The jail's network namespace.
     pub netns: String,
-    /// The largest packet of both: what the uplink can carry.
+    /// The MTU of both ends: that of the uplink.
     pub mtu: u32,
 }
 
@@ -128,7 +128,7 @@ impl Action for Veth {
         Ok(match link {
             None => Seen::Absent,
             Some(link) if link.alias.as_deref() == Some(self.alias.as_str()) => Seen::Done,
-            // Made, and its maker killed before he could write on it whose it is.
+            // Its maker was killed before it could set the alias.
             Some(link) if link.alias.is_none() && link.peer_elsewhere => Seen::Torn,
             Some(_) => Seen::Other(format!("a link {} that is not kak's", self.name)),
         })
@@ -149,8 +149,8 @@ impl Action for Veth {
         link::add_veth(socket, &veth).what(|| self.to_string())
     }
 
-    /// One end takes the other with it, at once. Left to the namespace's end, both would go some time later, and the
-    /// name would still be taken when the next jail wants it.
+    /// Deleting one end deletes the other, at once. When the namespace goes, the kernel would delete both some time
+    /// later, and the name would still be taken when the next jail wants it.
     fn undo(&self, machine: &mut Machine) -> Result<()> {
         let what = format!("ip link delete {}", self.name);
         let place = Place {
@@ -162,8 +162,8 @@ impl Action for Veth {
     }
 }
 
-/// Packets from and to the machine's loopback addresses may go by a link: what the machine itself asks for at a published
-/// port of its 127.0.0.1 is the jail's to answer. That the jail cannot ask for anything there is [`super::nat`]'s.
+/// Packets from and to the machine's loopback addresses may use a link: what the machine itself sends to a published
+/// port of 127.0.0.1 is for the jail to answer. That the jail can send nothing there is [`super::nat`]'s business.
 pub struct RouteLocalnet(pub Place);
 
 impl fmt::Display for RouteLocalnet {
@@ -195,9 +195,9 @@ impl Action for RouteLocalnet {
     }
 }
 
-/// Packets for the machine's ::1 may come by a link. None ever does that says so; but the answers to what the machine
-/// itself asks for at a published port of its ::1 are for it, once they are taken for what they are, and the kernel looks
-/// at the way by which they come.
+/// Packets for the machine's ::1 may arrive by a link. The kernel drops any that bear it on the wire; but replies to
+/// what the machine itself sent to a published port of ::1 have it as destination once conntrack has translated them
+/// back, and for ::1 the kernel takes only a route of the link that they came by.
 pub struct LoopbackRoute(pub Place);
 
 impl fmt::Display for LoopbackRoute {
@@ -232,13 +232,13 @@ impl Action for LoopbackRoute {
     }
 }
 
-/// An address of a link. One of IPv6 is used at once: nobody else is on the cable who could have it.
+/// An address of a link. One of IPv6 skips duplicate address detection: there is nobody else on the cable.
 pub struct Address {
     /// The link.
     pub place: Place,
     /// The address.
     pub address: IpAddr,
-    /// How many bits of it are the network's.
+    /// Its prefix length.
     pub prefix: u8,
 }
 
@@ -286,7 +286,7 @@ impl Action for Address {
     }
 }
 
-/// The jail's way out.
+/// The jail's default route.
 pub struct DefaultRoute {
     /// The link it leaves by.
     pub place: Place,

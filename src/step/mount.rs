@@ -17,7 +17,7 @@ use crate::file;
 use crate::sys;
 use crate::text::quote;
 
-/// Cuts the way by which an unmount in here would unmount outside; what is mounted outside later still arrives.
+/// Keeps mounts and unmounts in here from propagating outside; what is mounted outside later still arrives.
 pub struct Slave;
 
 impl fmt::Display for Slave {
@@ -53,7 +53,7 @@ pub struct Bind {
 }
 
 impl Bind {
-    /// Where while the root is put together.
+    /// Its path while the root is put together.
     fn place(&self) -> PathBuf {
         inside(&self.root, &self.target)
     }
@@ -90,7 +90,7 @@ impl Action for Bind {
         let place =
             file::open_within(&self.root, &self.target).map_err(|astray| astray.told(what))?;
         let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-        // Nor is it by a user's link that something is bound: who swaps it would see what he may not reach.
+        // Nor is a user's link followed to the source: by swapping it the user could bind what he may not reach.
         let source =
             file::open_within(Path::new("/"), &self.source).map_err(|astray| astray.told(what))?;
         let whole = OpenTreeFlags::AT_RECURSIVE | OpenTreeFlags::AT_EMPTY_PATH;
@@ -103,7 +103,7 @@ impl Action for Bind {
                 other => other.what(what)?,
             }
         }
-        // From descriptor to descriptor: what the names lead to may have become something else.
+        // From descriptor to descriptor: the names may lead to something else by now.
         let empty =
             MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
         move_mount(&tree, c"", &place, c"", empty).what(what)
@@ -142,11 +142,11 @@ impl Action for Root {
     }
 }
 
-/// A file system that tells about the namespaces of who mounts it: proc, sysfs, mqueue, cgroup.
+/// A new mount of a file system that shows its mounter's namespaces: proc, sysfs, mqueue, cgroup.
 pub struct Fresh {
     /// Its type.
     pub kind: String,
-    /// What the kernel shows as the mount's source; by it and the type it is known.
+    /// The mount's source in mountinfo; it and the type identify the mount.
     pub source: &'static str,
     /// The jail's root, while it is put together.
     pub root: PathBuf,
@@ -157,10 +157,10 @@ pub struct Fresh {
 }
 
 impl Fresh {
-    /// The source of one that has another of its type below it.
+    /// The source of one that is mounted over an outer one of the same type.
     pub const OURS: &'static str = super::cover::SOURCE;
 
-    /// Where it is made, if that is not the place where it is then moved to: the kernel mounts no file system on itself.
+    /// Where it is mounted before it is moved into place, if need be: the kernel mounts no file system on itself.
     fn made_at(&self) -> Option<PathBuf> {
         let on_itself = self.kind.starts_with("cgroup");
         on_itself.then(|| inside(&self.root, Path::new("/mnt")))
@@ -171,7 +171,7 @@ impl Fresh {
         self.options.split(',').any(|option| option == "ro")
     }
 
-    /// Its options as mount(2) takes them: flags, and what is for the file system.
+    /// Its options as mount(2) takes them: flags, and the file system's own as data.
     fn split(&self) -> (MountFlags, String) {
         let (mut flags, mut data) = (MountFlags::empty(), Vec::new());
         for option in self.options.split(',') {
@@ -259,7 +259,7 @@ impl fmt::Display for Pivot {
 
 impl Action for Pivot {
     fn observe(&self, machine: &mut Machine) -> Result<Seen> {
-        // In the file system that it is from, the root's own path is the end of the jail's root's.
+        // mountinfo has the root's path in its own file system: the end of the path of the jail's root.
         let top = machine
             .view
             .as_ref()
@@ -276,9 +276,9 @@ impl Action for Pivot {
         let what = || self.to_string();
         rustix::process::chdir(&self.root).what(what)?;
         match rustix::process::pivot_root(".", ".") {
-            // The root is the kernel's first one, which cannot be put anywhere (pivot_root(2)), or a seccomp profile
-            // knows mount but not pivot_root, as Docker's does. The root is then put over the old one, and that is where
-            // the kernel begins for everybody who joins.
+            // The old root is the initial ramfs, which cannot be moved (pivot_root(2)), or a seccomp profile allows
+            // mount but not pivot_root, as Docker's does. The new root is then moved over the old one, where setns(2)
+            // takes it for the root of every process that joins.
             Err(Errno::INVAL | Errno::PERM | Errno::NOSYS) => {
                 mount::mount_move(".", "/").what(what)?;
                 rustix::process::chroot(".").what(what)?;

@@ -1,5 +1,5 @@
-//! The namespaces that a jail has of its own beside those that every jail has: init is started in them, so what is done
-//! here is to look whether it is, and to give the host its name.
+//! The namespaces that `--unshare` adds to those that every jail has. Init is started in them, so the steps here only
+//! check that it was; and they set the host name.
 
 use std::fmt;
 use std::os::fd::AsFd as _;
@@ -14,7 +14,7 @@ use crate::config::Namespace;
 use crate::error::{Result, What as _};
 use crate::sys;
 
-/// Init's own namespace of a kind. Its text goes before the command that starts init.
+/// Init's own namespace of a kind. Its `Display` is the prefix of the command that starts init.
 pub struct Own {
     /// The kind.
     pub kind: Namespace,
@@ -24,7 +24,7 @@ impl fmt::Display for Own {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "unshare --{}", self.kind.name())?;
         if self.kind == Namespace::Time {
-            // Where this is a time namespace already, the kernel still counts from its own start.
+            // Offsets count from the initial time namespace's clocks, also inside another one (time_namespaces(7)).
             f.write_str(
                 " --boottime=$(($(sed -n 's/^boottime *\\([-0-9]*\\).*/\\1/p' /proc/self/timens_offsets) - $(cut -d . -f 1 /proc/uptime)))",
             )?;
@@ -41,19 +41,19 @@ impl Action for Own {
     }
 
     fn apply(&self, _: &mut Machine) -> Result<()> {
-        // Init would not be there without.
+        // Init is started in it already.
         Ok(())
     }
 }
 
-/// Whether a process has a namespace of this kind that is not ours. Where that cannot be seen it is an error: somebody
-/// would join a part of a jail only.
+/// Whether a process has a namespace of this kind that is not ours. If that cannot be determined it is an error: a
+/// session would otherwise join only some of a jail's namespaces.
 pub fn differs(process: i32, kind: Namespace) -> Result<bool> {
     let number = |process: &str| {
         let path = format!("/proc/{process}/ns/{}", kind.name());
         match rustix::fs::stat(&path) {
             Ok(stat) => Ok(Some((stat.st_dev, stat.st_ino))),
-            // It is gone or about to go, or the kernel has no such namespaces.
+            // The process has ended or is about to, or the kernel has no such namespaces.
             Err(Errno::NOENT | Errno::SRCH | Errno::INVAL) => Ok(None),
             Err(errno) => Err(errno).what(|| format!("stat -L {path}")),
         }

@@ -1,5 +1,5 @@
-//! What a jail's packets go through: one nf_tables table of our own, made whole and dropped whole. It is what keeps the
-//! jail apart from its neighbours as well as what leads them together.
+//! A jail's packet filter and NAT: one nf_tables table of our own for each address family, created whole and deleted
+//! whole. It isolates the jail from its neighbours, and leads published ports into it.
 
 mod rules;
 
@@ -14,19 +14,19 @@ use crate::nl::nft::{self, Family, Hook};
 use crate::nl::{conntrack, route};
 use rules::{Field, Rule};
 
-/// The table of a jail, for the packets of one family of addresses. The jail sends nothing under an address that is not its own and nothing to the machine's
-/// loopback addresses, and nobody reaches it but the machine itself, who is answered, and who comes by a published port.
-/// Its packets leave under the machine's address, and no TCP connection agrees on segments that its route cannot carry.
+/// The table of a jail, for one address family. The jail sends nothing from an address that is not its own, and nothing
+/// to the machine's loopback addresses; only the machine itself, replies, and traffic to published ports reach it. Its
+/// packets leave under the machine's address, and the MSS of TCP connections is clamped to what their route can carry.
 pub struct Nat {
     /// The table's name.
     pub table: String,
-    /// What is written on it, by which it is known to be ours.
+    /// Its comment, by which it is known to be ours.
     pub mark: String,
     /// The jail's addresses.
     pub subnet: Subnet,
     /// The outer end of the jail's link.
     pub link: String,
-    /// The ports that lead to the jail, as far as they are at addresses of this family.
+    /// The published ports, as far as they are at addresses of this family.
     pub publish: Vec<Publish>,
 }
 
@@ -34,14 +34,14 @@ pub struct Nat {
 struct Chain {
     /// Its name.
     name: &'static str,
-    /// Where it begins.
+    /// The hook that it is attached to.
     hook: Hook,
     /// Its rules.
     rules: Vec<Rule>,
 }
 
 impl Nat {
-    /// Whose packets go through it.
+    /// The address family of its packets.
     fn family(&self) -> Family {
         Family::of(self.subnet.base)
     }
@@ -68,8 +68,7 @@ impl Nat {
         chains
     }
 
-    /// What the jail must not send, before anything else is done with it: later the kernel may take it for something
-    /// that was asked for.
+    /// Drops what the jail must not send, before connection tracking could take it for a reply.
     fn kept_back(&self) -> Vec<Rule> {
         let from = || rules::by(Meta::Iifname, &self.link);
         let drop = || rules::verdict(Verdict::Drop);
@@ -79,14 +78,14 @@ impl Nat {
         if self.family() != Family::Ipv6 {
             return vec![Rule::of([from(), beyond(self.subnet), drop()]), loopback];
         }
-        // By these addresses neighbours find each other; the kernel passes no packet on that bears one.
+        // Neighbour discovery uses these addresses; the kernel forwards no packet that bears one.
         let found = [beyond(Subnet::LINK_LOCAL), beyond(Subnet::NOBODY)];
         let source = Rule::of([from(), beyond(self.subnet), Rule::of(found), drop()]);
         let router = Rule::of([from(), rules::router_advertisement(), drop()]);
         vec![source, loopback, router]
     }
 
-    /// What passes through this machine from the jail and to it.
+    /// The rules for packets that the machine forwards from the jail and to it.
     fn passed_on(&self) -> Vec<Rule> {
         let to = || rules::by(Meta::Oifname, &self.link);
         let accept = || rules::verdict(Verdict::Accept);
@@ -99,7 +98,7 @@ impl Nat {
         ]
     }
 
-    /// Whose packets get another source.
+    /// The rules by which packets get another source address.
     fn masked(&self) -> Vec<Rule> {
         let to = || rules::by(Meta::Oifname, &self.link);
         let own = || rules::within(Field::Source, self.subnet);
@@ -109,19 +108,19 @@ impl Nat {
             rules::masquerade(),
         ])];
         if !self.publish.is_empty() {
-            // Who is led to himself would answer himself, and not know the answer.
+            // Led to itself, the jail would reply to itself directly, and not recognise the reply.
             all.push(Rule::of([own(), to(), rules::led(), rules::masquerade()]));
         }
         if self.publish.iter().any(|port| port.is_on_loopback()) {
-            // Nobody can answer to a loopback address.
+            // The jail cannot reply to a loopback address of the machine.
             let source = rules::within(Field::Source, self.loopback());
             all.push(Rule::of([source, to(), rules::masquerade()]));
         }
         all
     }
 
-    /// What leads into the jail: of the machine's own packets, or of those that come. A packet that comes for a loopback
-    /// address is nobody's who may have it.
+    /// The rules that lead into the jail: the machine's `own` packets, or those that arrive. A port at a loopback
+    /// address is for the machine's own packets only.
     fn led_in(&self, own: bool) -> Vec<Rule> {
         let ports = self.publish.iter().filter(|port| {
             let address = port.single();
@@ -133,9 +132,9 @@ impl Nat {
             .collect()
     }
 
-    /// Makes the kernel forget the datagrams that came to published ports when these led elsewhere. It leads all that
-    /// somebody sends where the first one went, as long as he goes on; he may have begun before, and would never get in.
-    /// A kernel that cannot be told of that is none to give up for.
+    /// Makes the kernel forget the UDP flows to published ports. Conntrack sends a whole flow where its first datagram
+    /// went: one that began before the rules changed would go on past them. A kernel that does not support this is no
+    /// reason to fail.
     fn forget(&self, machine: &mut Machine) -> Option<()> {
         let mut ports = self.publish.iter().filter(|port| port.udp).peekable();
         ports.peek()?;
@@ -154,7 +153,7 @@ impl Nat {
         Some(())
     }
 
-    /// The table as the wire has it; [`fmt::Display`] has the same as text.
+    /// The table as netlink messages carry it; [`fmt::Display`] gives the same as nft's text.
     fn table(&self) -> nft::Table<'_> {
         let chain = |Chain { name, hook, rules }| nft::Chain {
             name,
@@ -190,7 +189,7 @@ impl fmt::Display for Nat {
 }
 
 impl Action for Nat {
-    // By its comment. Where nobody has the link, it is left of a jail whose record is lost.
+    // By its comment. If the link is not there, the table is left over from a jail whose record is lost.
     fn is_marked(&self) -> bool {
         true
     }
@@ -251,7 +250,7 @@ mod tests {
             chains.iter().map(|chain| chain.name).collect()
         };
         assert_eq!(names(&nat(&[])), ["raw", "forward", "postrouting"]);
-        // Who comes from elsewhere and asks for a loopback address is none to be led in.
+        // A packet from elsewhere to a loopback address must not be led in.
         assert_eq!(
             names(&nat(&["127.0.0.1:80"])),
             ["raw", "forward", "postrouting", "output"]

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::file::check_roots;
 use crate::netns::{self, Identity};
 
-/// The run directory as a mount, with propagation of its own so that a name made in one mount namespace is one in all.
+/// /run/netns as a shared mount, so that a name made in one mount namespace appears in all.
 pub struct RunDir;
 
 impl fmt::Display for RunDir {
@@ -27,7 +27,7 @@ impl fmt::Display for RunDir {
 
 impl Action for RunDir {
     fn observe(&self, _: &mut Machine) -> Result<Seen> {
-        // Who can put a name there can put his in a jail's place.
+        // Whoever can write there can put another namespace in a jail's place.
         check_roots(Path::new(netns::DIR), FileType::Directory)?;
         let dir = netns::mounts::real(Path::new(netns::DIR));
         if netns::mounts::is_shared(&dir) {
@@ -36,7 +36,7 @@ impl Action for RunDir {
         let mounts = crate::procfs::mounts(&crate::file::read(Path::new("/proc/self/mountinfo"))?);
         Ok(match mounts.iter().rev().find(|mount| mount.point == dir) {
             None => Seen::Absent,
-            // A file system of somebody's own is used as it is.
+            // A file system that somebody mounted there is used as it is.
             Some(mount) if mount.shared || mount.root == Path::new("/") => Seen::Done,
             Some(_) => Seen::Torn,
         })
@@ -68,7 +68,7 @@ impl Action for NetNs {
         let init = machine.view.as_ref().and_then(|view| view.init);
         let identity = |path: String| Identity::at(CWD, path.as_bytes()).ok();
         Ok(match netns::state(OsStr::new(&self.name))? {
-            // The jail has the one that it was started in, wherever the name leads by now.
+            // The jail's network is the one that init was started in, whatever the name refers to by now.
             netns::State::Namespace
                 if let Some(init) = init
                     && identity(format!("/proc/{init}/ns/net")).is_some_and(|its| {

@@ -1,5 +1,5 @@
-//! Which groups may ping without rights of their own (icmp(7)): in a new network namespace nobody may, whatever the
-//! machine allows.
+//! Which groups may ping without privileges (icmp(7)): in a new network namespace none may, whatever the machine
+//! allows.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -14,9 +14,9 @@ use crate::error::{Result, What as _};
 use crate::netns;
 use crate::sys;
 
-/// The kernel's switch, of the network that whoever opens it is in.
+/// The kernel's switch, of the network namespace of the process that opens it.
 const SWITCH: &str = "/proc/sys/net/ipv4/ping_group_range";
-/// How a user namespace sees a group that it does not have.
+/// The overflow GID: how a user namespace sees a group that it does not map.
 const NOBODY: u32 = 65_534;
 
 /// What a new network's switch says: nobody may.
@@ -27,7 +27,7 @@ const NONE: &str = "1 0";
 pub struct Groups(pub u32, pub u32);
 
 impl Groups {
-    /// What the switch says; none where it says that nobody may, or speaks of groups that are not here.
+    /// What the switch says; none where it says that nobody may, or names groups that are not mapped here.
     pub fn parse(text: &[u8]) -> Option<Self> {
         let mut words = std::str::from_utf8(text).ok()?.split_ascii_whitespace();
         let (first, last) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
@@ -35,18 +35,18 @@ impl Groups {
         (!none).then_some(Self(first, last))
     }
 
-    /// Who may in the network that we are in.
+    /// The groups that may ping in our network namespace.
     pub fn here() -> rustix::io::Result<Option<Self>> {
         let read = || switch::read(Path::new(SWITCH));
         match read().or_else(|_| read()) {
             Ok(text) => Ok(text.and_then(|text| Self::parse(text.as_bytes()))),
-            // Nobody is told: what is forbidden is so the second time too.
+            // It is forbidden: the second attempt failed too. That is no error.
             Err(Errno::ACCESS | Errno::PERM) => Ok(None),
             Err(errno) => Err(errno),
         }
     }
 
-    /// The same, for who has no more to say.
+    /// The same, with an error that names the command.
     pub fn gather() -> Result<Option<Self>> {
         Self::here().what(|| format!("cat {SWITCH}"))
     }
@@ -58,7 +58,7 @@ impl fmt::Display for Groups {
     }
 }
 
-/// Groups may ping in a network.
+/// Lets groups ping in a network namespace.
 pub struct Ping {
     /// The network, by name.
     pub netns: String,
@@ -82,7 +82,7 @@ impl Action for Ping {
             enter(&network)?;
             Groups::here()
         });
-        // Groups that somebody else has chosen are as good.
+        // Groups that somebody else has chosen will do.
         let there = there.what(|| format!("ip netns exec {} cat {SWITCH}", self.netns))?;
         Ok(Seen::done(there.is_some()))
     }
@@ -93,7 +93,7 @@ impl Action for Ping {
 
     fn undo(&self, _: &mut Machine) -> Result<()> {
         match self.set(NONE) {
-            // In a user namespace with a single group there is no way to say it.
+            // A user namespace that maps only one group cannot express it.
             Err(error) if error.errno() == Some(Errno::INVAL) => Ok(()),
             other => other,
         }

@@ -1,4 +1,4 @@
-//! The jail's resolvers: the file that has them, and the mount by which the jail sees that.
+//! The jail's resolv.conf: the file outside, and the mount by which the jail sees it.
 
 use std::fmt;
 use std::os::fd::OwnedFd;
@@ -14,11 +14,11 @@ use crate::error::{Result, What as _};
 use crate::file;
 use crate::text::quote;
 
-/// The file. One that is there already is used as it is, be it a link.
+/// The file. One that is there already is used as it is, even if it is a link.
 pub struct Own {
-    /// What it is if it is ours.
+    /// The file as kak makes it.
     pub file: File,
-    /// What it was before, if the relay has given it another text.
+    /// The text that the last update replaced, if there was one.
     pub before: Vec<u8>,
 }
 
@@ -28,7 +28,7 @@ impl Own {
         file::read(&self.file.path)
     }
 
-    /// Whether a text is one that we have written; also where we were killed before the rest of a longer one was cut off
+    /// Whether a text is one that kak wrote; also if it was killed before truncating a longer old one
     /// ([`file::overwrite`]).
     pub fn is_ours(&self, text: &[u8]) -> bool {
         let rest = text.strip_prefix(self.file.text.as_slice());
@@ -37,7 +37,7 @@ impl Own {
         text == self.file.text || text == self.before || uncut
     }
 
-    /// Gives the file that is there its text.
+    /// Gives the existing file its text.
     pub fn overwrite(&self) -> Result<()> {
         file::overwrite(&self.file.path, &self.file.text).what(|| self.to_string())
     }
@@ -65,7 +65,7 @@ impl Action for Own {
 
     fn undo(&self, machine: &mut Machine) -> Result<()> {
         let ours = self.is_ours(&self.read()?);
-        // Takes away what was written beside it, too.
+        // This also removes what was written beside it.
         self.file.undo(machine)?;
         if ours {
             file::remove(&self.file.path)?;
@@ -74,7 +74,7 @@ impl Action for Own {
     }
 }
 
-/// The mount: over whatever /etc/resolv.conf ends at in the jail.
+/// The mount: over whatever /etc/resolv.conf leads to in the jail.
 pub struct Resolvers {
     /// The file that has them.
     pub source: PathBuf,
@@ -83,10 +83,10 @@ pub struct Resolvers {
 }
 
 impl Resolvers {
-    /// The place as the jail knows it.
+    /// The path in the jail, relative to its root.
     const PLACE: &'static str = "etc/resolv.conf";
 
-    /// Mounts them. From descriptor to descriptor: the /proc that is still there does not know us by number.
+    /// Mounts the file. From descriptor to descriptor: in the outer /proc, which is still there, our PID is another.
     fn lay_over(&self, place: &OwnedFd) -> rustix::io::Result<()> {
         let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
         let tree = open_tree(CWD, &self.source, clone)?;
@@ -98,7 +98,7 @@ impl Resolvers {
 
 impl fmt::Display for Resolvers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // In the root, so that a link leads to where it leads in there.
+        // By chroot, so that a link on the way leads to where it leads inside the jail.
         let (root, source) = (quote(&self.root), quote(&self.source));
         write!(f, "chroot {root} mount --bind {source} /{}", Self::PLACE)
     }
@@ -106,7 +106,7 @@ impl fmt::Display for Resolvers {
 
 impl Action for Resolvers {
     fn observe(&self, machine: &mut Machine) -> Result<Seen> {
-        // /etc may be a file system of its own, so that the kernel names the source by a part of its path only.
+        // If /etc is a file system of its own, mountinfo has only the end of the source's path.
         let tail: PathBuf = self.source.components().skip(2).collect();
         let mounts = machine
             .view
@@ -132,7 +132,7 @@ impl Action for Resolvers {
         if let Some(end) = &end {
             self.lay_over(end).what(what)?;
         }
-        // A link too: what it leads to is replaced day by day, and the mount goes with it; the link is not.
+        // A link is covered too: its target may be replaced any day, and the mount on it goes with it; the link is not.
         let flags = flags | OFlags::NOFOLLOW;
         let place = rustix::fs::openat(&root, Self::PLACE, flags, Mode::empty()).what(what)?;
         let stat = rustix::fs::fstat(&place).what(what)?;

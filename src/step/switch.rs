@@ -1,6 +1,6 @@
-//! The kernel's switches of a network, in /proc/sys/net: how they are read and turned, also where /proc/sys is read-only
-//! (Docker without --privileged); and those of a single link, as steps. A switch is of the network that whoever opens it
-//! is in.
+//! The kernel's network switches (sysctls) in /proc/sys/net: how they are read and written, also where /proc/sys is
+//! read-only (Docker without --privileged); and IPv6's switches of a link, as steps. A switch is that of the network
+//! namespace of the process that opens it.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -35,10 +35,10 @@ pub fn write(path: &Path, text: &str) -> rustix::io::Result<()> {
     }
 }
 
-/// The same for a child that does nothing else: its mounts may become others.
+/// The same for a child process that does nothing else: it may unshare its mounts.
 pub fn write_last(path: &Path, text: &str) -> rustix::io::Result<()> {
     match put(path, text) {
-        // In a container /proc/sys may be read-only; a proc of one's own is not.
+        // In a container /proc/sys may be read-only; a newly mounted proc is not.
         Err(Errno::ROFS | Errno::ACCESS | Errno::PERM) => {
             sys::unshare(UnshareFlags::NEWNS)?;
             let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
@@ -50,18 +50,18 @@ pub fn write_last(path: &Path, text: &str) -> rustix::io::Result<()> {
     }
 }
 
-/// Writes into a file that is there.
+/// Writes to an existing file.
 fn put(path: &Path, text: &str) -> rustix::io::Result<()> {
     let switch = rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
     rustix::io::write(switch, text.as_bytes()).map(drop)
 }
 
-/// Where IPv6's switches of a link are; `all` and `default` are among the links.
+/// The path of an IPv6 switch of a link; `all` and `default` are among the links.
 pub fn ipv6(link: &str, setting: &str) -> PathBuf {
     ["/proc/sys/net/ipv6/conf", link, setting].iter().collect()
 }
 
-/// A switch that IPv6 has for a link.
+/// An IPv6 switch of a link.
 pub struct Ipv6Switch {
     /// The link.
     pub link: String,
@@ -71,12 +71,12 @@ pub struct Ipv6Switch {
     pub value: &'static str,
     /// What it said before.
     pub before: &'static str,
-    /// Whether the link belongs to the jail. If not, nothing is missing where it is gone.
+    /// Whether the link belongs to the jail. If not, the step is done where the link is gone.
     pub own: bool,
 }
 
 impl Ipv6Switch {
-    /// The link hears who says that he is a router, though this machine is one too.
+    /// The link accepts router advertisements although this machine forwards.
     pub fn hear(link: &str) -> Self {
         Self {
             link: link.into(),
@@ -87,7 +87,7 @@ impl Ipv6Switch {
         }
     }
 
-    /// The link has IPv6, though new links shall have none.
+    /// The link has IPv6 although it is disabled for new links.
     pub fn enable(link: &str) -> Self {
         Self {
             link: link.into(),

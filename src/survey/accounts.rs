@@ -1,4 +1,4 @@
-//! What /etc/passwd says of the users who shall live in the jail. It changes nothing there; that is
+//! What /etc/passwd says of the users whose login shell is to be nssh. It changes nothing there; that is
 //! [`crate::step::account`]'s business.
 
 use std::ffi::OsString;
@@ -36,7 +36,7 @@ pub fn login_shells(
     let before = |user: &String| {
         let what = || format!("--login-shell {}", quote(user));
         let Some(shell) = passwd::shell(&text, user) else {
-            // Who has gone since then keeps nobody out.
+            // A user who has been deleted since the earlier life is no error.
             let gone = before.and_then(|before| known(user, [before.record].into_iter()));
             if let Some(gone) = gone {
                 return Ok(gone);
@@ -62,7 +62,7 @@ pub fn login_shells(
     config.login_shells.iter().map(before).collect()
 }
 
-/// Whether nssh is not the login shell of each of these users any more, or not yet.
+/// Whether any of these users has a login shell other than nssh, again or still.
 pub fn have_others(config: &Config) -> Result<bool> {
     let text = file::read(Path::new(PASSWD))?;
     let other =
@@ -70,7 +70,7 @@ pub fn have_others(config: &Config) -> Result<bool> {
     Ok(config.login_shells.iter().any(other))
 }
 
-/// Takes in what users have chosen themselves since their login shells became nssh.
+/// Updates the facts with shells that users have chosen themselves since theirs became nssh.
 pub fn take_in_chosen(config: &Config, facts: &mut Facts) -> Result<()> {
     let text = file::read(Path::new(PASSWD))?;
     for (user, before) in config.login_shells.iter().zip(&mut facts.login_shells) {
@@ -83,7 +83,7 @@ pub fn take_in_chosen(config: &Config, facts: &mut Facts) -> Result<()> {
     Ok(())
 }
 
-/// What a record knows of a user's login shell, which that jail changed.
+/// A user's earlier login shell, from the record of a jail that changed it.
 fn known<'a>(user: &str, mut records: impl Iterator<Item = &'a Record>) -> Option<OsString> {
     records.find_map(|other| {
         let users = other.config.login_shells.iter();

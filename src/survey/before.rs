@@ -15,31 +15,31 @@ use crate::step::line::{Line, Was};
 
 /// An earlier life whose traces may still be there.
 pub struct Before<'a> {
-    /// What is written down of it.
+    /// Its record.
     pub record: &'a Record,
-    /// The steps that are the jail's own, as text.
+    /// The steps that the jail has made itself, as text.
     pub own: Vec<String>,
 }
 
 impl Before<'_> {
-    /// Whether a step is the jail's own.
+    /// Whether the jail has made a step itself.
     fn made(&self, step: &impl Display) -> bool {
         self.own.contains(&step.to_string())
     }
 
-    /// Whether a name at the top level is only there for a root below it.
+    /// Whether a top-level directory is only there for the jail's root below it.
     pub fn made_for(&self, root: &Path, entry: &Entry) -> bool {
         let path = Path::new("/").join(&entry.name);
         root.starts_with(&path) && self.made(&Dir { path, mode: 0o755 })
     }
 
-    /// Whether /etc/resolv.conf is there only since a mount needs a place.
+    /// Whether /etc/resolv.conf is there only as a mount point.
     pub fn made_resolv(&self) -> Result<bool> {
         let is_empty = resolvers::outer_text()?.is_empty();
         Ok(is_empty && self.made(&File::mount_point(OUTER.into())))
     }
 
-    /// What /etc/shells was like, if there is a line of the jail's in it.
+    /// What /etc/shells was like before the jail's line, if that is in it.
     pub fn shells(&self) -> Result<Option<Was>> {
         let was = self.record.facts.shells;
         let line = Line::login_shell(was);

@@ -1,4 +1,4 @@
-//! Which firewall drops what passes through this machine: where kak can do something about it, and where it cannot.
+//! Which firewall chains drop what passes through this machine: those that kak can put rules into, and those it cannot.
 
 use std::path::Path;
 
@@ -16,10 +16,10 @@ use crate::nl::nft::foreign;
 use crate::step::Machine;
 use crate::sys;
 
-/// The tables of iptables that are in use, without nf_tables.
+/// The tables of iptables-legacy (not by nf_tables) that are in use.
 const LEGACY: &str = "/proc/net/ip_tables_names";
 
-/// What drops a jail's packets, where any are to pass through. A chain that is `known` and not there now may come back.
+/// What drops a jail's packets; nothing without NAT. A `known` chain that is gone is kept: it may come back.
 pub fn drops(config: &Config, known: Option<&Firewall>, machine: &mut Machine) -> Result<Firewall> {
     if !config.nat {
         return Ok(Firewall::default());
@@ -31,10 +31,10 @@ pub fn drops(config: &Config, known: Option<&Firewall>, machine: &mut Machine) -
     Ok(firewall)
 }
 
-/// Looks, for a jail whose outer link has this name, and that has IPv6 or not.
+/// Looks, for a jail whose outer link has this name, with IPv6 or without.
 pub fn look(socket: &mut nl::Socket, link: &str, ipv6: bool) -> Result<Firewall> {
     let mut chains = match foreign::dropping(socket) {
-        // Who may not look may not change anything either: it is only shown what would be done.
+        // A process that may not look may not change anything either: it only shows what would be done.
         Err(Why::Kernel(Errno::PERM, _)) => Vec::new(),
         other => other.what(|| "nft list ruleset")?,
     };
@@ -45,10 +45,10 @@ pub fn look(socket: &mut nl::Socket, link: &str, ipv6: bool) -> Result<Firewall>
     })
 }
 
-/// Whether the FORWARD chain of iptables without nf_tables drops a jail's packets; none where that cannot be seen. Asked
-/// only where the table is in use, since to ask for it would make it.
+/// Whether the FORWARD chain of iptables-legacy drops a jail's packets; none where that cannot be seen. The kernel is
+/// asked only where the table is in use, since asking for it would create it.
 fn legacy_drops(link: &str) -> Option<bool> {
-    /// How often a table is asked for anew that changes meanwhile.
+    /// How often a table that changes meanwhile is asked for again.
     const ATTEMPTS: usize = 16;
     let names = file::read(Path::new(LEGACY)).ok()?;
     let filter = b"filter";

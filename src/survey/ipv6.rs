@@ -1,5 +1,5 @@
-//! What IPv6 needs to know of the machine (`--ipv6`): whether it is there, which network is free, which way leads out,
-//! and what a machine that becomes a router must not lose by that.
+//! Facts for `--ipv6`: whether the machine has IPv6, a free subnet, the uplink, and the settings that a machine which
+//! becomes a router must keep or get back.
 
 use std::net::Ipv6Addr;
 use std::path::Path;
@@ -16,18 +16,18 @@ use crate::step::forwarding6::Forwarding6;
 use crate::step::switch;
 use crate::sys;
 
-/// Where the kernel has what it knows of the links.
+/// The kernel's IPv6 settings of the links.
 const CONF: &str = "/proc/sys/net/ipv6/conf";
-/// A name that every machine has for itself.
+/// The machine's unique ID (machine-id(5)).
 const MACHINE_ID: &str = "/etc/machine-id";
-/// The smallest packet that every link of IPv6 carries whole (RFC 8200, section 5).
+/// The smallest MTU that a link of IPv6 may have (RFC 8200, section 5).
 const SMALLEST_MTU: u32 = 1280;
-/// How much of a local address a site has (RFC 4193, section 3.1): a shorter one leads to many sites.
+/// The length of a site's prefix in fd00::/8 (RFC 4193, section 3.1): a shorter one covers many sites.
 const SITE: u8 = 48;
 
-/// What is known of the machine already.
+/// What has been read of the machine already.
 pub struct Machine<'a> {
-    /// The way out that the jail has without IPv6.
+    /// The IPv4 uplink.
     pub ipv4: Option<&'a Uplink>,
     /// All links.
     pub links: &'a [Link],
@@ -78,7 +78,7 @@ pub fn look(
     Ok(found)
 }
 
-/// What forwarding would change.
+/// Finds the links that forward by themselves, and those that would no longer accept router advertisements.
 fn look_at_routers(found: &mut Ipv6, machine: &Machine<'_>) -> Result<()> {
     let tells = |link: &&Link| {
         let by = |route: &Route| {
@@ -94,7 +94,7 @@ fn look_at_routers(found: &mut Ipv6, machine: &Machine<'_>) -> Result<()> {
         }
     }
     for link in machine.links.iter().filter(tells) {
-        // A link on which the machine is a router already hears no other.
+        // A link that forwards already ignores router advertisements if accept_ra is 1.
         if !found.routers.contains(&link.name) && says(&link.name, "accept_ra", "1")? {
             found.heard.push(link.name.clone());
         }
@@ -102,8 +102,8 @@ fn look_at_routers(found: &mut Ipv6, machine: &Machine<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Takes in what a record tells of that has been changed already: it shall be as it was before that when the last
-/// jail that changed it is gone.
+/// Adds what has been changed already according to a record: when the last jail that needs the change is gone, it is to
+/// be as it was before the first one.
 fn join(found: &mut Ipv6, record: &Record, is_router: bool) {
     let Some(theirs) = &record.facts.ipv6 else {
         return;
@@ -133,14 +133,14 @@ fn conf() -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Whether a switch of a link's says this.
+/// Whether a switch of a link has this value.
 fn says(link: &str, setting: &str, value: &str) -> Result<bool> {
     let path = switch::ipv6(link, setting);
     let there = switch::read(&path).what(|| format!("cat {}", path.display()))?;
     Ok(there.is_some_and(|there| there == value))
 }
 
-/// Whether new links have no IPv6; an error where none has.
+/// Whether new links have no IPv6; an error if no link has, or the kernel does not have it.
 fn is_off() -> Result<bool> {
     let names = conf()?;
     let none = |why, cure| Err(Error::cure("--ipv6", why, cure));
@@ -163,7 +163,7 @@ fn is_off() -> Result<bool> {
     says("default", "disable_ipv6", "1")
 }
 
-/// From what a jail's network follows: its name and the machine's. Containers of one image differ by their host names.
+/// What a jail's subnet is derived from: machine ID, host name, jail name. Containers of one image differ by host name.
 fn seed(jail: &str) -> Result<Vec<u8>> {
     let mut seed = file::read(Path::new(MACHINE_ID))?;
     for part in [
@@ -176,10 +176,10 @@ fn seed(jail: &str) -> Result<Vec<u8>> {
     Ok(seed)
 }
 
-/// The one that was had before if nobody uses it; else the first /64 of fd00::/8 (RFC 4193) that nobody uses, of those
-/// that follow from a seed.
+/// The earlier subnet if it is free; else the first free /64 of fd00::/8 (RFC 4193) in the sequence that is derived
+/// from a seed.
 fn choose(seed: &[u8], before: Option<Subnet>, machine: &Machine<'_>) -> Result<Subnet> {
-    /// How many are tried: whoever has that many has them all.
+    /// How many are tried before all are assumed to be taken.
     const ATTEMPTS: u16 = 1000;
     let addresses = machine.addresses.iter();
     let mut taken: Vec<Subnet> = addresses
@@ -250,9 +250,9 @@ mod tests {
         let route = to(&second.to_string());
         let third = chosen("seed", None, &[address(128)], &[route]);
         assert!(!first.overlaps(third) && !second.overlaps(third));
-        // What leads to all sites leads to none.
+        // A route that covers all sites takes no network of any.
         assert_eq!(chosen("seed", None, &[], &[to("fd00::/8")]), first);
-        // What was had before is had again.
+        // The earlier one is chosen again.
         assert_eq!(chosen("seed", Some(other), &[], &[]), other);
         let taken = to(&other.to_string());
         assert_eq!(chosen("seed", Some(other), &[], &[taken]), first);

@@ -1,6 +1,5 @@
-//! What a jail with more namespaces of its own needs to know of the machine: whether the kernel has them, and where file
-//! systems are mounted that show what a namespace has. Each of those is mounted afresh in such a jail, with the options
-//! that it has outside.
+//! Facts for `--unshare`: whether the kernel has the namespaces, and where file systems are mounted that show what is
+//! in one. Each of those is mounted afresh in such a jail, with the options that it has outside.
 
 use std::path::Path;
 
@@ -40,11 +39,11 @@ pub fn afresh(config: &Config, mounts: &[Mount]) -> Vec<Afresh> {
         let path = &mount.point;
         let wanted = Afresh::belongs_to(&mount.kind).is_some_and(|kind| config.unshare.contains(&kind))
             && (path == Path::new(SHM) || mount.kind != "tmpfs")
-            // Elsewhere the jail may have another thing there.
+            // Elsewhere the jail may have something else at that path.
             && (path.starts_with("/dev") || path.starts_with("/sys"))
-            // What stands on it, a mask perhaps, would be lost.
+            // What is mounted on it, perhaps to mask a part, would be lost.
             && !mounts.iter().any(|other| other.parent == mount.id && other.point != *path);
-        // Of several on one place the last is seen.
+        // Of several at one place, the last is the one that is seen.
         found.retain(|other| other.path != *path);
         if wanted {
             found.push(Afresh {
@@ -58,7 +57,7 @@ pub fn afresh(config: &Config, mounts: &[Mount]) -> Vec<Afresh> {
     found
 }
 
-/// Whether it is this file system that is seen there, not one that was mounted over the way to it.
+/// Whether it is seen there, and not hidden by a mount over a directory on the way to it.
 fn is_seen(it: &Afresh) -> bool {
     // linux/magic.h
     let magic = match it.kind.as_str() {
@@ -77,7 +76,7 @@ fn options(mount: &Mount) -> String {
         "tmpfs" => ["size=", "nr_inodes=", "mode="]
             .iter()
             .any(|name| word.starts_with(name)),
-        // The controllers, or the name of a tree without any, say which tree it is.
+        // A hierarchy is identified by its controllers, or by its name if it has none.
         "cgroup" => {
             word.starts_with("name=")
                 || !word.contains('=')

@@ -1,4 +1,4 @@
-//! What the outer network decides: which way leads out, which subnet is free, whether a port is.
+//! Facts about the outer network: the uplink, a free subnet, and whether the published ports are free.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -13,21 +13,21 @@ use crate::nl::{self, link, route};
 use crate::record::Record;
 use crate::step::forwarding::{Forwarding, Single};
 
-/// What the outer network decides.
+/// What was found.
 pub struct Network {
     /// The jail's addresses.
     pub subnet: Subnet,
     /// The way out.
     pub uplink: Option<Uplink>,
-    /// Which links pass packets on by themselves.
+    /// Which links forward packets by themselves.
     pub single: Single,
     /// What IPv6 needs.
     pub ipv6: Option<Ipv6>,
 }
 
 impl Network {
-    /// Asks for links, addresses and routes. What an earlier life of the jail has left is free for it, and what it had is
-    /// had again if it can be.
+    /// Asks for links, addresses and routes. What an earlier life of the jail has left counts as free, and its subnet
+    /// is chosen again if possible.
     pub fn gather(config: &Config, others: &[Record], before: Option<&Before<'_>>) -> Result<Self> {
         let mut socket = nl::Socket::route().what(|| "socket AF_NETLINK NETLINK_ROUTE")?;
         let links = link::links(&mut socket).what(|| "ip link show")?;
@@ -79,7 +79,7 @@ impl Network {
     }
 }
 
-/// What is known of single switches from a jail that has turned the one for all links.
+/// The single switches according to the record of a jail that has turned the one for all links, and them with it.
 fn forwarded(others: &[Record], before: Option<&Before<'_>>) -> Result<Option<Single>> {
     let now = super::cookie()?;
     let has_turned = |record: &&Record| {
@@ -92,7 +92,7 @@ fn forwarded(others: &[Record], before: Option<&Before<'_>>) -> Result<Option<Si
     Ok(record.map(|record| record.facts.single.clone()))
 }
 
-/// The addresses and the routes of a family, but those of this link.
+/// The addresses and the routes of a family, except those of the link `but`.
 fn known(
     socket: &mut nl::Socket,
     family: Family,
@@ -110,15 +110,15 @@ fn known(
     Ok((addresses, routes))
 }
 
-/// The networks that are nobody's own (RFC 1918), and how many /24 each has.
+/// The private networks (RFC 1918), and how many /24 each has.
 const PRIVATE: [(Ipv4Addr, u32); 3] = [
     (Ipv4Addr::new(10, 0, 0, 0), 1 << 16),
     (Ipv4Addr::new(172, 16, 0, 0), 1 << 12),
     (Ipv4Addr::new(192, 168, 0, 0), 1 << 8),
 ];
 
-/// The wanted subnet if it is free; where none is wanted, the one that was had before if it is, else the first /24 of a
-/// private network that is.
+/// The wanted subnet if it is free; if none is wanted, the earlier one if it is free, else the first free /24 of the
+/// private networks.
 fn choose(
     wanted: Option<Subnet>,
     before: Option<Subnet>,
@@ -157,7 +157,7 @@ fn choose(
         })
 }
 
-/// Sees that nobody serves a port that is to lead into the jail: whoever does would not be reached any more.
+/// Checks that nothing listens on a port that is to lead into the jail: it would no longer be reachable.
 pub fn check_free(publish: Publish, ipv6: bool) -> Result<()> {
     if let Some(address) = publish.address {
         return check_free_at(publish, address);
@@ -187,7 +187,7 @@ fn check_free_at(publish: Publish, address: IpAddr) -> Result<()> {
         if address.is_ipv6() {
             sockopt::set_ipv6_v6only(&socket, true)?;
         }
-        // What is only left of a connection that is over does not count.
+        // Connections in TIME_WAIT do not count.
         sockopt::set_socket_reuseaddr(&socket, !publish.udp)?;
         bind(&socket, &SocketAddr::new(address, publish.port))?;
         if publish.udp {

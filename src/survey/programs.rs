@@ -1,4 +1,4 @@
-//! The files that kak is run from, by root or for others.
+//! The files that kak is run from: this program, and set-user-ID copies of it for other users.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ use crate::text::quote;
 /// Set-user-ID.
 const USER: u32 = 0o4000;
 
-/// The set-user-ID files of the name nssh, each once.
+/// The set-user-ID files named nssh, each once.
 pub fn copies() -> Result<Vec<(PathBuf, Stat)>> {
     let mut found: Vec<(PathBuf, Stat)> = Vec::new();
     for dir in PROGRAM_DIRS {
@@ -33,8 +33,8 @@ pub fn copies() -> Result<Vec<(PathBuf, Stat)>> {
     Ok(found)
 }
 
-/// The copies and this very program, as far as a jail sees them that has these names at its top level. None where the
-/// kernel cannot keep them from it.
+/// The copies and this very program, as far as a jail with these top-level names sees them. None where the kernel
+/// cannot make mounts read-only.
 pub fn visible(entries: &[Entry]) -> Result<Vec<PathBuf>> {
     let mut found: Vec<PathBuf> = Vec::new();
     if !sys::can_make_read_only() {

@@ -1,5 +1,5 @@
-//! Facts about names: what a jail's resolv.conf shall say and where it is, which resolvers only this machine reaches, and
-//! whose sockets would answer around them.
+//! Facts about name resolution: the text and place of the jail's resolv.conf, what the machine's own is, and the
+//! directories of local services that would answer instead.
 
 use std::path::{Path, PathBuf};
 
@@ -28,7 +28,7 @@ pub fn in_etc(config: &Config, etc_writable: bool) -> Result<bool> {
     Ok(there)
 }
 
-/// What the machine's is.
+/// What the machine's resolv.conf is.
 pub fn outer(before: Option<&Before<'_>>) -> Result<ResolvConf> {
     let is_dir =
         |stat: rustix::fs::Stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
@@ -46,7 +46,7 @@ pub fn outer(before: Option<&Before<'_>>) -> Result<ResolvConf> {
     })
 }
 
-/// What the machine's says, which is nothing where it is not a file.
+/// The text of the machine's resolv.conf; empty if that is not a file.
 pub fn outer_text() -> Result<Vec<u8>> {
     match file::read(Path::new(OUTER)) {
         Err(error) if matches!(error.errno(), Some(Errno::ISDIR | Errno::LOOP)) => Ok(Vec::new()),
@@ -54,7 +54,7 @@ pub fn outer_text() -> Result<Vec<u8>> {
     }
 }
 
-/// What it shall say.
+/// The text of the jail's resolv.conf.
 pub fn text(config: &Config) -> Result<Vec<u8>> {
     if config.dns.is_empty() {
         return outer_text();
@@ -63,13 +63,13 @@ pub fn text(config: &Config) -> Result<Vec<u8>> {
     Ok(config.dns.iter().map(line).collect::<String>().into_bytes())
 }
 
-/// Those of them that the jail would see.
+/// Those of [`SOCKETS`] that the jail would see.
 pub fn sockets(config: &Config, entries: &[Entry]) -> Vec<PathBuf> {
     let is_dir = |path: &Path| {
         let stat = rustix::fs::lstat(path);
         stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
     };
-    // Where a part of the way is a link, it is another one's name.
+    // With a link on the way it is only another name for one of the others.
     let there = |path: &PathBuf| path.ancestors().all(is_dir) && !is_own(config, entries, path);
     SOCKETS.iter().map(PathBuf::from).filter(there).collect()
 }

@@ -1,4 +1,4 @@
-//! Where a jail's root is put together, and that nothing else is there.
+//! Where a jail's root is put together, and the checks that nobody else uses or controls that place.
 
 use std::path::{Path, PathBuf};
 
@@ -11,12 +11,12 @@ use crate::file::{self, Astray};
 use crate::record::Record;
 use crate::text::quote;
 
-/// The place, whatever links lead there; an error where it cannot be one.
+/// The place as a path without links; an error where it is unsuitable.
 pub fn root(config: &Config, others: &[Record]) -> Result<PathBuf> {
     let what = || format!("--root {}", quote(&config.root));
     let root = real(&config.root, what)?;
     file::check_ours(&root).map_err(|error| error.context(what()))?;
-    // One would see the other's mounts as its own directories, and take them away.
+    // Of two nested roots, one jail would take the other's mount points for its own directories, and remove them.
     let is_in_the_way = |other: &&Record| {
         let there = &other.facts.root;
         !other.config.bare && (root.starts_with(there) || there.starts_with(&root))
@@ -35,8 +35,8 @@ pub fn root(config: &Config, others: &[Record]) -> Result<PathBuf> {
     }
 }
 
-/// A path without links. What of it is not there yet will not be one. Where anybody else could write on the way, or has
-/// put a link there, it is no place: he would have root make and mount things wherever he likes.
+/// A path without links; what is not there yet of it will not be a link. It is refused where anybody but root can write
+/// on the way, or has put a link there, and so could have root make and mount things where he likes.
 fn real(path: &Path, what: impl Fn() -> String) -> Result<PathBuf> {
     for there in path.ancestors() {
         match file::roots_path(there, there == path) {

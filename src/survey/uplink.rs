@@ -1,11 +1,11 @@
-//! The way out of the machine: the link that the default route of a family leaves by. Of several the kernel takes the one
-//! with the smallest metric, and so does this.
+//! The way out of the machine: the link that the default route of a family leaves by. Of several, the kernel uses the
+//! one with the smallest metric; so does this.
 
 use crate::facts::Uplink;
 use crate::nl::link::Link;
 use crate::nl::route::{self, Route};
 
-/// The way out that routes name.
+/// The way out according to a family's routes.
 pub fn of(routes: &[Route], links: &[Link]) -> Option<Uplink> {
     let ways = routes.iter().filter(|route| {
         route.prefix == 0 && route.kind == route::RTN_UNICAST && route.table == route::RT_TABLE_MAIN

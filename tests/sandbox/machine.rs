@@ -14,13 +14,13 @@ use serde_json::Value;
 /// How a command ended and what it said.
 #[derive(Debug)]
 pub struct Ended {
-    /// For messages.
+    /// The command, for messages.
     command: String,
-    /// How.
+    /// How it ended.
     pub status: ExitStatus,
-    /// Byte for byte.
+    /// Standard output, byte for byte.
     pub stdout: Vec<u8>,
-    /// As text.
+    /// Standard error as text.
     pub stderr: String,
     /// The same, byte for byte.
     pub stderr_bytes: Vec<u8>,
@@ -105,8 +105,8 @@ pub fn program(argv: &[&str]) -> Ended {
     end(Command::new(argv[0]).args(&argv[1..]))
 }
 
-/// What a command is run by that finds a system call refused: `call` is its number, `,ARGUMENT=VALUE` after it for one with
-/// these arguments only. What strace knows by name is done by strace.
+/// The prefix of a command that is to have a system call refused: `call` is the call's number, with `,ARGUMENT=VALUE`
+/// after it to refuse only calls with these arguments. For calls that strace knows by name, strace is used.
 pub fn refusing(call: &str, errno: i32) -> String {
     std::fs::write("/tmp/refuse.py", include_str!("../probe/refuse.py")).unwrap();
     format!("python3 /tmp/refuse.py {errno} {call}")
@@ -159,7 +159,7 @@ pub fn alive(pid: i64) -> bool {
     process_field(pid, "State").is_some_and(|state| !state.starts_with(['Z', 'X']))
 }
 
-/// The processes of this machine beside its first one and the test, as `NAME`, by PID.
+/// The processes of this machine except its first one and the test: their names, by PID.
 pub fn processes() -> BTreeMap<i64, String> {
     let mine = i64::from(std::process::id());
     std::fs::read_dir("/proc")
@@ -170,8 +170,7 @@ pub fn processes() -> BTreeMap<i64, String> {
         .collect()
 }
 
-/// Waits a moment for links that were set up just now: the kernel looks whether there is somebody at the other end in
-/// its own time.
+/// Waits a moment for links that were set up just now: the kernel detects their carrier in its own time.
 fn settle() {
     let start = Instant::now();
     while start.elapsed() < Duration::from_millis(500)
@@ -196,7 +195,7 @@ pub fn dump() -> String {
             &serde_json::to_string_pretty(&json(&script)).unwrap(),
         );
     }
-    // Handles are given anew each time.
+    // Handles are new each time.
     section(
         "nft",
         &sh(r#"nft -j list ruleset | sed -E 's/"handle": [0-9]+(, )?//g'"#),
@@ -238,7 +237,7 @@ pub fn contents(dirs: &[&str]) -> String {
     files
 }
 
-/// What lasts of a dump when objects are deleted and made again: no link's number, hardware address or handle.
+/// What of a dump lasts when objects are deleted and made again: all but the sections of `ip`, without handles.
 pub fn lasting(dump: &str) -> String {
     let mounts = dump.split("== ip").next().unwrap();
     let rest = dump.split("== nft").nth(1).unwrap();
@@ -249,8 +248,7 @@ pub fn lasting(dump: &str) -> String {
     text
 }
 
-/// A mount table, a line per mount, without the numbers that the kernel gives anew each time. Of a process that is about
-/// to go it has none.
+/// A mount table, a line per mount, without the IDs that are new each time. Empty for a process that is about to end.
 pub fn mounts(mountinfo: &str) -> Vec<String> {
     let table = std::fs::read_to_string(mountinfo).unwrap_or_default();
     table
@@ -268,7 +266,7 @@ pub fn mounts(mountinfo: &str) -> Vec<String> {
         .collect()
 }
 
-/// Calls `visit` with a path and, in order, with everything below it. Of what goes meanwhile there is nothing.
+/// Calls `visit` with a path and, in order, with everything below it. What is removed meanwhile is left out.
 fn walk(path: &Path, visit: &mut dyn FnMut(&Path)) {
     visit(path);
     if !path.is_symlink() && path.is_dir() {
@@ -281,7 +279,7 @@ fn walk(path: &Path, visit: &mut dyn FnMut(&Path)) {
     }
 }
 
-/// A file in one line: path, mode, owner, size, content; or why nothing can be said, which may be that it has just gone.
+/// A file in one line: path, mode, owner, size, content; or why it cannot be looked at: it may have just gone.
 fn describe(path: &Path) -> String {
     let about = match path.symlink_metadata() {
         Ok(about) => about,

@@ -3,7 +3,7 @@
 //! A test made by [`sandboxed!`] runs three times over. The copy that the harness calls starts the test binary again in
 //! fresh namespaces (mount, network, UTS, IPC, PID, and user unless it is root) and judges the result. That second copy
 //! is PID 1: it builds a root of its own (see [`root`]), starts the third and reaps orphans, as every machine's first
-//! process does. The third runs the test's body. When PID 1 ends, the kernel kills, unmounts and deletes all that is left.
+//! process does. The third runs the test's body. When PID 1 ends, the kernel kills, unmounts and deletes the rest.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -15,37 +15,37 @@ pub use machine::*;
 
 /// What a test asks the machine.
 mod machine;
-/// A resolver.
+/// A DNS server and client.
 pub mod resolver;
 /// The root file system.
 mod root;
-/// A terminal and a person before it.
+/// A terminal, and what a person at it does.
 pub mod terminal;
-/// Who asks whom, and who looks on.
+/// Clients, servers and packet counters.
 pub mod traffic;
 /// The rest of the world.
 pub mod uplink;
 
-/// Tells a copy of this binary which one it is.
+/// The variable that tells a copy of this binary which one it is.
 const STAGE: &str = "KAK_TEST_STAGE";
 
-/// A test may take this many seconds. Most take one; the fault matrix waits for the kernel, which takes apart the network
-/// namespaces of all tests one after the other. What endures may take long, on a machine that has other things to do.
+/// A test may take this many seconds. Most take one; the fault matrix waits for the kernel, which tears down the
+/// network namespaces of all tests one after the other. The endurance tests may take long on a busy machine.
 const LIMIT: &str = if ENDURES { "1200" } else { "180" };
 
-/// Whether these are the tests that look at what the whole kernel has: one at a time.
+/// Whether these are the endurance tests, which look at state of the whole kernel: they run one at a time.
 const ENDURES: bool = matches!(env!("CARGO_CRATE_NAME").as_bytes(), b"endurance");
 
-/// Whose turn it is then.
+/// Is held by the one that runs.
 static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
 
-/// What whoever calls the tests may set for one.
+/// The caller's variables that are passed on to a test's body.
 const KEPT: &[&str] = &["KAK_SEED", ALL];
 
-/// The same where a matrix is to be gone through wholly.
+/// The limit where [`ALL`] is set.
 const LIMIT_OF_ALL: &str = "3600";
 
-/// How much of a matrix is to be gone through.
+/// The variable that says how much of the fault matrix to run.
 const ALL: &str = "KAK_FAULTS";
 
 /// The search path of a Debian login of root.
@@ -76,7 +76,7 @@ pub fn enter(name: &str, body: impl FnOnce()) {
     }
 }
 
-/// In the harness: starts this binary again where the test cannot hurt, and judges.
+/// In the harness: starts this binary again where the test can do no harm, and judges the result.
 fn outside(name: &str) {
     let user = if rustix::process::geteuid().is_root() {
         &[][..]
@@ -109,7 +109,7 @@ fn outside(name: &str) {
     );
     // One test in PID 1 and one in its child: a wrong name would have run none, and succeeded.
     let ran = stdout.matches("test result: ok. 1 passed").count();
-    // What the body printed; the harness's own lines are told by ours.
+    // What the body printed, without the lines of the inner harness.
     let said = stdout
         .lines()
         .filter(|line| !line.is_empty() && !line.contains("test"))
@@ -128,7 +128,7 @@ fn outside(name: &str) {
     );
 }
 
-/// Which setting keeps a user without rights from having a sandbox.
+/// The settings that may keep an unprivileged user from having a sandbox.
 fn cure() -> String {
     let mut text = String::from("user namespaces are needed where the tests do not run as root:\n");
     for (setting, wanted) in [

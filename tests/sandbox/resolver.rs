@@ -1,8 +1,8 @@
-//! A resolver, and somebody who asks it: DNS (RFC 1035) as far as the tests need it.
+//! A DNS server and client (RFC 1035), as far as the tests need them.
 //!
-//! Every name has one address, which follows from the name ([`address_of`]), so a wrong answer is seen; one that begins
-//! with `six.` has one of IPv6 only. The text of `sizeN.test` is N bytes long. By UDP an answer that is larger than the
-//! asker takes is truncated.
+//! Every name has one address, derived from the name ([`address_of`]), so a wrong answer is noticed; a name that begins
+//! with `six.` has only one of IPv6. The text of `sizeN.test` is N bytes long. By UDP an answer that is larger than the
+//! client accepts is truncated.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// An A record's type, an AAAA record's, a TXT record's, and that of what says how much an asker takes (RFC 6891).
+/// The types of the records A, AAAA, TXT, and of OPT, which says how much a client accepts (RFC 6891).
 const A: u16 = 1;
 const AAAA: u16 = 28;
 const TXT: u16 = 16;
@@ -34,9 +34,9 @@ pub fn address6_of(name: &str) -> Ipv6Addr {
 
 /// A resolver; dropped, it is gone as if it had been killed.
 pub struct Resolver {
-    /// Tells it to go.
+    /// Tells it to stop.
     stop: Arc<AtomicBool>,
-    /// How it serves.
+    /// Its server threads.
     threads: Vec<JoinHandle<()>>,
     /// How many questions came by TCP.
     pub by_tcp: Arc<AtomicUsize>,
@@ -67,7 +67,7 @@ impl Resolver {
             )
         });
         let (udp, tcp) = sockets.join().unwrap();
-        // Often enough to see that it shall go.
+        // Often enough to see in time that it is to stop.
         let tick = Duration::from_millis(20);
         udp.set_read_timeout(Some(tick)).unwrap();
         tcp.set_nonblocking(true).unwrap();
@@ -118,7 +118,7 @@ impl Drop for Resolver {
     }
 }
 
-/// Answers what comes by a connection, one after the other, until the asker has no more.
+/// Answers the questions of a connection one after the other, until the client has no more.
 pub fn serve(mut connection: TcpStream, stop: &AtomicBool, count: &AtomicUsize) {
     connection.set_nonblocking(false).unwrap();
     connection
@@ -144,13 +144,13 @@ pub fn serve(mut connection: TcpStream, stop: &AtomicBool, count: &AtomicUsize) 
     }
 }
 
-/// A message as it goes over a connection: its length before it.
+/// A message as TCP carries it: with its length before it.
 pub fn framed(message: &[u8]) -> Vec<u8> {
     let length = u16::try_from(message.len()).unwrap();
     [&length.to_be_bytes()[..], message].concat()
 }
 
-/// Takes the first whole message out of what came by a connection.
+/// Takes the first whole message out of what a connection has received.
 fn message(came: &mut Vec<u8>) -> Option<Vec<u8>> {
     let length = usize::from(word(came, 0)?);
     (came.len() >= 2 + length).then(|| came.drain(..2 + length).skip(2).collect())
@@ -253,8 +253,8 @@ pub fn check(message: &[u8], id: u16, name: &str) {
     );
 }
 
-/// Asks for many names in another network, by UDP, this many at a time, each by a socket of its own. How many were not
-/// answered in time at the first attempt: every one is in the end, and rightly.
+/// Asks for many names in another network, by UDP, this many at a time, each by a socket of its own. Returns how many
+/// attempts got no answer; in the end every question has got the right one.
 pub fn ask_many(network: &str, resolver: &str, count: usize, at_a_time: usize) -> usize {
     let resolver: SocketAddr = resolver.parse().unwrap();
     let askers: Vec<JoinHandle<usize>> = (0..at_a_time)
@@ -278,7 +278,7 @@ pub fn ask_many(network: &str, resolver: &str, count: usize, at_a_time: usize) -
     askers.into_iter().map(|asker| asker.join().unwrap()).sum()
 }
 
-/// Asks until there is an answer, and checks it; how many attempts had none.
+/// Asks until there is an answer, and checks it; returns how many attempts had none.
 fn ask(resolver: SocketAddr, name: &str, id: u16) -> usize {
     for attempt in 0..200 {
         let socket = UdpSocket::bind(if resolver.is_ipv4() {

@@ -1,6 +1,6 @@
 //! The root file system of a test's machine: what a fresh container has, on a tmpfs.
 //!
-//! Programs are the host's (an overlay over each of /usr, /bin, ...; the host never sees a write), with kak and its links
+//! Programs are the host's (an overlay over each of /usr, /bin, ...; no write reaches the host), with kak and its links
 //! among them. Everything else is our own. As in a container, resolv.conf, hosts and hostname are file mounts.
 
 use std::fs;
@@ -49,8 +49,7 @@ const MOUNTED: &[(&str, &str)] = &[
     ("hostname", "sandbox\n"),
 ];
 
-/// What programs that log people in read of this machine's /etc. They lie in /var/etc, for the tests with several users
-/// that want them.
+/// What login programs read of the host's /etc. Copies are in /var/etc, for the tests with several users.
 const LOGINS: &str = "environment login.defs pam.conf pam.d security ssh/ssh_config ssh/sshd_config sudoers profile bash.bashrc";
 
 /// Whether this process's root is one that [`build`] made.
@@ -87,7 +86,7 @@ pub(super) fn build() {
     devices();
     filesystem("proc", "proc", "proc", "");
     filesystem("sysfs", "sys", "sysfs", "");
-    // In a user namespace a fresh sysfs or proc is only granted while a whole one is visible somewhere.
+    // In a user namespace a fresh sysfs or proc may only be mounted while a whole one is visible somewhere.
     for (kind, dir) in [("sysfs", "var/sys"), ("proc", "var/proc")] {
         directory(dir, 0o755);
         filesystem(kind, dir, kind, "");
@@ -95,7 +94,7 @@ pub(super) fn build() {
     if Path::new("/sys/fs/cgroup").is_dir() {
         mount_bind_recursive("/sys/fs/cgroup", "sys/fs/cgroup").unwrap();
     }
-    // What scripts/test has got from elsewhere.
+    // What scripts/test has downloaded.
     let data = std::env::var_os("KAK_DATA")
         .map_or_else(|| env!("CARGO_TARGET_TMPDIR").into(), PathBuf::from);
     if data.is_dir() {
@@ -112,14 +111,14 @@ pub(super) fn build() {
     unmount(".", UnmountFlags::DETACH).unwrap();
     std::env::set_current_dir("/").unwrap();
     // A fresh machine forwards nothing, whatever the host does, and lets users ping, as an engine's containers do; and
-    // nobody else is on its cables, so that an address need not wait to be its own.
+    // nobody else is on its cables, so duplicate address detection is off.
     super::sh(
         "ip link set lo up; hostname sandbox; cd /proc/sys/net
         echo 0 >ipv4/ip_forward; echo 0 0 >ipv4/ping_group_range; echo 0 >ipv6/conf/all/accept_dad; echo 0 >ipv6/conf/default/accept_dad",
     );
 }
 
-/// The host's programs, read-only but for kak among them.
+/// The host's programs, under an overlay that adds kak and its links.
 fn programs(kak: &[u8]) {
     for name in ["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"] {
         let host = Path::new("/").join(name);

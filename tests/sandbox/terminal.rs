@@ -1,4 +1,4 @@
-//! A terminal with a program on it, and a person before it: who types, reads, resizes the window, and closes it.
+//! A terminal with a program on it, and what a person at it does: type, read, resize the window, and close it.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -15,11 +15,11 @@ use rustix::termios::{Winsize, tcgetattr, tcsetwinsize};
 pub struct Terminal {
     /// Our end.
     master: File,
-    /// What the program runs on, to be looked at; it keeps nothing open.
+    /// The path of the program's end, to look at it; nothing is kept open.
     name: std::ffi::CString,
     /// The program.
     child: Child,
-    /// What came and has not been asked for.
+    /// What has been read and not been waited for.
     unread: String,
 }
 
@@ -119,7 +119,7 @@ impl Terminal {
         said.to_owned()
     }
 
-    /// Reads what comes within this time; whether anybody still holds the other end.
+    /// Reads what comes within this time; returns whether anybody still holds the other end.
     fn receive(&mut self, limit: Duration) -> bool {
         let mut fds = [PollFd::new(&self.master, PollFlags::IN)];
         let limit = Timespec {
@@ -130,7 +130,7 @@ impl Terminal {
             return true;
         }
         let mut bytes = [0; 4096];
-        // EIO is how a master is told that nobody holds the other end any more.
+        // A master reads EIO when nobody holds the other end any more.
         let Ok(read @ 1..) = self.master.read(&mut bytes) else {
             return false;
         };
@@ -179,7 +179,7 @@ fn resize(master: impl AsFd, rows: u16, columns: u16) {
     tcsetwinsize(master, size).unwrap();
 }
 
-/// Opens a terminal without making it anybody's own.
+/// Opens a terminal without making it the controlling one.
 fn open(name: &std::ffi::CStr) -> OwnedFd {
     rustix::fs::open(
         name,

@@ -1,4 +1,4 @@
-//! Traffic that is really sent: who asks, who answers, and who looks on, each in a network namespace of his choice.
+//! Real traffic: clients, servers and packet counters, each in a network namespace of the test's choice.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -12,13 +12,13 @@ use super::{json, sh};
 /// The machine's own network namespace.
 pub const HERE: &str = "/proc/self/ns/net";
 
-/// That of the jail that nobody named.
+/// That of the default jail.
 pub const JAIL: &str = "/run/netns/USER";
 
 /// What is beyond the uplink.
 pub const UPSTREAM: &str = "/var/upstream";
 
-/// What is asked by.
+/// The protocol to ask by.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum By {
     /// A connection.
@@ -30,10 +30,10 @@ pub enum By {
 /// Both.
 pub const ALL: [By; 2] = [By::Tcp, By::Udp];
 
-/// How long somebody waits who hopes for an answer.
+/// How long to wait for an answer that is expected.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long somebody waits who does not. What he sends is on its way at once, or not at all.
+/// How long to wait where none is expected: a packet arrives at once, or not at all.
 const HASTE: Duration = Duration::from_millis(300);
 
 /// Puts the calling thread into a network namespace.
@@ -53,7 +53,7 @@ pub fn within<T: Send>(namespace: &str, body: impl FnOnce() -> T + Send) -> T {
     })
 }
 
-/// From now on tells everybody who asks at a port, by TCP or UDP, under which address he came.
+/// Starts a server that tells each client, by TCP or UDP, the address that it came from.
 pub fn serve(namespace: &str, at: &str) {
     let (tcp, udp) = within(namespace, || {
         (TcpListener::bind(at).unwrap(), UdpSocket::bind(at).unwrap())
@@ -70,7 +70,7 @@ pub fn serve(namespace: &str, at: &str) {
     });
 }
 
-/// Asks from an address (`0.0.0.0` for whichever it is); what is answered, if anything is.
+/// Asks from a source address (`0.0.0.0` for any); returns the answer, if there is one.
 fn ask_from(by: By, namespace: &str, source: &str, to: &str, patience: Duration) -> Option<String> {
     let to: SocketAddr = to.parse().unwrap();
     within(namespace, || match by {
@@ -101,10 +101,10 @@ fn ask_from(by: By, namespace: &str, source: &str, to: &str, patience: Duration)
     })
 }
 
-/// Whichever address.
+/// Any source address.
 const ANY: &str = "0.0.0.0";
 
-/// A connection from an address, which the standard library does not choose.
+/// A connection from a source address, which the standard library cannot choose.
 fn connect_from(source: &str, to: &SocketAddr, patience: Duration) -> Option<TcpStream> {
     use rustix::net::{AddressFamily, SocketType, bind, connect, socket, sockopt};
     let source: std::net::IpAddr = source.parse().unwrap();
@@ -120,14 +120,14 @@ fn connect_from(source: &str, to: &SocketAddr, patience: Duration) -> Option<Tcp
     Some(socket.into())
 }
 
-/// Under which address somebody is seen who asks.
+/// The source address by which the server sees a client.
 #[track_caller]
 pub fn ask(by: By, namespace: &str, to: &str) -> String {
     ask_from(by, namespace, ANY, to, PATIENCE)
         .unwrap_or_else(|| panic!("{by:?} from {namespace}: no answer from {to}"))
 }
 
-/// Asks, and sees that nobody answers.
+/// Asserts that there is no answer.
 #[track_caller]
 pub fn ask_in_vain(by: By, namespace: &str, to: &str) {
     ask_in_vain_from(by, namespace, ANY, to);
@@ -143,7 +143,7 @@ pub fn ask_in_vain_from(by: By, namespace: &str, source: &str, to: &str) {
     );
 }
 
-/// From now on takes what is sent by TCP, to its end, and sends as much back.
+/// Starts a TCP server that reads to the end, then sends all of it back.
 pub fn give_back(namespace: &str, at: &str) {
     let listener = within(namespace, || TcpListener::bind(at).unwrap());
     std::thread::spawn(move || {
@@ -157,7 +157,7 @@ pub fn give_back(namespace: &str, at: &str) {
     });
 }
 
-/// Sends so many bytes to somebody who gives them back; how many came back.
+/// Sends this many bytes to such a server; returns how many came back.
 #[track_caller]
 pub fn send(namespace: &str, to: &str, bytes: usize) -> usize {
     within(namespace, || {
@@ -172,8 +172,8 @@ pub fn send(namespace: &str, to: &str, bytes: usize) -> usize {
     })
 }
 
-/// From now on counts the packets that come to a hook (`prerouting`, ...) of a network namespace, before anybody else
-/// sees them, if nft's words say so.
+/// Starts to count the packets at a hook (`prerouting`, ...) of a network namespace that match an expression of nft's,
+/// before any other chain sees them.
 pub fn watch(namespace: &str, hook: &str, packets: &str) {
     watch_of("ip", namespace, hook, packets);
 }
@@ -194,12 +194,12 @@ NFT"
     ));
 }
 
-/// How many there were.
+/// How many were counted.
 pub fn seen(namespace: &str) -> u64 {
     seen_of("ip", namespace)
 }
 
-/// The same for packets of IPv6; nobody looks on any more.
+/// The same for packets of IPv6; ends the counting.
 pub fn seen6(namespace: &str) -> u64 {
     let count = seen_of("ip6", namespace);
     sh(&format!(

@@ -9,7 +9,7 @@
 //!   +---------------------------+                +---------------------------+
 //! ```
 //!
-//! Upstream has no route to any other network, so whoever gets an answer speaks under the machine's address.
+//! Upstream has no route to any other network, so a sender that gets an answer uses the machine's address.
 
 use std::io::Write as _;
 use std::net::TcpListener;
@@ -28,13 +28,13 @@ pub const OURS6: &str = "2001:db8::2";
 /// Upstream's.
 pub const THEIRS6: &str = "2001:db8::1";
 
-/// Tells everybody who connects under which address.
+/// The port at which upstream tells each client the address that it came from.
 pub const PORT: u16 = 7000;
 
 /// The MTU of the cable, unlike any default.
 pub const MTU: u16 = 1400;
 
-/// Plugs the machine in: cable, address, default route, and somebody who answers.
+/// Plugs the machine in: cable, address, default route, and the server upstream.
 pub fn plug() {
     sh(&format!(
         ">/var/upstream
@@ -67,7 +67,7 @@ pub fn plug() {
     settle("eth0");
 }
 
-/// Waits until a link has its carrier and, where it has IPv6, its address: a test looks twice at the machine.
+/// Waits until a link has its carrier and, where it has IPv6, its address: a test compares two looks at the machine.
 pub fn settle(link: &str) {
     let ipv6 = std::fs::read_to_string(format!("/proc/sys/net/ipv6/conf/{link}/disable_ipv6"))
         .is_ok_and(|disabled| disabled == "0\n");

@@ -1,7 +1,7 @@
 //! The locks under which accounts are changed: the C library's, a POSIX lock on /etc/.pwd.lock (lckpwdf(3)), which the
-//! kernel lets go with its holder, and inside of it shadow's own, the file /etc/passwd.lock with the holder's process
-//! number in it. useradd, usermod, chsh and vipw take both, and wait for us as we wait for them. What is changed under
-//! them is not known here.
+//! kernel releases when its holder ends, and while that is held shadow's own, the file /etc/passwd.lock with the
+//! holder's PID in it. useradd, usermod, chsh and vipw take both, and wait for us as we wait for them. This module does
+//! not know what is changed under the locks.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -25,18 +25,18 @@ const LIBRARY: &str = "/etc/.pwd.lock";
 /// shadow's lock.
 const SHADOW: &str = "/etc/passwd.lock";
 
-/// How long somebody waits, here as there.
+/// How long to wait for both, as the others do.
 const LIMIT: Duration = Duration::from_secs(15);
 
-/// How often a file is looked at that nobody can wait for.
+/// How often [`SHADOW`] is polled: unlike a lock of the kernel's it cannot be waited for.
 const PAUSE: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 20_000_000,
 };
 
-/// Both locks. While they are held no signal ends us, and a limit for files (RLIMIT_FSIZE) is an error as others are.
+/// Both locks. While they are held signals are blocked, and exceeding RLIMIT_FSIZE is an error like any other.
 pub struct Lock {
-    /// Of [`LIBRARY`]; closing it lets the lock go.
+    /// The open [`LIBRARY`]; closing it releases the lock.
     _library: OwnedFd,
     /// The signals that were blocked before.
     mask: SignalSet,
@@ -45,7 +45,7 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Waits for both, and takes away what somebody left of ours who was killed; `what` is what for.
+    /// Waits for both, and removes what a killed kak left of its own; `what` is the purpose, for errors.
     pub fn take(what: &str) -> Result<Self> {
         let deadline = Instant::now() + LIMIT;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -66,7 +66,7 @@ impl Lock {
             mask: sys::set_signal_mask(&SignalSet::all_but_faults()),
             limit: sys::set_disposition(Signal::XFSZ, Action::Ignore),
         };
-        // Whoever left it is dead: he held the lock that we hold now.
+        // A ticket that is there is a dead process's: it held the lock that we hold now.
         release()?;
         write_ticket().what(|| what)?;
         while let Err(errno) = fs::link(ticket(), SHADOW) {
@@ -95,25 +95,25 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Whatever the first attempt lacked, it is worth a second one: nobody hears of it here.
+        // An error here is reported to nobody, so it is tried once more.
         release().or_else(|_| release()).ok();
-        // In this order: what was sent while it was blocked is ignored now.
+        // In this order: a SIGXFSZ that is pending is discarded while it is still ignored.
         sys::set_signal_mask(&self.mask);
         sys::restore_disposition(Signal::XFSZ, &self.limit);
     }
 }
 
-/// Whether a lock of ours is there, be it that of somebody who was killed.
+/// Whether a lock of kak's is there, possibly left by a killed process.
 pub fn is_there() -> Result<bool> {
     Ok(lstat(&ticket())?.is_some())
 }
 
-/// The file that becomes [`SHADOW`] by link(2). It stays beside it: as long as the two are one file, the lock is ours.
+/// The file that becomes [`SHADOW`] by link(2). It stays beside that: as long as both are one file, the lock is ours.
 fn ticket() -> PathBuf {
     beside(Path::new(SHADOW))
 }
 
-/// Makes the ticket, with our number in it as shadow's tools write it.
+/// Makes the ticket, with our PID in it as shadow's tools write it.
 fn write_ticket() -> rustix::io::Result<()> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = fs::open(ticket(), flags, Mode::from_raw_mode(0o600))?;
@@ -121,7 +121,7 @@ fn write_ticket() -> rustix::io::Result<()> {
     write_all(&file, number.as_bytes())
 }
 
-/// Takes the ticket away, and before it the lock that was made of it.
+/// Removes the ticket, and before it the lock that is a link to it.
 fn release() -> Result<()> {
     let ticket = ticket();
     let Some(ours) = lstat(&ticket)? else {
@@ -158,13 +158,13 @@ impl Claim {
             let gone = lstat(Path::new(SHADOW))?.is_none();
             return Ok(if gone { Self::Stale } else { Self::Odd });
         };
-        // We do not hold it, whoever had our number before: PID 1 of a container's earlier life, say.
+        // We do not hold it: an earlier process with our PID did, such as PID 1 before a container's restart.
         let dead = pid == getpid() || test_kill_process(pid) == Err(Errno::SRCH);
         Ok(if dead { Self::Stale } else { Self::Live(pid) })
     }
 }
 
-/// The error for a lock that somebody else does not let go.
+/// The error for a lock that another process does not release.
 fn busy(what: &str, lock: &str, pid: Option<Pid>) -> Error {
     let holder = pid.map_or("a process that is not visible from here".into(), named);
     Error::cure(
@@ -174,7 +174,7 @@ fn busy(what: &str, lock: &str, pid: Option<Pid>) -> Error {
     )
 }
 
-/// A process by name and number. It calls itself what it likes.
+/// A process by name and PID. The name is the process's own choice, hence `harmless`.
 fn named(pid: Pid) -> String {
     let number = pid.as_raw_nonzero();
     let stat = file::read(Path::new(&format!("/proc/{number}/stat"))).unwrap_or_default();

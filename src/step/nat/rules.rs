@@ -1,5 +1,5 @@
-//! The rules of a jail's table: each as nft's text and as the wire has it, side by side. Which of them a jail has is
-//! decided by [`super::Nat`].
+//! The rules of a jail's table: each as nft's text and as the kernel's expressions, side by side. Which of them a jail
+//! has is decided by [`super::Nat`].
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -10,7 +10,7 @@ use crate::nl::nft::expr::{Base, Ct, DNATTED, ESTABLISHED, Expr, Meta, RELATED, 
 /// A rule, or a part of one.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Rule {
-    /// As nft has it.
+    /// As nft prints it.
     pub text: String,
     /// As the kernel has it.
     pub exprs: Vec<Expr>,
@@ -40,17 +40,17 @@ const TCP: u8 = 6;
 const UDP: u8 = 17;
 /// ICMPv6's number (RFC 4443).
 const ICMPV6: u8 = 58;
-/// Its message of a router that says so (RFC 4861, section 4.2).
+/// Its router advertisement (RFC 4861, section 4.2).
 const ROUTER_ADVERTISEMENT: u8 = 134;
-/// Where the flags are in a TCP header (RFC 9293, section 3.1), and two of them.
+/// The offset of the flags in a TCP header (RFC 9293, section 3.1).
 const TCP_FLAGS: u8 = 13;
 /// The flag that begins a connection.
 const SYN: u8 = 0x02;
 /// The flag that ends one.
 const RST: u8 = 0x04;
-/// The TCP option that says how large segments may be, and where in it.
+/// The TCP option for the maximum segment size, and the size's offset in it.
 const MAXSEG: Expr = Expr::TcpOption { kind: 2, offset: 2 };
-/// Where the destination is in a header of TCP or UDP.
+/// The offset of the destination port in a TCP or UDP header.
 const DESTINATION_PORT: u8 = 2;
 /// `RTN_LOCAL`, linux/rtnetlink.h.
 const LOCAL: u32 = 2;
@@ -107,7 +107,7 @@ pub fn beyond(field: Field, subnet: Subnet) -> Rule {
     )
 }
 
-/// The part of an address that is the network's, into the register; and what that is.
+/// Loads the network part of an address into the register; also returns what it is in this subnet.
 fn load(field: Field, subnet: Subnet) -> (Vec<Expr>, Vec<u8>) {
     let Subnet { base, prefix } = subnet;
     let (family, octets) = (Family::of(base), octets(base));
@@ -136,7 +136,7 @@ fn words(field: Field, subnet: Subnet) -> String {
     field.words(Family::of(subnet.base))
 }
 
-/// A network as nft has it: a single address is none.
+/// A network as nft prints it: a single address has no prefix length.
 fn shown(subnet: Subnet) -> String {
     if subnet.prefix == subnet.bits() {
         subnet.base.to_string()
@@ -160,13 +160,13 @@ pub fn not_to(link: &str) -> Rule {
     Rule::part(format!("oifname != \"{link}\""), exprs)
 }
 
-/// Only packets of a connection of which both sides have been heard, or of what came of one.
+/// Only packets of a connection that has seen packets both ways, or related to such a one.
 pub fn established() -> Rule {
     let exprs = Expr::ct(Ct::State, ESTABLISHED | RELATED);
     Rule::part("ct state established,related", exprs)
 }
 
-/// Only packets of a connection that was led elsewhere.
+/// Only packets of a connection whose destination was translated.
 pub fn led() -> Rule {
     Rule::part("ct status dnat", Expr::ct(Ct::Status, DNATTED))
 }
@@ -185,7 +185,7 @@ pub fn masquerade() -> Rule {
     Rule::part("masquerade", [Expr::Masquerade])
 }
 
-/// A TCP connection that begins agrees on no segments that its route cannot carry.
+/// Clamps the MSS of a TCP connection that begins to what its route can carry.
 pub fn clamp() -> Rule {
     let exprs = [
         Expr::Meta(Meta::L4proto),
@@ -207,7 +207,7 @@ pub fn clamp() -> Rule {
     )
 }
 
-/// Only messages of a router that says that it is one.
+/// Only router advertisements.
 pub fn router_advertisement() -> Rule {
     let exprs = [
         Expr::Meta(Meta::L4proto),
