@@ -219,7 +219,7 @@ impl Error {
         }
     }
 
-    /// The exit status of a program that ends with this error (DESIGN §3.3).
+    /// The exit status of a program that ends with this error.
     pub fn code(&self) -> u8 {
         self.0.status.unwrap_or(match self.0.why {
             Why::Usage(_) => 2,

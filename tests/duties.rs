@@ -1,5 +1,5 @@
-//! What falls to a first process: to a jail's init, to the keeper outside, and to kak as a container's entrypoint
-//! (spec/jail.md, P2 to P14).
+//! What falls to a first process: to a jail's init, to the keeper outside, and to kak as a container's
+//! entrypoint.
 
 use std::process::{Child, Command, Stdio};
 

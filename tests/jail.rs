@@ -1,4 +1,4 @@
-//! What the inside of a jail looks like, and that it is the inside (spec/jail.md, J1 to J29).
+//! What the inside of a jail looks like, and that it is the inside.
 
 use std::process::{Command, Stdio};
 

@@ -1,6 +1,6 @@
 //! What root in a jail reaches of the outside through the processes that it sees there, and what the outside leaves in a
-//! session: directories, descriptors, namespaces (spec/jail.md, J27, S6, S11). Each time there is a control
-//! that the same look finds something where there is something. What it is run by is `probe/reach.py`.
+//! session: directories, descriptors, namespaces. Each time a control shows that the same look finds something where there
+//! is something. It is run by `probe/reach.py`.
 
 use std::collections::BTreeSet;
 use std::process::{Child, Command, Stdio};

@@ -1,4 +1,4 @@
-//! Terminals: that nssh behaves as the shell that it runs, typed at a real one (spec/jail.md, T1 to T13).
+//! Terminals: that nssh behaves as the shell that it runs, typed at a real one.
 
 use crate::sandbox::terminal::{END, INTERRUPT, QUIT, SUSPEND, Terminal};
 use crate::sandbox::*;

@@ -6,7 +6,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
 use crate::config::{Config, link_name};
-use crate::error::{Result, What as _, Why};
+use crate::error::{Result, What as _};
 use crate::facts::Firewall;
 use crate::file;
 use crate::iptables;
@@ -24,7 +24,12 @@ pub fn drops(config: &Config, known: Option<&Firewall>, machine: &mut Machine) -
     if !config.nat {
         return Ok(Firewall::default());
     }
-    let mut firewall = look(machine.netfilter()?, &link_name(&config.jail), config.ipv6)?;
+    let found = look(machine.netfilter()?, &link_name(&config.jail), config.ipv6);
+    let mut firewall = match found {
+        // A caller that may not look may not change anything either; it is only shown what would be done.
+        Err(error) if error.errno() == Some(Errno::PERM) => Firewall::default(),
+        other => other?,
+    };
     if let Some(known) = known {
         firewall.add_to(&known.chains);
     }
@@ -33,11 +38,7 @@ pub fn drops(config: &Config, known: Option<&Firewall>, machine: &mut Machine) -
 
 /// Looks, for a jail whose outer link has this name, with IPv6 or without.
 pub fn look(socket: &mut nl::Socket, link: &str, ipv6: bool) -> Result<Firewall> {
-    let mut chains = match foreign::dropping(socket) {
-        // A process that may not look may not change anything either: it only shows what would be done.
-        Err(Why::Kernel(Errno::PERM, _)) => Vec::new(),
-        other => other.what(|| "nft list ruleset")?,
-    };
+    let mut chains = foreign::dropping(socket).what(|| "nft list ruleset")?;
     chains.retain(|chain| ipv6 || chain.place.family != Family::Ipv6);
     Ok(Firewall {
         chains,

@@ -1,4 +1,4 @@
-//! The programs that call shells: with nssh as the shell they must not see a difference (spec/jail.md, section 4).
+//! The programs that call shells: with nssh as the shell they must not see a difference.
 //!
 //! Each is called twice, once with bash as the shell and once with nssh, and the shell tells how it was called: its
 //! arguments, flags, directory, terminals, limits, signals, rights, and its whole environment. The two must be equal,
