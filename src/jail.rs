@@ -1,15 +1,15 @@
-//! A jail that lives: who its init is, how it is found, looked at and ended.
+//! A running jail: its init process, and how that is found, inspected and ended.
 //!
-//! Theory of operation. A jail is up as long as its *init*, PID 1 of its PID namespace, lives. Init takes a POSIX write
-//! lock on `/run/kak/JAIL/lock`, and how much of the file is locked says how far it is ([`Life`]). The kernel tells
-//! everybody who may open that file which process holds the lock, in the asker's own PID namespace, and drops the lock
+//! Theory of operation. A jail is up while its *init*, PID 1 of its PID namespace, lives. Init takes a POSIX write lock
+//! on `/run/kak/JAIL/lock`, and how many bytes it has locked says how far the jail is ([`Life`]). The kernel tells any
+//! process that may open that file the PID of the lock's holder, in the asker's own PID namespace, and drops the lock
 //! the instant that process is gone: no pid file can be stale, no name can be imitated, nothing has to be cleaned up.
 //!
-//! 1. Who changes what a jail stands on holds [`Lock`], and is a process that no terminal can stop ([`process::apart`]).
-//! 2. The [`keeper`] makes the outer steps ([`build`]), starts [`init`], and is the parent with which it dies.
+//! 1. A process that changes what a jail is built on holds [`Lock`]; no terminal can stop it ([`process::apart`]).
+//! 2. The [`keeper`] applies the outer steps ([`build`]) and starts [`init`], which is killed if the keeper dies.
 //! 3. A [`session`] joins init's namespaces with one setns and leaves a [`monitor`] there as the parent of its shell.
-//! 4. Who is not root but may join does so by a set-user-ID copy of nssh, as a [`guest`].
-//! 5. Init is asked to end by signals that only somebody outside can send it.
+//! 4. A user who is not root but may join does so through a set-user-ID copy of nssh, as a [`guest`].
+//! 5. Init is asked to end by signals; it obeys only those that are sent from outside the jail.
 
 pub mod build;
 mod capabilities;
@@ -48,35 +48,35 @@ use crate::record::{self, state::State};
 use crate::step::View;
 use crate::sys::{self, Holder};
 
-/// How long the processes of a jail have to end by themselves. Docker kills a container 10 s after it asked.
+/// How long a jail's processes have to end after SIGTERM. Docker kills a container 10 s after its own SIGTERM.
 pub const GRACE: Duration = Duration::from_secs(5);
 
-/// How much of the lock file init has locked when its root is not ready.
+/// How many bytes of the lock file init has locked while its root is not ready.
 const STARTING: u8 = 1;
-/// ... when the jail can be joined.
+/// How many bytes when the jail can be joined.
 const UP: u8 = 2;
-/// ... when the jail goes down.
+/// How many bytes when the jail is going down.
 const ENDING: u8 = 3;
-/// How much a relay has locked that serves a network without a jail: it can be ended, but not joined.
+/// How many bytes a relay has locked that serves a network without a jail: it can be ended, but not joined.
 const RELAY: u8 = 4;
 
-/// The process that a jail lives by.
+/// A jail's init process.
 pub struct Init {
-    /// In our PID namespace.
+    /// Its PID in our PID namespace.
     pub pid: Pid,
-    /// Pins it: a descriptor never leads to another process.
+    /// Its pidfd, which never comes to refer to another process.
     pub fd: OwnedFd,
 }
 
-/// How far a jail is.
+/// The state of a jail.
 pub enum Life {
     /// There is no init.
     Down,
-    /// It is still putting the root together.
+    /// Init is still building the jail's root.
     Starting(Init),
     /// It can be joined.
     Up(Init),
-    /// It is about to go.
+    /// It is going down.
     Ending(Init),
 }
 
@@ -86,7 +86,7 @@ impl Life {
         Self::by(&State::of(jail)?)
     }
 
-    /// The same, about the jail that has this state.
+    /// The same, for the jail that has this state.
     pub fn by(state: &State) -> Result<Self> {
         let Some(path) = state.path("lock") else {
             return Ok(Self::Down);
@@ -116,7 +116,7 @@ impl Life {
                     return Err(errno).what(|| format!("pidfd_open {}", pid.as_raw_nonzero()));
                 }
             };
-            // The number may have gone to another process between the two calls. The lock cannot have.
+            // The PID may have been reused between the two calls. If its process still holds the lock, it was not.
             let (again, length) = sys::lock_holder(lock.as_fd()).what(what)?;
             if again == Holder::Process(pid) {
                 let init = Init { pid, fd };
@@ -131,11 +131,11 @@ impl Life {
 }
 
 impl Init {
-    /// The jail as init has it; nothing if it has gone.
+    /// The jail as init sees it; none if init is gone.
     pub fn view(&self) -> Result<Option<View>> {
         let path = format!("/proc/{}/mountinfo", self.pid.as_raw_nonzero());
         let text = file::read(Path::new(&path));
-        // Who is about to go has no mounts any more, and reading them is EINVAL.
+        // A process that is exiting has no mounts any more, and reading its mountinfo fails with EINVAL.
         if self.wait(Duration::ZERO)
             || matches!(&text, Err(error) if error.errno() == Some(Errno::INVAL))
         {
@@ -151,11 +151,11 @@ impl Init {
     /// Sends it a signal.
     fn signal(&self, signal: Signal) {
         let send = || pidfd_send_signal(&self.fd, signal);
-        // The one error that lasts is that it is gone, which is as well. Who never hears would be waited for for ever.
+        // The one lasting error: init is gone, which is fine. If it missed the signal, we would wait for ever.
         send().or_else(|_| send()).ok();
     }
 
-    /// Tells how many sessions are open beside the one that has just ended, if there are any; their number.
+    /// Prints how many sessions are open beside the one that has just ended, if there are any; returns their number.
     pub fn tell_open(&self) -> usize {
         let open = Processes::now().sessions(self.pid).len();
         match open {
@@ -178,7 +178,7 @@ impl Init {
         wait_readable(self.fd.as_fd(), limit)
     }
 
-    /// Ends it: asked first, so that sessions are told to hang up, then forced. Returns when it is gone.
+    /// Ends it: by SIGTERM, so that sessions are hung up, then by SIGKILL. Returns when it is gone.
     fn end(&self) -> Result<()> {
         self.signal(Signal::TERM);
         if !self.wait(GRACE + Duration::from_secs(1)) {
@@ -195,7 +195,7 @@ impl Init {
     }
 }
 
-/// Ends whatever lives of a jail; whether anything did.
+/// Ends every init of a jail; returns whether there was any.
 pub fn end(jail: &str) -> Result<bool> {
     let all = match Life::of(jail)? {
         Life::Down => lost::inits(jail)?,
@@ -205,14 +205,14 @@ pub fn end(jail: &str) -> Result<bool> {
     Ok(!all.is_empty())
 }
 
-/// Waits until a descriptor can be read.
+/// Waits until a descriptor is readable, for `limit` at most; returns whether it is.
 pub fn wait_readable(fd: BorrowedFd<'_>, limit: Duration) -> bool {
     let deadline = Instant::now() + limit;
     let mut fds = [PollFd::new(&fd, PollFlags::IN)];
     loop {
         let rest = deadline.saturating_duration_since(Instant::now());
         match poll(&mut fds, Some(&timespec(rest))) {
-            // Not yet, or the kernel had no memory for a moment: either way nothing is known.
+            // Interrupted, or the kernel had no memory for a moment: either way nothing is known yet.
             Err(Errno::INTR | Errno::NOMEM) => {}
             result => return result.is_ok_and(|ready| ready > 0),
         }
@@ -227,15 +227,15 @@ pub fn timespec(duration: Duration) -> Timespec {
     }
 }
 
-/// The right to change what jails stand on: an flock on the directory of all of them, since two jails that come up at
-/// once would otherwise choose the same subnet. The kernel lets it go with its holder.
+/// The right to change what jails are built on: an flock on the directory of all of them, since two jails that come up
+/// at once would otherwise choose the same subnet. The kernel releases it when its holder dies.
 pub struct Lock(OwnedFd);
 
-/// Hears whether somebody waits for [`Lock`], or goes on. An error says that there is nothing to go on with.
+/// Called with true when [`Lock`] has to be waited for, with false when it is held. An error means: do not go on.
 pub type Waits<'a> = &'a mut dyn FnMut(bool) -> Result<()>;
 
 impl Lock {
-    /// Waits for it; who wants to tell is told so. Where it cannot be had, a directory that was made for it goes.
+    /// Takes the lock, waiting for it if need be. If that fails, a directory that was made for it is removed.
     pub fn take(waits: Waits<'_>) -> Result<Self> {
         let mut new = false;
         Self::wait(waits, &mut new).inspect_err(|_| {
@@ -245,12 +245,12 @@ impl Lock {
         })
     }
 
-    /// See [`Lock::take`]; whether the directory is `new`.
+    /// See [`Lock::take`]. Sets `new` if it makes a directory.
     fn wait(waits: Waits<'_>, new: &mut bool) -> Result<Self> {
         let dir = Path::new(record::DIR);
         let what = || format!("mkdir -p {}", dir.display());
         loop {
-            // Nobody else may so much as open it: even who can only read could hold the lock.
+            // Nobody else may so much as open the directory: read access is enough to take an flock.
             for (dir, mode) in [(Path::new("/run"), 0o755), (dir, 0o700)] {
                 match rustix::fs::mkdir(dir, Mode::from_raw_mode(mode)) {
                     Ok(()) => *new = true,
@@ -266,7 +266,7 @@ impl Lock {
             let what = || format!("flock {}", dir.display());
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let fd = match rustix::fs::open(dir, flags, Mode::empty()) {
-                // Who had it took it with him.
+                // The last holder has removed it.
                 Err(Errno::NOENT) => continue,
                 other => other.what(what)?,
             };
@@ -281,7 +281,7 @@ impl Lock {
                     errno => return Err(errno).what(what),
                 }
             }
-            // Who held it before may have been the last, and have taken the directory with him.
+            // The previous holder may have removed the directory: a lock on the unlinked one is void.
             let (here, there) = (rustix::fs::fstat(&fd).what(what)?, rustix::fs::stat(dir));
             if there.is_ok_and(|there| (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)) {
                 let lock = Self(fd);
@@ -290,7 +290,7 @@ impl Lock {
         }
     }
 
-    /// Takes it if there are jails and nobody has it.
+    /// Takes the lock if its directory exists and nobody holds it.
     pub fn take_free() -> Option<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::open(record::DIR, flags, Mode::empty()).ok()?;
@@ -301,7 +301,7 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Only goes if no jail has state left. Nobody is told of anything here, so what may not last is tried once more.
+        // Fails while a jail has state left. Errors cannot be reported here; one that may not last is retried once.
         if matches!(rustix::fs::rmdir(record::DIR), Err(errno) if errno != Errno::NOTEMPTY) {
             rustix::fs::rmdir(record::DIR).ok();
         }

@@ -1,4 +1,4 @@
-//! Parsers of what the kernel tells in /proc: pure, total, fed with bytes. They know nothing of jails.
+//! Parsers for the files of /proc: pure, total, fed with bytes. They know nothing of jails.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
@@ -11,15 +11,15 @@ pub struct Mount {
     pub id: u32,
     /// That of the mount that it stands on.
     pub parent: u32,
-    /// What of its file system is mounted.
+    /// Which part of its file system is mounted.
     pub root: PathBuf,
-    /// Where, as the process sees it.
+    /// Where it is mounted, as the process sees it.
     pub point: PathBuf,
     /// Whether the mount itself is read-only.
     pub read_only: bool,
     /// Whether it is in a peer group.
     pub shared: bool,
-    /// Whether it follows another one.
+    /// Whether it is a slave of another one.
     pub slave: bool,
     /// The file system's type.
     pub kind: String,
@@ -37,8 +37,8 @@ pub fn mounts(text: &[u8]) -> Vec<Mount> {
     mounts_in(text, &[])
 }
 
-/// The same for mounts at or below one of some directories only, or for all if there is none. A machine may have
-/// thousands of others.
+/// The same, but only mounts whose mount points begin with one of these strings, or all if there are none. A machine
+/// may have thousands of others.
 pub fn mounts_in(text: &[u8], dirs: &[&str]) -> Vec<Mount> {
     let wanted = |line: &[u8]| {
         let point = line
@@ -129,7 +129,7 @@ pub fn escape(bytes: &[u8]) -> Vec<u8> {
     text
 }
 
-/// The uppermost of some mount points below a directory: those above which no other of them is.
+/// Of some mount points, those below a directory that are not below another one of these.
 pub fn uppermost_below<'a>(points: impl Iterator<Item = &'a Path>, dir: &Path) -> Vec<&'a Path> {
     let mut found: Vec<&Path> = Vec::new();
     for point in points.filter(|point| *point != dir && point.starts_with(dir)) {
@@ -147,9 +147,9 @@ pub fn uppermost_below<'a>(points: impl Iterator<Item = &'a Path>, dir: &Path) -
 pub struct Stat {
     /// What it calls itself.
     pub name: Vec<u8>,
-    /// Whether it waits for something.
+    /// Whether it sleeps until something happens (state S).
     pub waits: bool,
-    /// Whether it is dead, and only its parent does not know yet.
+    /// Whether it is dead, and not reaped yet.
     pub dead: bool,
     /// Its parent.
     pub parent: i32,
@@ -183,7 +183,7 @@ pub fn stat(text: &[u8]) -> Option<Stat> {
     })
 }
 
-/// Whether somebody holds an flock on a file, by /proc/locks (proc_locks(5)). Who only waits for one does not.
+/// Whether somebody holds an flock on a file, by /proc/locks (proc_locks(5)). Waiting for one does not count.
 pub fn is_flocked(text: &[u8], (major, minor): (u32, u32), inode: u64) -> bool {
     let file = format!("{major:02x}:{minor:02x}:{inode}");
     text.split(|byte| *byte == b'\n').any(|line| {

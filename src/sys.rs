@@ -1,12 +1,12 @@
-//! The one door to the kernel for what rustix lacks, has too dear or marks unsafe. Nothing else in the program is unsafe.
+//! The one door to the kernel: what rustix lacks, makes too expensive or marks unsafe. No code outside of it is unsafe.
 //!
-//! It is not an abstraction: each function is one system call (or one C idiom made of two) under its own name.
+//! It is not an abstraction: nearly every function is one system call, or a C idiom of a few, under its own name.
 //!
 //! # Safety
 //!
-//! The program has one thread while any function here runs that is unsafe in the presence of others (fork, clone): the
-//! only tasks that ever share its memory are those of [`elsewhere`] and [`orphan`], during which it stands still. Pointers
-//! given to the kernel live on the stack of the function that passes them, or are borrowed from the caller for the call.
+//! The program has one thread whenever a function runs here that is unsafe with several (fork, clone): the only tasks
+//! that ever share its memory are those of [`elsewhere`] and [`orphan`], during which it is suspended. Pointers given
+//! to the kernel live on the stack of the function that passes them, or are borrowed from the caller for the call.
 
 #![allow(unsafe_code, reason = "the one door")]
 #![allow(
@@ -51,8 +51,8 @@ pub use title::set_title;
 #[global_allocator]
 static HEAP: heap::Heap = heap::Heap::new();
 
-/// Where the C library enters: without the standard library's own start-up, which would set SIGPIPE, poll the standard
-/// descriptors and map a signal stack before the first line of ours.
+/// What the C library calls: without the standard library's own start-up, which would set SIGPIPE, poll the standard
+/// descriptors and map a signal stack before our first line runs.
 #[cfg(not(any(test, fuzzing)))]
 #[unsafe(no_mangle)]
 extern "C" fn main(argc: libc::c_int, argv: *const *const libc::c_char) -> libc::c_int {
@@ -73,7 +73,7 @@ extern "C" fn main(argc: libc::c_int, argv: *const *const libc::c_char) -> libc:
     libc::c_int::from(crate::run(args))
 }
 
-/// The result of a C call that says -1 and sets errno.
+/// The result of a C call that returns -1 and sets errno when it fails.
 fn check(result: libc::c_int) -> Result<libc::c_int> {
     if result == -1 {
         Err(last())
@@ -179,13 +179,13 @@ pub fn execve(path: &CStr, argv: &[CString], envp: &[CString]) -> Errno {
     last()
 }
 
-/// The first of these files that can be run, as execvp(3) finds it; only returns to say why none could. A file that is
-/// no program but may be executed is a script for /bin/sh.
+/// Executes the first of these files that can be run, as execvp(3) does; returns only if none could, with the reason.
+/// An executable file of no known format is run as a script, by /bin/sh.
 pub fn execute(paths: &[CString], argv: &[CString], envp: &[CString]) -> Errno {
     let mut worst = Errno::NOENT;
     for path in paths {
         match execve(path, argv, envp) {
-            // One that was named, not looked for.
+            // It was named, not searched for.
             errno @ (Errno::NOENT | Errno::NOTDIR) if paths.len() == 1 => return errno,
             Errno::NOENT | Errno::NOTDIR => {}
             errno @ Errno::ACCESS => worst = errno,
@@ -205,15 +205,15 @@ pub fn execute(paths: &[CString], argv: &[CString], envp: &[CString]) -> Errno {
 /// The owner of a POSIX lock.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Holder {
-    /// Nobody has a lock that conflicts.
+    /// Nobody has a conflicting lock.
     None,
     /// This process, in the caller's PID namespace.
     Process(Pid),
-    /// Somebody whom the caller's PID namespace does not show.
+    /// A process that is not visible in the caller's PID namespace.
     Hidden,
 }
 
-/// `struct flock` for `length` bytes from `start` on; 0 bytes are all.
+/// `struct flock` for `length` bytes from `start` on; 0 bytes are all that follow.
 fn lock_of(kind: libc::c_int, start: u8, length: u8) -> libc::flock {
     // SAFETY: plain data, for which zeroes are valid.
     let mut lock: libc::flock = unsafe { std::mem::zeroed() };
@@ -225,7 +225,7 @@ fn lock_of(kind: libc::c_int, start: u8, length: u8) -> libc::flock {
 }
 
 /// `fcntl(fd, F_SETLK, F_WRLCK)` on the first `length` bytes. The lock belongs to the process, is not inherited by
-/// fork, and goes when the process closes any descriptor of the file.
+/// fork, and is released when the process closes any descriptor of the file.
 /// <https://man7.org/linux/man-pages/man2/fcntl.2.html>
 pub fn lock_bytes(fd: BorrowedFd<'_>, length: u8) -> Result<()> {
     let lock = lock_of(libc::F_WRLCK, 0, length);
@@ -233,8 +233,8 @@ pub fn lock_bytes(fd: BorrowedFd<'_>, length: u8) -> Result<()> {
     check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETLK, &raw const lock) }).map(drop)
 }
 
-/// `fcntl(fd, F_SETLKW, F_WRLCK)` on the whole file. Interrupted (EINTR) by an alarm when it has waited this long, as
-/// lckpwdf(3) does it: who queues up in the kernel is not overtaken, as he would be who comes and looks again.
+/// `fcntl(fd, F_SETLKW, F_WRLCK)` on the whole file. After `limit` an alarm interrupts it (EINTR), as in lckpwdf(3): a
+/// process that waits in the kernel's queue is not overtaken, as one that comes back to look again would be.
 pub fn lock_file(fd: BorrowedFd<'_>, limit: std::time::Duration) -> Result<()> {
     let lock = lock_of(libc::F_WRLCK, 0, 0);
     alarmed(limit, || {
@@ -245,8 +245,8 @@ pub fn lock_file(fd: BorrowedFd<'_>, limit: std::time::Duration) -> Result<()> {
 
 /// `fcntl(fd, F_GETLK)`: who holds the first byte, and how many bytes from there on.
 pub fn lock_holder(fd: BorrowedFd<'_>) -> Result<(Holder, u8)> {
-    // A read lock conflicts with write locks only, and can be asked about through a descriptor that can only read.
-    // About the first byte alone, which nobody else can have: the file is open in init, and root in there reaches it.
+    // A read lock conflicts with write locks only, and can be asked about by a read-only descriptor. Asked about the
+    // first byte alone, which nobody else can have: init has the file open, and root in the jail can reach it there.
     let mut lock = lock_of(libc::F_RDLCK, 0, 1);
     // SAFETY: the structure is whole.
     check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETLK, &raw mut lock) })?;
@@ -281,7 +281,7 @@ fn close_range(first: libc::c_int, last: libc::c_int) {
     if unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } == 0 {
         return;
     }
-    // The limit says nothing of what was opened before it was lowered.
+    // The limit may have been lowered after descriptors were opened, so it says nothing.
     let open = descriptors().unwrap_or_else(|| (0..65536).collect());
     for fd in open.into_iter().filter(|fd| (first..=last).contains(fd)) {
         // SAFETY: as above; a number that is no descriptor is refused without harm.
@@ -289,8 +289,8 @@ fn close_range(first: libc::c_int, last: libc::c_int) {
     }
 }
 
-/// `getrlimit(RLIMIT_NOFILE)`: how many descriptors this process may have at most. None where there is no limit, or where
-/// a seccomp profile does not let anybody ask; rustix takes for granted that one may.
+/// `getrlimit(RLIMIT_NOFILE)`: how many descriptors this process may have at most. None where there is no limit, or
+/// where a seccomp profile forbids the question; rustix assumes that it never fails.
 pub fn most_descriptors() -> Option<u64> {
     // SAFETY: plain data, for which zeroes are valid.
     let mut limit: libc::rlimit = unsafe { std::mem::zeroed() };
@@ -299,14 +299,14 @@ pub fn most_descriptors() -> Option<u64> {
     (limit.rlim_max != libc::RLIM_INFINITY).then_some(limit.rlim_max)
 }
 
-/// Whether there is a close_range: asked to close none.
+/// Fails if there is no close_range(2); asks it to close none.
 pub fn has_close_range() -> Result<()> {
     let none = libc::c_uint::MAX;
     // SAFETY: no descriptor has this number.
     check(unsafe { libc::syscall(libc::SYS_close_range, none, none, 0) } as libc::c_int).map(drop)
 }
 
-/// The descriptors that are open, if a /proc is there that knows us.
+/// The open descriptors, if /proc is mounted and knows this process.
 fn descriptors() -> Option<Vec<libc::c_int>> {
     let names = entries("/proc/self/fd").ok()?;
     let number = |name: &OsString| name.to_str()?.parse().ok();
@@ -368,7 +368,7 @@ pub enum IptablesGet {
     Entries = 65,
 }
 
-/// `getsockopt(fd, SOL_IP, IPT_SO_GET_*)`: what the answer shall be about stands at the beginning of its bytes.
+/// `getsockopt(fd, SOL_IP, IPT_SO_GET_*)`: `bytes` begins with what the question is about, and gets the answer.
 pub fn iptables_get(fd: BorrowedFd<'_>, option: IptablesGet, bytes: &mut [u8]) -> Result<()> {
     let mut size = libc::socklen_t::try_from(bytes.len()).map_err(|_| Errno::INVAL)?;
     let pointer = bytes.as_mut_ptr().cast();

@@ -1,5 +1,5 @@
-//! News of what a path leads to, told by the kernel and never looked for: of each name on the way, through links too, and
-//! of mounts. It says only that there may be something new; what that is the asker looks at himself.
+//! Reports, by inotify and the mount table and without polling, when what a path leads to may have changed: any name on
+//! the way, through links too, or a mount. What has changed, if anything, is for the caller to find out.
 
 pub mod kept;
 
@@ -15,23 +15,23 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::file::names;
 
-/// The mount table of whoever reads it; it polls as changed when it is (proc_pid_mountinfo(5)).
+/// The mount table of whoever reads it; poll(2) reports when it has changed (proc_pid_mountinfo(5)).
 pub const TABLE: &str = "/proc/self/mountinfo";
-/// As many links as the kernel follows on one way (path_resolution(7)).
+/// As many links as the kernel follows in one lookup (path_resolution(7)).
 const LINKS: u32 = 40;
 
-/// What tells of changes.
+/// What reports changes.
 pub struct Watch {
-    /// Tells of names; none where this user has as many of these as he may have (inotify(7)).
+    /// For names (inotify); none if this user has as many instances as he may have (inotify(7)).
     names: Option<OwnedFd>,
-    /// Tells of mounts.
+    /// For mounts.
     mounts: Option<OwnedFd>,
-    /// The directories and files that `names` is about, by its own numbers.
+    /// The directories and files that `names` watches, by its own numbers.
     watched: Vec<i32>,
 }
 
 impl Watch {
-    /// One that is about nothing but mounts yet.
+    /// One that watches only mounts so far.
     pub fn new() -> Self {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         Self {
@@ -41,19 +41,19 @@ impl Watch {
         }
     }
 
-    /// Whether it hears of names.
+    /// Whether it can watch names.
     pub fn hears_names(&self) -> bool {
         self.names.is_some()
     }
 
-    /// What to poll, and for what.
+    /// What to poll, and for which events.
     pub fn fds(&self) -> impl Iterator<Item = (&OwnedFd, PollFlags)> {
         let names = self.names.iter().map(|fd| (fd, PollFlags::IN));
         let mounts = self.mounts.iter().map(|fd| (fd, PollFlags::PRI));
         names.chain(mounts)
     }
 
-    /// Takes the news in, so that only later ones are told again.
+    /// Reads what has been reported, so that only later changes are reported again.
     pub fn take(&self) {
         let mut events = [0; 4096];
         if let Some(names) = &self.names {
@@ -61,8 +61,8 @@ impl Watch {
         }
     }
 
-    /// Is from now on about the ways that these paths are now; with `content` also about what is written into the files
-    /// at their ends. Whatever changes later is told.
+    /// From now on watches the ways that these paths lead now; with `content` also what is written into the files at
+    /// their ends. Whatever changes later is reported.
     pub fn follow<'a>(&mut self, paths: impl IntoIterator<Item = &'a Path>, content: bool) {
         let before = take(&mut self.watched);
         for path in paths {
@@ -73,7 +73,7 @@ impl Watch {
         }
         for old in before.iter().filter(|old| !self.watched.contains(old)) {
             if let Some(names) = &self.names {
-                // One that is gone is told of by an error.
+                // An error if it is gone already.
                 inotify::remove_watch(names, *old).ok();
             }
         }
@@ -105,7 +105,7 @@ impl Watch {
         }
     }
 
-    /// Watches one thing. What is not there is told of by the directory that it is not in.
+    /// Watches one thing. If it does not exist, the watch on its directory reports when it does.
     fn add(&mut self, path: &Path, news: WatchFlags) {
         if let Some(names) = &self.names
             && let Ok(number) = inotify::add_watch(names, path, news)

@@ -1,5 +1,5 @@
-//! How a jail comes up, is mended, and is taken down: the outer steps by the caller, who holds [`Lock`], the inner ones by
-//! the init that is started here. Which process does it, and who waits for that, is [`super::keeper`]'s business.
+//! How a jail is brought up, mended and taken down: the outer steps by this process, which holds [`Lock`], the inner
+//! ones by the init that it starts. Which process that is, and who waits for it, is up to [`super::keeper`].
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -23,29 +23,28 @@ use crate::step::{Machine, Seen, Step};
 use crate::survey::{self, Before};
 use crate::sys::{self, SignalSet};
 
-/// How long an init is waited for that may be about to make a mount anew whose source has become another, and how often
-/// it is looked at meanwhile.
+/// How long to wait for an init that may be about to renew a mount whose source was replaced.
 const PATIENCE: Duration = Duration::from_millis(300);
-/// See above.
+/// How long to pause between looks at it meanwhile.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// What somebody wants to be up.
+/// The jail that is asked for.
 pub struct Wanted {
     /// The jail.
     pub config: Config,
-    /// Whether its options were given. If not, a jail that is there already is good as it is.
+    /// Whether its options were given. If not, a jail that exists already is accepted as it is.
     pub given: bool,
 }
 
-/// What a jail that comes up tells, and to whom.
+/// Where the progress of a jail that comes up is reported.
 pub struct Teller<'a> {
-    /// Of each step.
+    /// Called for each step.
     pub step: Tell<'a>,
-    /// What the machine does not allow.
+    /// Called with what the machine does not allow.
     pub note: &'a mut dyn FnMut(&str),
 }
 
-/// Brings a jail up, or mends one that is. The init is new if it is our own child.
+/// Brings a jail up, or mends one that is up. The init is new if it is our own child.
 pub fn bring_up(wanted: &Wanted, teller: &mut Teller<'_>, waits: Waits<'_>) -> Result<Init> {
     capabilities::check("a jail", capabilities::JAIL)?;
     let jail = wanted.config.jail.as_str();
@@ -93,8 +92,8 @@ pub fn bring_up(wanted: &Wanted, teller: &mut Teller<'_>, waits: Waits<'_>) -> R
     }
 }
 
-/// Keeps everybody else from changing accounts, so that what is written down of them is so when they are changed; where
-/// none has to be, somebody who is at it holds up no jail.
+/// Locks the accounts if login shells have to be changed, so that what the record says of them still holds when they
+/// are. If none has to be, another holder of that lock does not delay the jail.
 fn hold_accounts(config: &Config, machine: &mut Machine) -> Result<()> {
     if let Some(user) = config.login_shells.first()
         && account::is_writable()?
@@ -105,8 +104,8 @@ fn hold_accounts(config: &Config, machine: &mut Machine) -> Result<()> {
     Ok(())
 }
 
-/// A new record: the options, the machine as it is, and what is there already. What cannot be looked at would count as
-/// ours, and be taken away in the end; `unseen` says whether that matters.
+/// A new record: the options, the machine as it is, and what exists already. What cannot be looked at would count as
+/// ours, and be removed in the end; `unseen` decides whether that matters.
 pub fn draw_up(
     config: Config,
     machine: &mut Machine,
@@ -117,8 +116,8 @@ pub fn draw_up(
     Ok(record)
 }
 
-/// The record that a jail which is not up would have now, where it has one from an earlier life: the same one, unless
-/// the options or the machine are others. It does not say yet what is there already.
+/// The record that a jail which is down, but has a record from an earlier run, would get now: the same one, unless the
+/// options or the machine have changed. It does not say yet what exists already.
 pub fn sketch_anew(wanted: &Wanted, old: &Record, machine: &mut Machine) -> Result<Record> {
     let config = if wanted.given {
         wanted.config.clone()
@@ -128,8 +127,8 @@ pub fn sketch_anew(wanted: &Wanted, old: &Record, machine: &mut Machine) -> Resu
     sketch(config, Some(old), machine)
 }
 
-/// The record for a jail's next life. What the last one made stays where the new one would make it too: in a network
-/// namespace there may be things that nobody else knows of.
+/// The record for a jail's next run. What the last run made stays if the new one would make it too: a network namespace
+/// may hold things that are recorded nowhere else.
 fn renewed(wanted: &Wanted, old: Record, machine: &mut Machine) -> Result<Record> {
     let mut new = sketch_anew(wanted, &old, machine)?;
     if (&new.config, &new.facts) == (&old.config, &old.facts) {
@@ -146,7 +145,7 @@ fn renewed(wanted: &Wanted, old: Record, machine: &mut Machine) -> Result<Record
     Ok(new)
 }
 
-/// Options and facts, beside what an earlier record of this jail tells of.
+/// Options and facts, given what an earlier record of this jail (`before`) says.
 fn sketch(config: Config, before: Option<&Record>, machine: &mut Machine) -> Result<Record> {
     let others = record::others(&config.jail);
     for other in &others {
@@ -177,14 +176,14 @@ fn sketch(config: Config, before: Option<&Record>, machine: &mut Machine) -> Res
     })
 }
 
-/// Writes into a record what is there already and is not ours: not `own`, by an earlier record, nor by a mark of ours.
+/// Records what exists already and is not ours, neither by an earlier record (`own`) nor by a mark of ours.
 fn find(
     record: &mut Record,
     own: &[String],
     machine: &mut Machine,
     unseen: impl Fn(Error) -> Result<()>,
 ) -> Result<()> {
-    // kak's own state is its own, also where it is only what somebody left who was killed before he wrote anything down.
+    // kak's own state is always its own, even if left by a process that was killed before it had written a record.
     for step in Plan::new(record).outer.iter().skip(plan::STATE) {
         match step.act.observe(machine) {
             Ok(Seen::Done) if !step.act.is_marked() => {
@@ -194,7 +193,7 @@ fn find(
             Err(error) => unseen(error)?,
         }
     }
-    // What another jail made is as much this one's as that one's: the last of them takes it back.
+    // What another jail made belongs to both: the last of them removes it.
     for other in record::others(&record.config.jail) {
         for text in texts(&other).filter(|text| !other.found.contains(text)) {
             record.found.retain(|found| *found != text);
@@ -204,18 +203,18 @@ fn find(
     check_resolvers(record)
 }
 
-/// The steps of a record that last, as text.
+/// The outer steps of a record, as text.
 fn texts(record: &Record) -> impl Iterator<Item = String> {
     let steps = Plan::new(record).outer.into_iter();
     steps.map(|step| step.act.to_string())
 }
 
-/// Those of them that are the jail's own: that were not there before.
+/// Those of them that are the jail's own: what they make was not there before.
 fn own(record: &Record) -> Result<Vec<String>> {
     let mut own: Vec<String> = texts(record).collect();
     own.retain(|text| !record.found.contains(text));
     if record.facts.cookie != survey::cookie()? {
-        // The kernel's switches were those of another life of the machine; this one's are not the jail's.
+        // The outer network namespace is another now (a restart): its switches were not set by this jail.
         own.retain(|text| text != Forwarding::TEXT && text != Forwarding6::TEXT);
         for link in record.facts.ipv6.iter().flat_map(|ipv6| &ipv6.heard) {
             let switch = Ipv6Switch::hear(link).to_string();
@@ -230,9 +229,9 @@ fn has(steps: &[String], text: &str) -> bool {
     steps.iter().any(|step| step == text)
 }
 
-/// The plan of what is there, with what has come after it: chains that drop what passes through, since a firewall may have
-/// been started, and login shells that users have chosen, whose accounts then are held. It is written down, and `note`
-/// hears what that adds to what the machine does not allow.
+/// The plan of a jail that is up, with what has come since: chains that drop forwarded packets, as a firewall may have
+/// been started, and login shells that users have chosen, whose accounts then are locked. The record is updated, and
+/// `note` is called with each thing that the machine, as is seen only now, does not allow.
 pub fn look_again(
     record: &Record,
     machine: &mut Machine,
@@ -246,7 +245,7 @@ pub fn look_again(
         survey::take_in_chosen(&record.config, &mut now.facts)?;
     }
     if now.facts != record.facts {
-        // In one go, before what it tells of is made: at no time is there none.
+        // Atomically, and before what it names is made: there is a record at every moment.
         now.write()?;
     }
     let (before, plan) = (Plan::new(record), Plan::new(&now));
@@ -258,7 +257,7 @@ pub fn look_again(
     Ok(plan)
 }
 
-/// That resolvers which were asked for can be had: a file of somebody's own, which says something else, stays as it is.
+/// Fails if `--dns` can have no effect: a resolv.conf that is somebody's own and says something else stays as it is.
 fn check_resolvers(record: &Record) -> Result<()> {
     let Some(own) = plan::own_resolvers(record).filter(|_| !record.config.dns.is_empty()) else {
         return Ok(());
@@ -277,7 +276,7 @@ fn check_resolvers(record: &Record) -> Result<()> {
     Ok(())
 }
 
-/// The steps of other jails, as text: what this one has in common with them stays when it goes.
+/// The steps of all other jails, as text: what this jail shares with them stays when it goes.
 fn shared(record: &Record) -> Vec<String> {
     record::others(&record.config.jail)
         .iter()
@@ -285,7 +284,7 @@ fn shared(record: &Record) -> Vec<String> {
         .collect()
 }
 
-/// That a jail which is up has the options that were given for it, if any were.
+/// Fails if options were given and the jail, which is up, has others.
 pub fn check_options(wanted: &Wanted, record: &Record) -> Result<()> {
     let jail = &record.config.jail;
     match wanted.config.differs(&record.config) {
@@ -298,14 +297,14 @@ pub fn check_options(wanted: &Wanted, record: &Record) -> Result<()> {
     }
 }
 
-/// Makes what is missing of a jail that is up. What only its init could make is told instead. Whether the jail is still
-/// up after that: the session that it stood for may have ended meanwhile.
+/// Makes what is missing of a jail that is up. What only its init could make is reported instead. Returns whether the
+/// jail is still up after that: its last session may have ended meanwhile.
 fn mend(wanted: &Wanted, record: &Record, init: &Init, teller: &mut Teller<'_>) -> Result<bool> {
     let jail = &record.config.jail;
     check_options(wanted, record)?;
     let mut machine = Machine::new(jail);
     let plan = look_again(record, &mut machine, teller.note)?;
-    // A network that has lost its name is found by it.
+    // A network namespace that has lost its name is found through init.
     machine.view = init.view()?;
     engine::setup(&plan.outer, &mut machine, teller.step)?;
     let start = Instant::now();
@@ -343,7 +342,7 @@ fn start(record: &Record, plan: &Plan) -> Result<Init> {
     let own = &record.config.unshare;
     let time = own.contains(&Namespace::Time).then(namespaces::time);
     let time = time.transpose()?;
-    // No socket, by which whoever is in the jail already could ask who is at this end (see `line`).
+    // A pipe: over a socket, a process in the jail could find out which process is at this end (see `line`).
     let (ours, report) = pipe_with(PipeFlags::CLOEXEC).what(|| "pipe")?;
     let me = rustix::process::getpid();
     let keeper = rustix::process::pidfd_open(me, PidfdFlags::empty()).what(|| "pidfd_open")?;
@@ -373,7 +372,7 @@ fn start(record: &Record, plan: &Plan) -> Result<Init> {
     if matches!(life, Ok(Life::Up(_))) {
         return Ok(Init { pid, fd });
     }
-    // Whatever it is still doing: nobody would know of it.
+    // Whatever it is still doing: nothing would keep track of it.
     rustix::process::pidfd_send_signal(&fd, Signal::KILL).ok();
     rustix::process::waitpid(Some(pid), WaitOptions::empty()).ok();
     life?;
@@ -385,7 +384,7 @@ fn start(record: &Record, plan: &Plan) -> Result<Init> {
     })
 }
 
-/// Takes back what a record tells of.
+/// Removes what a record lists as the jail's.
 pub fn clear(record: &Record, tell: Tell<'_>) -> Result<()> {
     let (own, shared) = (own(record)?, shared(record));
     let plan = Plan::new(record);
@@ -397,23 +396,23 @@ pub fn clear(record: &Record, tell: Tell<'_>) -> Result<()> {
     engine::teardown(state, &mut machine, |_| false, tell)
 }
 
-/// Ends a jail and takes back all that it stood on. That there is none is no error.
+/// Ends a jail and removes all that it was built on. It is no error if there is none.
 pub fn take_down(jail: &str, tell: Tell<'_>, waits: Waits<'_>) -> Result<()> {
     if file::lstat(Path::new(record::DIR))?.is_none() && lost::inits(jail)?.is_empty() {
         return lost::check(jail, false);
     }
-    // Even where this jail has no state: who was killed early may have left the directory, which goes with the lock.
+    // Even if this jail has no state: a process killed early may have left the directory, which goes with the lock.
     let _lock = Lock::take(waits)?;
     take_down_locked(jail, tell)
 }
 
-/// The same for the jail of this init, which is the caller's child: one that somebody has brought up meanwhile in the
-/// place of a jail that is gone is his.
+/// The same for the jail of this init, which is the caller's child. If that jail is gone and another one has been
+/// brought up in its place, that one is left alone.
 pub fn take_down_own(jail: &str, mine: &Init) -> Result<()> {
     let _lock = Lock::take(&mut |_| Ok(()))?;
     let another = match Life::of(jail)? {
         Life::Down => false,
-        // The number of a child that is dead is nobody else's until it is reaped.
+        // The PID of a dead child is not reused until it is reaped.
         Life::Starting(init) | Life::Up(init) | Life::Ending(init) => init.pid != mine.pid,
     };
     if another {
@@ -422,14 +421,14 @@ pub fn take_down_own(jail: &str, mine: &Init) -> Result<()> {
     take_down_locked(jail, &mut quietly)
 }
 
-/// The same for who holds the lock.
+/// The same, with the lock held.
 fn take_down_locked(jail: &str, tell: Tell<'_>) -> Result<()> {
     let ended = super::end(jail)?;
     let swept = account::sweep();
     let gone = if let Some(record) = Record::read(jail)? {
         clear(&record, tell)
     } else {
-        // Whoever made the directory was killed before he could write down what for.
+        // The process that made the directory was killed before it had written a record.
         let state = Plan::state(jail, Vec::new());
         let gone = engine::teardown(&state, &mut Machine::new(jail), |_| false, tell);
         gone.and_then(|()| lost::check(jail, ended))

@@ -1,4 +1,4 @@
-//! Which capabilities (capabilities(7)) what kak makes takes; all of them are named before anything is changed.
+//! The capabilities (capabilities(7)) that kak needs. All that are missing are named before anything is changed.
 
 use rustix::thread::CapabilitySet;
 
@@ -7,20 +7,20 @@ use crate::error::{Error, Result, What as _};
 /// A capability, and its name without `CAP_`.
 type Capability = (CapabilitySet, &'static str);
 
-/// What a network takes.
+/// What a network needs.
 pub const NETWORK: &[Capability] = &[
     (CapabilitySet::SYS_ADMIN, "SYS_ADMIN"),
     (CapabilitySet::NET_ADMIN, "NET_ADMIN"),
 ];
 
-/// What a jail takes: to join its mounts is to have another root (setns(2)).
+/// What a jail needs: joining its mount namespace changes the root directory (setns(2)).
 pub const JAIL: &[Capability] = &[
     (CapabilitySet::SYS_ADMIN, "SYS_ADMIN"),
     (CapabilitySet::NET_ADMIN, "NET_ADMIN"),
     (CapabilitySet::SYS_CHROOT, "SYS_CHROOT"),
 ];
 
-/// Names the capabilities that are missing, before anything is changed.
+/// Fails with the names of all capabilities that are missing.
 pub fn check(what: &str, needed: &[Capability]) -> Result<()> {
     let have = rustix::thread::capabilities(None)
         .what(|| "capget")?

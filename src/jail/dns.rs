@@ -1,10 +1,10 @@
-//! The process of a jail's resolvers. It relays those that only the outer network reaches, on loopback addresses, as
-//! Docker's 127.0.0.11 and systemd's 127.0.0.53 are ([`relay`]); and where the jail's resolv.conf is a copy of the outer
-//! one it goes with that ([`outer`]), file and relay alike.
+//! The process for a jail's resolvers. It relays those on loopback addresses, which only the outer network reaches,
+//! such as Docker's 127.0.0.11 and systemd's 127.0.0.53 ([`relay`]); and if the jail's resolv.conf is a copy of the
+//! outer one it follows changes of that ([`outer`]), in the file and in what is relayed.
 //!
-//! A socket stays in the namespace that it was made in. So one process has sockets on both sides, listens on a resolver's
-//! own address and port in the jail's network namespace and asks outside, and no address and no firewall rule has to
-//! change. It is the keeper's child, and ends with it or with init.
+//! A socket stays in the network namespace that it was made in. So one process has sockets on both sides: it listens on
+//! a resolver's own address and port in the jail and asks outside, and no address or firewall rule has to change. It is
+//! the keeper's child, and ends with it or with init.
 
 mod connection;
 pub mod door;
@@ -34,21 +34,21 @@ use door::PORT;
 use outer::{Look, Outer};
 use relay::{DOORS, Relay};
 
-/// How often a relay that was killed is started again at once, and how long after its last start that counts anew: one
-/// that cannot live would keep the machine busy.
+/// How often a relay that was killed is restarted at once, and how long after its last start that count begins anew:
+/// one that cannot live would keep the machine busy.
 const LIVES: (u8, Duration) = (3, Duration::from_secs(10));
 
-/// The process for a jail that is up, as the keeper knows it, whose child it is.
+/// The process for a jail that is up, as the keeper sees it, its parent.
 pub struct Child {
     /// The jail.
     jail: String,
     /// The process, if the jail needs one.
     pid: Option<Pid>,
-    /// How often more it is started at once.
+    /// How many more times it is restarted at once.
     lives: u8,
-    /// When it was.
+    /// When it was last started.
     since: Instant,
-    /// It is missing, and is started again when that counts anew.
+    /// It is missing, and is restarted when the count begins anew.
     is_missing: bool,
 }
 
@@ -64,7 +64,7 @@ impl Child {
         })
     }
 
-    /// Starts it again if it was killed: names that are not found any more are no jail's.
+    /// Restarts it if it was killed: without it the jail may not resolve names.
     pub fn look(&mut self, init: &Init) {
         if let Some(pid) = self.pid
             && let Ok(Some(_)) = rustix::process::waitpid(Some(pid), WaitOptions::NOHANG)
@@ -76,13 +76,13 @@ impl Child {
         }
     }
 
-    /// How long from now [`Self::look`] has something to do although nothing has happened, if ever.
+    /// In how long [`Self::look`] has something to do although nothing has happened, if ever.
     pub fn timeout(&self) -> Option<Timespec> {
         let left = LIVES.1.saturating_sub(self.since.elapsed());
         self.is_missing.then(|| left.try_into().ok()).flatten()
     }
 
-    /// Hears that a child of its keeper was reaped, who reaps everybody.
+    /// To be called when the keeper has reaped a child, of whichever kind.
     pub fn reaped(&mut self, pid: Pid, init: &Init) {
         if self.pid == Some(pid) {
             self.pid = None;
@@ -90,7 +90,7 @@ impl Child {
         }
     }
 
-    /// Starts it again, now or when that counts anew; not for a jail that has ended.
+    /// Restarts it, now or when the count begins anew; not for a jail that has ended.
     fn start_again(&mut self, init: &Init) {
         let was_missing = self.is_missing;
         self.is_missing = !init.wait(Duration::ZERO);
@@ -107,14 +107,14 @@ impl Child {
                 self.pid = pid;
                 self.is_missing = false;
             }
-            // Told once, not every time.
+            // Reported once, not every time.
             Err(error) if !was_missing => complain(&error.lines("kak: setup")),
             Err(_) => {}
         }
     }
 }
 
-/// Starts the process for a jail that is up, if it needs one: as a child of the keeper, who calls this.
+/// Starts the process for a jail that is up, if it needs one: as a child of the keeper, which calls this.
 fn start(init: &Init, jail: &str) -> Result<Option<Pid>> {
     let Some(resolvers) = Resolvers::beside(init, jail)? else {
         return Ok(None);
@@ -126,7 +126,7 @@ fn start(init: &Init, jail: &str) -> Result<Option<Pid>> {
     resolvers.serve(&init.fd, None)
 }
 
-/// The same for a jail without a keeper, by a caller who ends then: nobody starts it again.
+/// The same for a jail without a keeper, by a caller that exits after it: nothing restarts it.
 pub fn start_unkept(init: &Init, jail: &str) -> Result<()> {
     let Some(resolvers) = Resolvers::beside(init, jail)? else {
         return Ok(());
@@ -137,8 +137,8 @@ pub fn start_unkept(init: &Init, jail: &str) -> Result<()> {
     }
 }
 
-/// Starts the process for a network without a jail, if it needs one. It is nobody's child; who wants to end it finds it
-/// by the lock.
+/// Starts the process for a network without a jail, if it needs one. It is no child of the caller's; it is found by the
+/// lock when it is to be ended.
 pub fn start_alone(name: &str) -> Result<()> {
     let Some(resolvers) = Resolvers::prepare(name)? else {
         return Ok(());
@@ -163,7 +163,7 @@ pub fn start_alone(name: &str) -> Result<()> {
     }
 }
 
-/// Whether the process for a network without a jail is there, if it needs one. Nobody starts it again by himself.
+/// Whether the process for a network without a jail runs; none if none is needed. Nothing restarts it.
 pub fn alone(record: &Record) -> Result<Option<bool>> {
     let jail = &record.config.jail;
     if !record.config.bare || !follows(record) && loopbacks(&text(record)?).is_empty() {
@@ -180,7 +180,7 @@ fn text(record: &Record) -> Result<Vec<u8>> {
     }
 }
 
-/// A jail's resolvers at work.
+/// The state of the process.
 struct Resolvers {
     /// The jail.
     jail: String,
@@ -192,9 +192,9 @@ struct Resolvers {
     outer: Option<Outer>,
 }
 
-/// By which number the relay tells of the end,
+/// The number by which the relay reports the end.
 const END: usize = 0;
-/// and of a resolv.conf that may be another.
+/// The number for a resolv.conf that may have changed.
 const NEWS: usize = 1;
 
 impl Resolvers {
@@ -219,8 +219,8 @@ impl Resolvers {
         Ok(Some(made))
     }
 
-    /// The same for a jail that is up, and whose end it hears of: before there is a process for it, so that whoever calls
-    /// is told if that cannot be.
+    /// The same for a jail that is up, whose end it watches for. Done before there is a process for it, so that the
+    /// caller gets the error if it fails.
     fn beside(init: &Init, jail: &str) -> Result<Option<Self>> {
         let made = Self::prepare(jail)?;
         if let Some(made) = &made {
@@ -229,7 +229,7 @@ impl Resolvers {
         Ok(made)
     }
 
-    /// The life of one that nobody keeps: says that it can be found, and serves until a signal ends it.
+    /// Runs one that nobody keeps: reports that it can be found, and serves until a signal ends it.
     fn alone(self, name: &str, report: OwnedFd) {
         let path = crate::record::dir(name).join("lock");
         let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC;
@@ -243,7 +243,7 @@ impl Resolvers {
             rustix::process::getpid(),
             rustix::process::PidfdFlags::empty(),
         );
-        // Whoever does not hear that it is there takes the network back.
+        // A caller that gets no report takes the network back.
         if let Ok(me) = me
             && self.hear(&me).is_ok()
             && rustix::net::send(&report, &[0], SendFlags::NOSIGNAL).is_ok()
@@ -254,18 +254,18 @@ impl Resolvers {
         drop(lock);
     }
 
-    /// From now on it hears of the end, and of another resolv.conf.
+    /// From now on it watches for the end, and for changes of resolv.conf.
     fn hear(&self, end: &OwnedFd) -> rustix::io::Result<()> {
         self.relay.tell_of(end, END, EventFlags::IN)?;
         for (fd, flags) in self.outer.iter().flat_map(Outer::fds) {
-            // poll's names for things are epoll's.
+            // poll's flags have the same values in epoll.
             let flags = EventFlags::from_bits_retain(flags.bits().into());
             self.relay.tell_of(fd, NEWS, flags)?;
         }
         Ok(())
     }
 
-    /// Leaves everything that belongs to the caller but `lock`, and serves until this process ends, or the one of `end`.
+    /// Leaves all that is the caller's but `lock`, and serves until this process is killed, or that of `end` ends.
     fn serve(mut self, end: &OwnedFd, lock: Option<&OwnedFd>) -> ! {
         let fds = [&self.namespace, end].into_iter().chain(lock);
         let fds = fds.chain(self.relay.fds());
@@ -292,11 +292,11 @@ impl Resolvers {
         }
     }
 
-    /// Looks whether the outer resolv.conf has become another, and gives the jail that.
+    /// Checks whether the outer resolv.conf has changed, and gives the jail the new one.
     fn follow(&mut self) {
         match self.outer.as_mut().map(Outer::look) {
             Some(Look::Change(change)) => {
-                // Nobody shall read of a resolver that is not served yet.
+                // First: nobody is to read of a resolver that is not served yet.
                 let resolvers = loopbacks(&change.text);
                 self.open(&resolvers);
                 if let Err(error) = change.make() {
@@ -309,8 +309,8 @@ impl Resolvers {
         }
     }
 
-    /// Opens the doors that are missing. One that cannot be opened is told, and the others serve. Those that are closed
-    /// afterwards take no place.
+    /// Opens the doors that are missing. If one cannot be opened that is reported, and the others serve. Those that are
+    /// to be closed afterwards are not counted.
     fn open(&mut self, resolvers: &[IpAddr]) {
         let served: Vec<IpAddr> = self.relay.resolvers().collect();
         let (kept, mut missing): (Vec<IpAddr>, Vec<IpAddr>) = resolvers

@@ -1,4 +1,4 @@
-//! How a session ended, and how whoever waited for it ends likewise.
+//! How a session ended, and how a process that waited for it ends in the same way.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::process;
 use crate::error::{What as _, complain};
 use crate::sys;
 
-/// How long a shell that was told to hang up has before nssh leaves it alone.
+/// How long nssh waits for the end of a shell that was hung up.
 pub const HANG_UP: Duration = Duration::from_secs(1);
 
 /// How a session ended.
@@ -33,8 +33,8 @@ impl End {
             .map_or_else(|| Self::Exit(process::status_number(status)), Self::Signal)
     }
 
-    /// Ends this process as the session ended: dies of the same signal, or returns the status to exit with. What went
-    /// wrong is told under `name`.
+    /// Ends this process as the session ended: dies of the same signal, or returns the status to exit with. Errors are
+    /// printed under `name`.
     pub fn follow(self, name: &str) -> u8 {
         match self {
             Self::Exit(status) => status,

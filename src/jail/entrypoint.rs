@@ -1,10 +1,10 @@
-//! kak as what a container was made to run, be it PID 1 or the command of an init that is (`docker run --init`): brings
-//! the jail up, runs a first session on the container's terminal, reaps what the container leaves behind, and ends the
-//! jail in time when the engine asks.
+//! kak as the entrypoint of a container, as PID 1 or as the command of an init that is PID 1 (`docker run --init`):
+//! brings the jail up, runs a first session on the container's terminal, reaps what the container leaves behind, and
+//! ends the jail in time when the engine asks.
 //!
 //! The container ends with its first session, or with the last of the others that are open then; a jail whose init was
-//! killed has none any more. Where nobody is there for a first session, it outlives its jail, unlike any other keeper:
-//! `docker exec` goes on working, and the next nssh brings a new one up; unless somebody in the jail has switched it off.
+//! killed has none any more. Without a first session it outlives its jail, unlike any other keeper: `docker exec` still
+//! works, and the next nssh brings a new jail up; unless the jail was switched off from inside by reboot(2).
 
 use std::os::fd::AsFd as _;
 use std::path::Path;
@@ -22,25 +22,24 @@ use crate::error::{Error, Result, What as _, complain};
 use crate::file;
 use crate::sys::{self, Action, SignalSet};
 
-/// Its life: with a first session, if there is a command or somebody to talk to. The status is the
-/// container's.
+/// Runs it: with a first session, if there is a command or somebody to talk to. Returns the container's exit status.
 pub fn run(wanted: &Wanted, command: Option<Program>, teller: &mut Teller<'_>) -> Result<u8> {
-    // An engine, or the program that executed us, may have left these otherwise.
+    // The engine, or the program that executed us, may have left these in another state.
     sys::set_disposition(Signal::CHILD, Action::Default);
     let mask = sys::set_signal_mask(&SignalSet::all_but_faults());
     let jail = wanted.config.jail.as_str();
     let init = build::bring_up(wanted, teller, &mut |_| Ok(()))?;
-    // Somebody else may have brought it up: then it is no child of ours, and has its relay.
+    // Another kak may have brought it up: then it is no child of ours, and has its relay.
     let child = rustix::process::waitpid(Some(init.pid), WaitOptions::NOHANG);
     let is_ours = matches!(child, Ok(None));
-    // The jail is of use without it.
+    // The jail is of use without the relay, so its error is only printed.
     let told = |error: Error| complain(&error.lines("kak: setup"));
     let relay = is_ours.then(|| dns::Child::start(&init, jail).map_err(told).ok());
     let first = match command {
         None if is_nobody_there() => None,
         command => Some(start(jail, command, &mask)?),
     };
-    // Its words stay what the container was made to run.
+    // The command line stays what the container was made to run.
     rustix::thread::set_name(c"kak-keeper").ok();
     process::be_deaf().what(|| "exec </dev/null >/dev/null")?;
     let signals = sys::signalfd(&SignalSet::all_but_faults()).what(|| "signalfd")?;
@@ -74,7 +73,7 @@ pub fn run(wanted: &Wanted, command: Option<Program>, teller: &mut Teller<'_>) -
     }
 }
 
-/// What it waits for.
+/// The state of the entrypoint.
 struct Container<'a> {
     /// The jail.
     jail: &'a str,
@@ -126,8 +125,8 @@ impl Container<'_> {
     /// The container's status, once the first session and all others have ended.
     fn is_over(&mut self) -> Result<Option<u8>> {
         if self.is_off {
-            // As a machine that is switched off, or started anew: nothing has gone wrong. It is told to the first session,
-            // if there is one.
+            // Like a machine that is switched off or restarted: nothing has gone wrong. The first session, if there is
+            // one, reports it.
             return Ok(self.first.is_none().then_some(0));
         }
         let Some(status) = self.status else {
@@ -138,7 +137,7 @@ impl Container<'_> {
         }
         let Life::Up(init) = Life::of(self.jail)? else {
             if self.is_ours {
-                // How it ended is not known yet; or it lives, and somebody has taken its state away.
+                // It is not reaped yet, so how it ended is not known; or it lives, and somebody has removed its state.
                 self.init.end_when_idle();
             }
             return Ok((!self.is_ours).then_some(status));
@@ -153,7 +152,7 @@ impl Container<'_> {
 
     /// Ends the jail and takes everything back.
     fn end(&self, status: u8) -> Result<u8> {
-        // From here on the kernel reaps: a zombie of ours could be what the jail's end waits for.
+        // From here on the kernel reaps: the jail's end could wait for a zombie of ours.
         sys::set_disposition(Signal::CHILD, Action::Ignore);
         init::reap();
         build::take_down(self.jail, &mut build::quietly, &mut |_| Ok(()))?;
@@ -161,8 +160,8 @@ impl Container<'_> {
     }
 }
 
-/// Whether this process is what the container runs: PID 1, or the command that PID 1 was told to run, as an init is whose
-/// own command line ends in ours. A shell that is PID 1 would have more to do.
+/// Whether this process is the container's entrypoint: PID 1, or the command of a PID 1 that is an init, whose own
+/// command line then ends in ours. A shell that is PID 1 would have more to do.
 pub fn is_it() -> bool {
     let me = rustix::process::getpid();
     if me == Pid::INIT {
@@ -182,8 +181,8 @@ pub fn is_it() -> bool {
         && before.is_some_and(|before| before.ends_with(&[0]))
 }
 
-/// Whether standard input is nobody: closed, for which a directory stands (see `fill_standard_descriptors`), or /dev/null,
-/// as `docker run -d` has it.
+/// Whether nobody is at standard input: it was closed, and is a directory now (see `fill_standard_descriptors`), or it
+/// is /dev/null, as with `docker run -d`.
 fn is_nobody_there() -> bool {
     let null = rustix::fs::makedev(1, 3);
     rustix::fs::fstat(rustix::stdio::stdin()).map_or(true, |stat| {
@@ -203,7 +202,7 @@ fn start(jail: &str, command: Option<Program>, mask: &SignalSet) -> Result<Pid> 
     if let Some(child) = sys::fork().what(|| "fork")? {
         return Ok(child);
     }
-    // A process group of its own: what is typed at the terminal is not for us.
+    // A process group of its own: signals typed at the terminal are not for us.
     rustix::process::setpgid(None, None).ok();
     rustix::termios::tcsetpgrp(rustix::stdio::stdin(), rustix::process::getpid()).ok();
     sys::set_signal_mask(mask);

@@ -1,23 +1,23 @@
 //! Joining without being root: what a set-user-ID copy of nssh does for the user who called it, which is to join a jail
 //! that is up, and only that.
 //!
-//! Theory of operation. Whoever starts a set-user-ID program chooses its words, environment, descriptors, limits and
-//! signals, and may stop or kill it at any instruction. So nothing is decided by any of that, and nothing is ever held or
-//! made that somebody else could miss: no lock, no file, no mount. What the variables say is for the shell, and is looked
-//! at for what the shell is to be: its name, its directory.
+//! Theory of operation. Whoever starts a set-user-ID program chooses its arguments, environment, descriptors, limits
+//! and signals, and may stop or kill it at any instruction. So nothing is decided by any of that, and nothing is ever
+//! held or made that somebody else could wait for or miss: no lock, no file, no mount. Variables are passed on to the
+//! shell, and looked at only for what the shell is to be: its name, its directory.
 //!
-//! 1. Before anything else it is seen that there are rights which the caller has not ([`Guest::of_process`]), and only
-//!    nssh, under that name, goes on. What was inherited is put away: descriptors, timers, core dumps, the environment,
-//!    which is kept for the shell as data.
+//! 1. First, the process detects that it has rights which the caller lacks ([`Guest::of_process`]); only nssh, under
+//!    that name, goes on. What was inherited is put away: descriptors, timers, core dumps, and the environment, which
+//!    is kept as data for the shell.
 //! 2. In the jail already, the rights are given up and the real shell is run.
-//! 3. Outside, the state of the jail is looked at, if it is root's alone to write. The guest must be one of those whom
-//!    `--allow` names; the record that says so is read after init is pinned, so it is that init's and no other's.
-//! 4. One setns joins, and right after it, before there is a process that anybody in the jail could see, the rights are
-//!    given up for good ([`Guest::drop_rights`]). Everything else is done by the user himself; what is left outside to
-//!    look after his terminal gives them up as the first thing that it does.
+//! 3. Outside, the state of the jail is read, if only root can write it. The guest must be one of those whom `--allow`
+//!    names; the record that says so is read after init is pinned, so it is that init's and no other's.
+//! 4. One setns joins, and right after it, before there is a process that the jail could see, the rights are given up
+//!    for good ([`Guest::drop_rights`]). Everything else is done with the user's own rights; a process that stays
+//!    outside to look after his terminal gives root's up as its first act.
 //!
-//! What keeps others of the same user out is that this process is not dumpable, at first since the kernel says so, and
-//! to its end: no ptrace, no look at its descriptors, memory or directories.
+//! Other processes of the same user are kept out because this process is not dumpable, at first by the kernel's doing,
+//! and to its end: no ptrace, no look at its descriptors, memory or directories.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -38,14 +38,14 @@ use crate::record::{self, Record};
 use crate::sys;
 use crate::text::harmless;
 
-/// How long a jail that is coming up is waited for,
+/// How long to wait for a jail that is coming up.
 const LIMIT: Duration = Duration::from_secs(10);
-/// when the one who waits is told so,
+/// When that wait is reported.
 const TOLD: Duration = Duration::from_secs(3);
-/// and how often it is looked at. There is nothing to wait on that would not hold up somebody else.
+/// How often the jail is looked at. There is nothing to block on that would not hold up somebody else.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// The user who called a set-user-ID copy of nssh, and what of his the shell gets back.
+/// The user who called a set-user-ID copy of nssh, and what of his is restored for the shell.
 pub struct Guest {
     /// Who he is.
     user: Uid,
@@ -53,13 +53,13 @@ pub struct Guest {
     group: Gid,
     /// His environment, without what no set-user-ID program passes on.
     environment: Environment,
-    /// How large a core of his may be.
+    /// His limit for the size of a core dump.
     core: Rlimit,
 }
 
 impl Guest {
-    /// The caller, if this process has rights that he has not; an error where those are not a set-user-ID root's. In
-    /// the end the process has of the caller's only its standard descriptors, arguments, limits and directory.
+    /// The caller, if this process has rights that he lacks; an error if they are not from a set-user-ID bit of root's.
+    /// After that it has of the caller's only standard descriptors, arguments, limits, signals and directory.
     pub fn of_process() -> Result<Option<Self>> {
         let (user, group) = (rustix::process::getuid(), rustix::process::getgid());
         let (as_user, as_group) = (rustix::process::geteuid(), rustix::process::getegid());
@@ -105,20 +105,20 @@ impl Guest {
         self.environment.clone()
     }
 
-    /// How large a core of the shell may be.
+    /// The shell's limit for the size of a core dump.
     pub fn core(&self) -> Rlimit {
         self.core
     }
 
-    /// Lets this process, which is about to be the shell, leave as large a core as the caller might.
+    /// Restores the caller's limit for core dumps in this process, which is about to be the shell.
     pub fn give_back_limit(&self) -> Result<()> {
         setrlimit(Resource::Core, self.core).what(|| "ulimit -S -c")
     }
 
     /// The real shell, if we are in the jail already. Nobody without rights can make it look so: the link is in a
     /// directory that only root can write, at a path that only root could change or mount over. In a user namespace,
-    /// where everybody may mount, the kernel gives no rights for a set-user-ID bit of an owner who is not in there, so
-    /// that there is no guest to be led astray.
+    /// where everybody may mount, the kernel ignores the set-user-ID bit of an owner who is not mapped there, so that
+    /// there is no guest to be misled.
     pub fn real_shell() -> Option<PathBuf> {
         check_way(Path::new(record::DIR)).ok()?;
         real_shell().ok()?
@@ -130,7 +130,7 @@ impl Guest {
         let start = Instant::now();
         let mut told = false;
         loop {
-            // What is in it is asked about where it is read.
+            // What is in the directory is checked where it is read.
             check_way(&record::dir(jail))?;
             let state = State::of(jail)?;
             let (life, record) = (Life::by(&state)?, Record::of(&state)?);
@@ -164,7 +164,7 @@ impl Guest {
         }
     }
 
-    /// That `--allow` names this user or a group of his, by the accounts of now.
+    /// Fails unless `--allow` names this user or a group of his, by the accounts as they are now.
     fn check_allowed(&self, record: &Record) -> Result<()> {
         let groups = rustix::process::getgroups().what(|| "getgroups")?;
         let who = Ids {
@@ -198,17 +198,17 @@ impl Guest {
         ))
     }
 
-    /// Is to the kernel the same user and group as init, the saved ids aside. It asks by all the others whether we may
-    /// see init's namespaces, and wants CAP_SYS_PTRACE of anybody else (ptrace(2), access mode checking), which a container
-    /// need not have. Where that is not to be, it is as well with that capability.
+    /// Takes init's user and group IDs but for the saved ones. By the others the kernel decides whether we may see
+    /// init's namespaces; from anybody else it wants CAP_SYS_PTRACE (ptrace(2), access mode checking), which a
+    /// container may lack. An error is ignored: with that capability it works as well.
     pub fn be_like_init(&self) {
         let (root, roots) = (Uid::ROOT, Gid::ROOT);
         rustix::thread::set_thread_res_gid(roots, roots, self.group).ok();
         rustix::thread::set_thread_res_uid(root, root, self.user).ok();
     }
 
-    /// Becomes the caller, for good, and sees to it that it is so. The supplementary groups are his already: no exec
-    /// changes them. The bounding set stays, as su, sudo and ping in the jail are what they are outside.
+    /// Becomes the caller, for good, and verifies that. The supplementary groups are his already: no exec changes them.
+    /// The bounding set stays, so that su, sudo and ping are in the jail what they are outside.
     pub fn drop_rights(&self) -> Result<()> {
         let (user, group) = (self.user, self.group);
         let what = || {
@@ -227,7 +227,7 @@ impl Guest {
         rustix::thread::set_thread_res_uid(user, user, user).what(what)?;
         rustix::thread::set_capabilities(None, none).what(what)?;
         rustix::thread::clear_ambient_capability_set().what(what)?;
-        // A change of ids makes it what fs.suid_dumpable says (proc_sys_fs(5)).
+        // A change of IDs sets the dumpable flag to fs.suid_dumpable (proc_sys_fs(5)).
         rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).what(what)?;
         let whole = sys::user_ids().what(what)? == [user.as_raw(); 3]
             && sys::group_ids().what(what)? == [group.as_raw(); 3]
@@ -241,7 +241,7 @@ impl Guest {
     }
 }
 
-/// That a directory and those above it are root's. From the top down, so that what is checked stays what it is.
+/// Fails unless a directory and all above it are root's. From the top down: what was checked stays what it is.
 fn check_way(dir: &Path) -> Result<()> {
     let mut way: Vec<&Path> = dir.ancestors().collect();
     way.reverse();
@@ -249,7 +249,7 @@ fn check_way(dir: &Path) -> Result<()> {
         .try_for_each(|dir| file::check_roots(dir, FileType::Directory).map(drop))
 }
 
-/// Whether somebody is changing what jails stand on: holds [`super::Lock`], which is only looked for here.
+/// Whether some process holds [`super::Lock`]; this only looks, and does not try to take it.
 fn somebody_works() -> bool {
     let (Ok(dir), Ok(locks)) = (
         rustix::fs::stat(record::DIR),
@@ -261,7 +261,7 @@ fn somebody_works() -> bool {
     procfs::is_flocked(&locks, device, dir.st_ino)
 }
 
-/// Why somebody without rights cannot join: what would have given him some, and why it did not.
+/// The error for a caller without rights who cannot join: what would have given him some, and why it did not.
 pub fn why_not() -> Error {
     let me = rustix::fs::readlink("/proc/self/exe", Vec::new()).unwrap_or_default();
     let has_bit = rustix::fs::stat("/proc/self/exe").is_ok_and(|stat| stat.st_mode & 0o4000 != 0);

@@ -1,5 +1,5 @@
-//! PID 1 of a jail: puts the root together, takes the lock that says so, then reaps and waits to be told to end. It is
-//! never a user's command, has no terminal, no pipe, and no descriptor but the lock, its signals and its news of mounts.
+//! PID 1 of a jail: builds the root, takes the lock that says so, then reaps and waits to be told to end. It is never a
+//! user's command, and has no terminal, no pipe, and only the descriptors of /dev/null, its lock, signals and watches.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -38,11 +38,11 @@ pub struct Start<'a> {
     pub time: Option<OwnedFd>,
     /// Where to say that the jail is up (an empty error) or why it is not.
     pub report: OwnedFd,
-    /// The keeper, to see whether it lives.
+    /// The keeper's pidfd, to see whether it lives.
     pub keeper: OwnedFd,
 }
 
-/// The life of init, in a process that is PID 1 of new PID and mount namespaces. Signals are blocked already.
+/// Runs init, in a process that is PID 1 of new PID and mount namespaces. Signals are blocked already.
 pub fn run(start: Start<'_>) -> ! {
     let Start {
         record,
@@ -56,7 +56,7 @@ pub fn run(start: Start<'_>) -> ! {
         .and_then(|()| enter(&netns, time.as_ref()))
         .map(|()| sys::keep_only(report))
         .and_then(|report| Ok((report.what(|| "dup2")?, build(record, plan))));
-    // Where nothing could be kept there is no way left to say why; the keeper sees that we are gone.
+    // An error before `report` is in its place is not reported; the keeper sees that we are gone.
     let Ok((report, lock)) = result else {
         sys::exit_now(1)
     };
@@ -70,7 +70,7 @@ pub fn run(start: Start<'_>) -> ! {
     }
 }
 
-/// Dies with the keeper, whichever of the two was faster.
+/// Makes this process die with the keeper, even if that is dead already.
 fn alone(keeper: &OwnedFd) -> Result<()> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .what(|| "prctl PR_SET_PDEATHSIG")?;
@@ -81,7 +81,7 @@ fn alone(keeper: &OwnedFd) -> Result<()> {
     Ok(())
 }
 
-/// Joins the jail's network, and its time, and leaves everything that belongs to the caller.
+/// Joins the jail's network and time namespaces, and leaves everything that belongs to the caller.
 fn enter(netns: &OwnedFd, time: Option<&OwnedFd>) -> Result<()> {
     rustix::thread::move_into_link_name_space(netns.as_fd(), Some(LinkNameSpaceType::Network))
         .what(|| "nsenter --net")?;
@@ -100,8 +100,8 @@ fn leave() -> Result<()> {
     super::process::silence().what(|| "exec <>/dev/null")
 }
 
-/// Takes the lock, makes the mounts, and takes the lock's second byte when the jail can be joined: the lock, and the
-/// signals that will come.
+/// Takes the lock, makes the mounts, and locks the second byte when the jail can be joined. Returns the lock and a
+/// signalfd.
 fn build(record: &Record, plan: &Plan) -> Result<(OwnedFd, OwnedFd)> {
     let path = record::dir(&record.config.jail).join("lock");
     let what = || format!("lockf {}", path.display());
@@ -111,7 +111,7 @@ fn build(record: &Record, plan: &Plan) -> Result<(OwnedFd, OwnedFd)> {
     for step in &plan.inner {
         step.act.apply(&mut machine)?;
     }
-    // Before anybody logs in by it.
+    // Checked before anybody logs in with it.
     let shell = &record.facts.shell;
     rustix::fs::access(shell, rustix::fs::Access::EXEC_OK).map_err(|errno| {
         Error::cure(
@@ -120,22 +120,21 @@ fn build(record: &Record, plan: &Plan) -> Result<(OwnedFd, OwnedFd)> {
             "name another one; directories of the jail's own (/mnt, /opt, /tmp, --hide) are empty",
         )
     })?;
-    // Once more: the ones that are open are of the outer /dev, and would hold on to it.
+    // Once more: /dev/null as it is open now is of the outer /dev, and would keep that in use.
     super::process::silence().what(|| "exec <>/dev/null")?;
     let signals = ready(lock.as_fd(), &record.config.jail).what(what)?;
     Ok((lock, signals))
 }
 
-/// Says that the jail can be joined, when nothing can go wrong any more; the signals that will come.
+/// Says that the jail can be joined, when nothing can go wrong any more; returns a signalfd.
 fn ready(lock: BorrowedFd<'_>, jail: &str) -> rustix::io::Result<OwnedFd> {
     sys::set_title(c"kak-init", jail);
     let signals = sys::signalfd(&SignalSet::all_but_faults())?;
-    // It stays dumpable: joining by pidfd would else take CAP_SYS_PTRACE, and there is nothing of the outer world in it.
+    // It stays dumpable: joining by pidfd would otherwise take CAP_SYS_PTRACE. Its memory holds nothing from outside.
     sys::lock_bytes(lock, UP).map(|()| signals)
 }
 
-/// The life of an init that a script has started as PID 1 of a jail that it has put together: `lock` is the open lock
-/// file.
+/// Runs init in a process that a script has started as PID 1 of a jail that it has built: `lock` is the open lock file.
 pub fn adopt(lock: &OwnedFd) -> Result<u8> {
     if rustix::process::getpid() != rustix::process::Pid::INIT {
         return Err(Error::text(
@@ -149,8 +148,8 @@ pub fn adopt(lock: &OwnedFd) -> Result<u8> {
     serve(lock, &signals)
 }
 
-/// What the jail has over names that others replace: its resolvers stay what they are, nobody answers around them,
-/// whoever comes later or is started again, and kak is nothing that it writes.
+/// The mounts to keep although others may replace what they are on: the jail's resolv.conf, the covers of directories
+/// with name service sockets (also for services that start later), and the read-only mounts of kak's own programs.
 fn keep() -> Kept {
     let mounts = procfs::mounts(&file::read(Path::new(TABLE)).unwrap_or_default());
     let mut places = Vec::new();
@@ -185,7 +184,7 @@ fn keep() -> Kept {
     Kept::new(places)
 }
 
-/// Reaps, and ends when somebody outside says so: SIGTERM now, SIGUSR1 as soon as no session is left.
+/// Reaps children, and ends on a signal from outside: SIGTERM now, SIGUSR1 as soon as no session is left.
 fn serve(lock: &OwnedFd, signals: &OwnedFd) -> ! {
     let mut kept = keep();
     let mut deadline: Option<Instant> = None;
@@ -194,14 +193,14 @@ fn serve(lock: &OwnedFd, signals: &OwnedFd) -> ! {
         let ending = deadline.map(|end| timespec(end.saturating_duration_since(Instant::now())));
         let mut fds = vec![PollFd::new(signals, PollFlags::IN)];
         fds.extend(kept.fds());
-        // Interrupted or not, what there is to do is looked at below.
+        // Interrupted or not, everything is checked below.
         poll(&mut fds, ending.or_else(|| kept.limit()).as_ref()).ok();
         let told = fds.iter().skip(1).any(|fd| !fd.revents().is_empty());
         drop(fds);
         kept.look(told);
         let mut now = false;
         while let Some(signal) = sys::read_signal(signals.as_fd()) {
-            // A sender in the jail has a number here. Only those outside have none.
+            // A sender in the jail has a PID here; one outside reads as 0.
             let outside = signal.sender == Some(0);
             now |= outside && signal.number == Signal::TERM.as_raw();
             when_idle |= outside && signal.number == Signal::USR1.as_raw();
@@ -216,7 +215,7 @@ fn serve(lock: &OwnedFd, signals: &OwnedFd) -> ! {
         if now && deadline.is_none() {
             deadline = Some(Instant::now() + GRACE);
             sys::lock_bytes(lock.as_fd(), ENDING).ok();
-            // Monitors turn this into a hang-up of their shells, which SIGTERM alone does not move.
+            // Monitors turn this into a hang-up of their shells: an interactive shell ignores SIGTERM.
             sys::kill_all(Signal::TERM);
             sys::kill_all(Signal::CONT);
         }
@@ -227,8 +226,8 @@ fn serve(lock: &OwnedFd, signals: &OwnedFd) -> ! {
     }
 }
 
-/// Whether an init that ended so was ended by reboot(2) in its jail: by SIGHUP for a restart, by SIGINT for anything else
-/// (pid_namespaces(7)). No other signal of these gets through to it.
+/// Whether this is how an init ends when reboot(2) is called in its jail: by SIGHUP for a restart, by SIGINT for
+/// anything else (pid_namespaces(7)). No other SIGHUP or SIGINT can end it: init blocks both.
 pub fn is_off(status: WaitStatus) -> bool {
     let off = [Signal::HUP, Signal::INT].map(Signal::as_raw);
     status
@@ -236,7 +235,7 @@ pub fn is_off(status: WaitStatus) -> bool {
         .is_some_and(|number| off.contains(&number))
 }
 
-/// Reaps every child that is dead: signals merge, so there may be many. Whether any is left.
+/// Reaps every dead child: pending SIGCHLDs merge, so there may be many. Returns whether any child is left.
 pub fn reap() -> bool {
     loop {
         match wait(WaitOptions::NOHANG) {

@@ -1,6 +1,6 @@
-//! The process outside that is init's parent: brings a jail up, takes it down, and while it lives does nothing but wait.
-//! Where kak is a container's entrypoint that is it itself ([`crate::jail::entrypoint`]); else it is a process in a
-//! session of its own that no terminal can stop.
+//! The process outside that is init's parent: brings a jail up, takes it down, and in between only waits, and restarts
+//! the relay for its resolvers. If kak is a container's entrypoint it is that process ([`crate::jail::entrypoint`]);
+//! otherwise it is one in a session of its own that no terminal can stop.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::Duration;
@@ -16,29 +16,28 @@ use super::{Init, Waits, dns, init, process};
 use crate::error::{Error, Result, What as _, complain};
 use crate::sys::{self, SignalSet};
 
-/// How long somebody waits for a jail to come up before he gives up. A teardown that is under way takes up to
-/// [`super::GRACE`].
+/// How long to wait for a jail to come up. A teardown that is still under way takes up to [`super::GRACE`].
 const LIMIT: Duration = Duration::from_mins(1);
 
-/// Whether the first session's process goes on as the keeper of what it brought up.
+/// How long a keeper stays.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Stay {
-    /// Until the jail's end, whoever brings that about; then what it stood on stays for the next.
+    /// Until the jail ends, for whatever reason; what it was built on then stays for the next one.
     Background,
-    /// As long as whoever asked lives and has a session; then everything is taken back.
+    /// As long as the process that asked for it lives and there is a session; then everything is taken back.
     Attached,
 }
 
-/// A keeper that has a process of its own, seen by whoever asked for it.
+/// A keeper in a process of its own, as its parent sees it.
 pub struct Keeper {
     /// The process.
     pid: Pid,
-    /// Shut by us, it ends an attached jail.
+    /// Shut down by us, it ends an attached jail.
     channel: OwnedFd,
 }
 
-/// Brings a jail up in a process of its own that stays as its keeper. Returns when the jail is up; what does not work
-/// is told on standard error by that process.
+/// Brings a jail up in a process of its own that stays as its keeper. Returns when the jail is up; errors are printed
+/// by that process.
 pub fn spawn(wanted: &Wanted, stay: Stay, teller: &mut Teller<'_>) -> Result<Keeper> {
     let (ours, theirs) = channel()?;
     let what = format!("kak setup -n {}", wanted.config.jail);
@@ -84,7 +83,7 @@ pub enum Over {
     Done,
     /// Somebody in it has called reboot(2); everything is taken back.
     Off,
-    /// Something is left, as the keeper has told; its exit status.
+    /// Something is left, as the keeper has reported; its exit status.
     Failed(u8),
 }
 
@@ -92,7 +91,7 @@ impl Keeper {
     /// Lets the jail end with its last session, and waits until everything is taken back.
     pub fn release(self) -> Result<Over> {
         if rustix::net::shutdown(&self.channel, Shutdown::Write).is_err() {
-            // He would never hear of it, and be waited for for ever.
+            // The keeper would never notice, and we would wait for ever.
             rustix::process::kill_process(self.pid, Signal::TERM).ok();
         }
         let _parent = Parent::become_one();
@@ -107,7 +106,7 @@ impl Keeper {
     }
 }
 
-/// The life of a keeper in a process of its own.
+/// Runs a keeper in a process of its own; returns its exit status.
 fn keep(
     wanted: &Wanted,
     stay: Stay,
@@ -115,7 +114,7 @@ fn keep(
     waits: Waits<'_>,
     teller: &mut Teller<'_>,
 ) -> u8 {
-    // Nobody ends it half-way: whoever wants to is heard when there is something to take back.
+    // Signals are blocked, so that none ends it half-way: they are read when there is something to take back.
     sys::set_signal_mask(&SignalSet::all_but_faults());
     let jail = &wanted.config.jail;
     let init = match bring_up(wanted, teller, waits) {
@@ -128,7 +127,7 @@ fn keep(
         say_up(channel).ok();
         return 0;
     }
-    // A jail that finds no names is none that anybody asked for.
+    // A jail that cannot resolve names is not what was asked for.
     let left = dns::Child::start(&init, jail)
         .and_then(|relay| leave(jail, stay, channel).map(|signals| (relay, signals)));
     let (mut relay, signals) = match left {
@@ -144,7 +143,7 @@ fn keep(
     } else {
         take_down_own(jail, &init)
     };
-    // Not before: as long as it is not reaped, its number is nobody else's. The relay ends with it.
+    // Not before: until it is reaped, its PID is not reused. The relay ends with it.
     if process::wait_for(init.pid).is_some_and(init::is_off) {
         rustix::net::send(channel, &[0], SendFlags::NOSIGNAL).ok();
     }
@@ -152,13 +151,13 @@ fn keep(
     result.map_or_else(|error| failed(&error, "kak: teardown"), |()| 0)
 }
 
-/// Tells an error; the exit status that belongs to it.
+/// Prints an error; returns the exit status that belongs to it.
 fn failed(error: &Error, prefix: &str) -> u8 {
     complain(&error.lines(prefix));
     error.code()
 }
 
-/// Leaves everything that belongs to the caller, and tells him that the jail is up; the signals that will come.
+/// Leaves everything that belongs to the caller, and tells it that the jail is up; returns a signalfd.
 fn leave(jail: &str, stay: Stay, channel: &OwnedFd) -> Result<OwnedFd> {
     sys::set_title(c"kak-keeper", jail);
     rustix::process::chdir("/").ok();
@@ -166,27 +165,27 @@ fn leave(jail: &str, stay: Stay, channel: &OwnedFd) -> Result<OwnedFd> {
     be_deaf().what(|| "exec <>/dev/null")?;
     let log = match stay {
         Stay::Background => Some(super::log(jail)?),
-        // Whoever asked waits for us, and hears what goes wrong at the end.
+        // The caller waits for us, and errors at the end go to its standard error.
         Stay::Attached => None,
     };
     match say_up(channel) {
-        // Who asked for the jail is gone, maybe before he read all that he was told; and it is there for others too.
+        // The caller is gone, maybe before it had read everything; and the jail is there for others too.
         Err(Errno::PIPE | Errno::CONNRESET) => {}
         other => other.what(|| "send")?,
     }
     if let Some(log) = log {
-        // The caller waits no more, so that there is nobody whom an error could be told.
+        // The caller no longer waits, so an error could not be reported to anybody.
         rustix::stdio::dup2_stderr(&log).ok();
     }
     Ok(signals)
 }
 
-/// Tells who waits for it that the jail is up.
+/// Tells the process that waits for the jail that it is up.
 fn say_up(channel: &OwnedFd) -> rustix::io::Result<()> {
     rustix::net::send(channel, &[0], SendFlags::NOSIGNAL).map(drop)
 }
 
-/// Returns when init is gone, or somebody asks for the jail's end.
+/// Returns when init is gone, or a signal asks for the jail's end.
 fn watch(init: &Init, channel: &OwnedFd, signals: &OwnedFd, stay: Stay, relay: &mut dns::Child) {
     let mut attached = stay == Stay::Attached;
     loop {

@@ -1,8 +1,8 @@
-//! What nssh and the monitor of its session talk over: a pipe for either direction. Not a socket, though that would be one
-//! descriptor instead of two: whoever has one end of a socket can ask the kernel for the process at the other
-//! (SO_PEERPIDFD, SCM_PIDFD), which is how the jail's root would get hold of nssh, and by it of what is outside.
+//! What nssh and the monitor of its session talk over: a pipe for either direction. Not a socket, though that would be
+//! one descriptor instead of two: from one end of a socket the kernel can be asked for the process at the other
+//! (SO_PEERPIDFD, SCM_PIDFD), by which the jail's root would get hold of nssh, and through it of what is outside.
 //!
-//! Messages have a fixed length, so that a pipe keeps them apart: it takes and gives such short ones whole (pipe(7)).
+//! Messages have a fixed length, so a pipe keeps them apart: writes as short as these are atomic (pipe(7)).
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -12,23 +12,23 @@ use rustix::pipe::{PipeFlags, pipe_with};
 
 /// nssh's end.
 pub struct Outer {
-    /// News come here.
+    /// News comes in here.
     news: OwnedFd,
-    /// Orders go here,
+    /// Orders go out here.
     orders: OwnedFd,
-    /// and are read from here, by the monitor. That it is open here too keeps SIGPIPE from us when there is no monitor.
+    /// Where the monitor reads them. Open here too, so that writing without a monitor raises no SIGPIPE.
     _unread: OwnedFd,
 }
 
 /// The monitor's end.
 pub struct Inner {
-    /// Orders come here.
+    /// Orders come in here.
     orders: OwnedFd,
-    /// News go here.
+    /// News goes out here.
     news: OwnedFd,
 }
 
-/// Both ends. Only the monitor ever waits in a call: for nssh to hear its news.
+/// Both ends. Only the monitor ever blocks: until nssh has read its news.
 pub fn pair() -> Result<(Outer, Inner)> {
     let flags = PipeFlags::CLOEXEC | PipeFlags::NONBLOCK;
     let ((orders, give_orders), (news, give_news)) =
@@ -47,21 +47,21 @@ pub fn pair() -> Result<(Outer, Inner)> {
 }
 
 impl AsFd for Outer {
-    /// What can be read when there is news, or will never be any.
+    /// Readable when there is news, or will never be any.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.news.as_fd()
     }
 }
 
 impl AsFd for Inner {
-    /// What can be read when there is an order, or will never be one.
+    /// Readable when there is an order, or will never be one.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.orders.as_fd()
     }
 }
 
 impl Outer {
-    /// Sends an order; that nobody listens, or has for long, is no error.
+    /// Sends an order; it is no error if the monitor is gone or has not read for long.
     pub fn order<const N: usize>(&self, order: [u8; N]) {
         rustix::io::write(&self.orders, &order).ok();
     }
@@ -78,8 +78,8 @@ impl Outer {
 }
 
 impl Inner {
-    /// Sends news; that nobody listens any more is no error. Where the kernel could not for a moment it is asked again: who
-    /// hears nothing takes the jail for gone.
+    /// Sends news; it is no error if nssh is gone. If the kernel fails for a moment it is asked again: without news,
+    /// nssh takes the jail for gone.
     pub fn tell<const N: usize>(&self, news: [u8; N]) {
         for _ in 0..3 {
             loop {
@@ -103,13 +103,13 @@ impl Inner {
     }
 }
 
-/// What is heard.
+/// What a read has found.
 pub enum Heard<const N: usize> {
-    /// This.
+    /// A message.
     Message([u8; N]),
     /// Nothing yet.
     Nothing,
-    /// Nobody is there any more.
+    /// The other end is closed.
     Gone,
 }
 

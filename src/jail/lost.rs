@@ -1,6 +1,6 @@
-//! A jail whose state somebody has taken away: by `rm` in /run/kak it is lost who its init is, or what was made for it.
-//! Init can be told by what it is, and ended. What bears the jail's mark is told, and left as it is: a container that has
-//! its network from us, or we from it, may have a jail of the same name.
+//! A jail whose state in /run/kak somebody has removed, and with it the knowledge of its init or of what was made for
+//! it. Init can be recognised by what it is, and ended. Links and tables that bear the jail's mark are reported, and
+//! left alone: a container that has its network from us, or we from it, may have a jail of the same name.
 
 use rustix::fs::CWD;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -13,11 +13,11 @@ use crate::netns::{self, Identity, State};
 use crate::nl::nft::foreign;
 use crate::nl::{self, link};
 
-/// How init calls itself.
+/// The name of an init process.
 const NAME: &[u8] = b"kak-init";
 
-/// The inits of a jail that no lock leads to: by that name, in the jail's network, and in a PID namespace that is not
-/// ours. Whoever imitates one in the jail has an init.
+/// The inits of a jail that no lock leads to: processes of that name in the jail's network namespace, and in a PID
+/// namespace that is not ours. An imitation in the jail does no harm: the real init lives then, and is found too.
 pub fn inits(jail: &str) -> Result<Vec<Init>> {
     if netns::state(jail.as_ref())? != State::Namespace {
         return Ok(Vec::new());
@@ -36,27 +36,27 @@ pub fn inits(jail: &str) -> Result<Vec<Init>> {
     let pin = |pid: i32| {
         let pid = Pid::from_raw(pid)?;
         let fd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
-        // Looked at again once it is pinned: the number may have gone to another.
+        // Checked again now that it is pinned: the PID may have been reused.
         is_init(&pid.as_raw_nonzero().get()).then_some(Init { pid, fd })
     };
     let named = Processes::now().named(&[NAME]);
     Ok(named.into_iter().filter(is_init).filter_map(pin).collect())
 }
 
-/// That there is no link of a jail of which there is no record: setup would take it for its own. A table may have been
-/// loaded with a firewall that was saved with it, and is as good as a new one.
+/// Fails if there is a link of a jail without a record: setup would take it for its own. A table may have been restored
+/// with a saved firewall, and is as good as a new one.
 pub fn check_link(jail: &str, what: &str) -> Result<()> {
     let there = link(jail)?.into_iter().collect();
     tell(jail, what, there, false)
 }
 
-/// That nothing bears the mark of a jail of which there is no record; `ended` if it has lived here, until now.
+/// Fails if anything bears the mark of a jail without a record; `ended` if its init was running here until now.
 pub fn check(jail: &str, ended: bool) -> Result<()> {
     let there = link(jail)?.into_iter().chain(tables(jail)).collect();
     tell(jail, &format!("kak teardown -n {jail}"), there, ended)
 }
 
-/// Tells what there is.
+/// The error that reports what there is, if anything.
 fn tell(jail: &str, what: &str, there: Vec<Marked>, ended: bool) -> Result<()> {
     if there.is_empty() {
         return Ok(());
@@ -97,7 +97,7 @@ fn link(jail: &str) -> Result<Option<Marked>> {
     Ok(ours.then(|| (format!("a link {name}"), format!("ip link delete {name}"))))
 }
 
-/// The jail's tables. Who may not look has not made one.
+/// The jail's tables. A caller that may not list them has not made one.
 fn tables(jail: &str) -> Vec<Marked> {
     let all = nl::Socket::netfilter().map(|mut socket| foreign::commented(&mut socket));
     let all = all.ok().and_then(Result::ok).unwrap_or_default();

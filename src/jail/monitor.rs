@@ -1,5 +1,6 @@
 //! The parent of a session's shell, inside the jail: a child of init that tells nssh outside what becomes of the shell,
-//! and the shell when nssh is gone. It holds no terminal and no pipe of the shell's, and ends with its shell.
+//! and hangs it up when nssh is gone. It keeps none of the shell's pipes, its terminal only if that was handed over,
+//! and ends with its shell.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
@@ -18,7 +19,7 @@ use crate::error::{Error, What as _, complain};
 use crate::sys::{self, Action, SignalSet};
 use crate::text::quote;
 
-/// What a monitor tells.
+/// What a monitor reports to nssh.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum News {
     /// The shell stopped by this signal.
@@ -27,16 +28,16 @@ pub enum News {
     Exit(u8),
     /// It was killed by this signal.
     Killed(i32),
-    /// It could not be run, for this errno.
+    /// It could not be run, with this errno.
     NotRun(i32),
-    /// There could be no process for it, for this errno.
+    /// No process could be made for it, with this errno.
     NoProcess(i32),
-    /// There could be no descriptor for who looks after it, for this errno.
+    /// The monitor could get no signalfd, with this errno.
     NoDescriptor(i32),
 }
 
 impl News {
-    /// How long a message is.
+    /// The length of a message.
     pub const SIZE: usize = 5;
 
     /// The message.
@@ -68,25 +69,25 @@ impl News {
     }
 }
 
-/// What it means that there could be no process in the jail.
+/// The error for a fork that failed in the jail.
 pub fn no_process(errno: Errno) -> Error {
     match errno {
-        // The PID namespace is dead, which fork(2) puts this way.
+        // The init of the PID namespace is dead, which fork(2) reports as ENOMEM.
         Errno::NOMEM => Error::text("fork", "the jail is going down"),
         errno => Error::text("fork", Error::reason(errno)),
     }
 }
 
-/// What a monitor is told.
+/// What nssh tells a monitor to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Order {
-    /// nssh was continued, so shall the shell be.
+    /// nssh was continued: continue the shell.
     Continue,
-    /// The same in the foreground: a shell that has a process group of its own gets the terminal for it.
+    /// The same in the foreground: a shell that leads a process group also gets the terminal for it.
     Foreground,
-    /// The terminal is gone.
+    /// The terminal is gone: hang the shell up.
     HangUp,
-    /// Somebody sent nssh this signal.
+    /// Somebody sent nssh this signal: pass it on.
     Signal(i32),
 }
 
@@ -113,16 +114,16 @@ impl Order {
     }
 }
 
-/// The jail's init, as its children know it.
+/// The PID of the jail's init, in the jail.
 const INIT: u32 = 1;
-/// Whoever is not in the jail, as a signal names him there.
+/// The sender of a signal from outside the jail, as its PID reads there.
 const OUTSIDE: u32 = 0;
 
-/// The life of a monitor.
+/// Runs a monitor.
 pub fn run(line: &Inner, shell: &Shell, caller: &Caller) -> ! {
     rustix::thread::set_name(MONITOR).ok();
-    // Before there is a shell, so that its end is not missed however soon that is; and what it leaves behind is ours, so
-    // that it can be told what the shell could not tell any more.
+    // Before there is a shell, so that its end is not missed however soon that is. As a subreaper we become the parent
+    // of what it leaves behind, so that we can hang that up when the shell no longer can.
     sys::set_disposition(Signal::CHILD, Action::Default);
     sys::set_signal_mask(&SignalSet::all_but_faults());
     rustix::process::set_child_subreaper(Some(rustix::process::getpid())).ok();
@@ -145,10 +146,10 @@ pub fn run(line: &Inner, shell: &Shell, caller: &Caller) -> ! {
         .takes_terminal
         .then(|| rustix::io::fcntl_dupfd_cloexec(stdin(), 3).ok())
         .flatten();
-    // Whoever reads what the shell writes gets his end of file from the shell.
+    // The end of file on the shell's output is to depend on the shell alone.
     sys::close_standard();
     let (mut listening, mut hung_up) = (true, false);
-    // Whether the shell has a signal already that nssh passes on.
+    // Whether the shell already has the signal that nssh is going to pass on.
     let mut has_it = false;
     loop {
         let mut fds = vec![PollFd::new(&signals, PollFlags::IN)];
@@ -160,14 +161,14 @@ pub fn run(line: &Inner, shell: &Shell, caller: &Caller) -> ! {
         while let Some(signal) = sys::read_signal(signals.as_fd()) {
             match signal.sender {
                 _ if signal.number != Signal::TERM.as_raw() => {}
-                // Init's way of saying that the jail ends, to all in there. A service knows what SIGTERM is, and it or
-                // what it has started would die of a hang-up before it had done what it has to; a shell is not moved.
+                // Init sends this to everything when the jail ends. A service handles SIGTERM, and a hang-up would kill
+                // it, or what it has started, before it has done what it has to; a shell ignores SIGTERM.
                 Some(INIT) if shell.is_service => {}
                 Some(INIT) => {
                     hung_up = true;
                     hang_up(child);
                 }
-                // It was for the caller's whole group, in which we are too, and maybe the shell.
+                // It was for the caller's whole group: for us too, and for the shell unless it leads its own.
                 Some(OUTSIDE) => has_it = !sys::leads_group(child),
                 _ => {}
             }
@@ -196,7 +197,7 @@ pub fn run(line: &Inner, shell: &Shell, caller: &Caller) -> ! {
                         sys::kill_number(child, number).ok();
                     }
                 }
-                // The latter is the end of nssh, which was killed.
+                // None: nssh has ended, it was killed.
                 Some(Order::HangUp) | None => {
                     hung_up = true;
                     hang_up(child);
@@ -207,7 +208,7 @@ pub fn run(line: &Inner, shell: &Shell, caller: &Caller) -> ! {
     }
 }
 
-/// The next order; `Some(None)` if nobody is there any more.
+/// The next order; `Some(None)` if nssh is gone.
 #[expect(clippy::option_option, reason = "nothing yet, and nothing ever again")]
 fn hear(line: &Inner) -> Option<Option<Order>> {
     match line.hear() {
@@ -217,7 +218,7 @@ fn hear(line: &Inner) -> Option<Option<Order>> {
     }
 }
 
-/// Reaps; tells when the shell stopped, and returns how it ended.
+/// Reaps; reports when the shell stopped, and returns how it ended.
 fn look(line: &Inner, child: Pid) -> Option<News> {
     loop {
         let (pid, status) = match wait(WaitOptions::NOHANG | WaitOptions::UNTRACED) {
@@ -238,13 +239,13 @@ fn look(line: &Inner, child: Pid) -> Option<News> {
     }
 }
 
-/// Sends news; that nobody listens any more is no error.
+/// Sends news; it is no error if nssh is gone.
 pub fn tell(line: &Inner, news: News) {
     line.tell(news.bytes());
 }
 
 /// What the kernel sends to the foreground group of a terminal that is gone, when the leader of its session dies. But
-/// that is somebody outside, and may live on.
+/// that leader is outside, and may live on.
 const GONE: [Signal; 2] = [Signal::HUP, Signal::CONT];
 
 /// Tells the shell that its terminal is gone.
@@ -254,8 +255,8 @@ fn hang_up(child: Pid) {
     }
 }
 
-/// Tells what the shell has left behind, unless that has a session of its own. Not while the shell lives: seeing its job
-/// end, it would take back a terminal that may have become somebody else's.
+/// Hangs up what the shell has left behind, unless that has a session of its own. Not while the shell lives: seeing its
+/// job end, it would take back a terminal that may have become somebody else's.
 fn hang_up_the_rest(child: Pid, caller: &Caller) {
     let [me, child] = [rustix::process::getpid(), child].map(|pid| pid.as_raw_nonzero().get());
     let session = if caller.own_terminal {
@@ -277,8 +278,8 @@ fn is_gone(terminal: &OwnedFd) -> bool {
     poll(&mut fds, Some(&super::timespec(Duration::ZERO))).is_ok_and(|ready| ready > 0)
 }
 
-/// Sends a signal to the shell's process group where it has one of its own, else to the shell: a group from outside is
-/// the caller's.
+/// Sends a signal to the shell's process group if the shell leads one, else to the shell: a group from outside is the
+/// caller's.
 fn to_group(child: Pid, signal: Signal) {
     if sys::leads_group(child) {
         rustix::process::kill_process_group(child, signal).ok();
@@ -289,7 +290,7 @@ fn to_group(child: Pid, signal: Signal) {
 
 /// Turns into the shell, or says why not.
 fn become_shell(line: &Inner, shell: &Shell, caller: &Caller) -> ! {
-    // If the monitor is killed, nobody else would tell it to hang up.
+    // If the monitor is killed, nothing else hangs it up.
     rustix::process::set_parent_process_death_signal(Some(Signal::HUP)).ok();
     for (tried, dir) in shell.dirs.iter().enumerate() {
         match go(dir) {
@@ -308,7 +309,7 @@ fn become_shell(line: &Inner, shell: &Shell, caller: &Caller) -> ! {
         sys::exit_now(126);
     }
     if caller.takes_terminal {
-        // All signals are blocked still, so none says that this is done from the background.
+        // All signals are still blocked, so SIGTTOU does not stop us for doing this from the background.
         rustix::process::setpgid(None, None).ok();
         let me = rustix::process::getpid().as_raw_nonzero().get();
         sys::set_front(stdin(), me).ok();
@@ -325,7 +326,7 @@ fn become_shell(line: &Inner, shell: &Shell, caller: &Caller) -> ! {
     sys::exit_now(if errno == Errno::NOENT { 127 } else { 126 })
 }
 
-/// Goes to this directory of the jail. One that is not reached from the jail's root is none.
+/// Changes to this directory of the jail; ENOENT if it cannot be reached from the jail's root.
 fn go(dir: &Path) -> rustix::io::Result<()> {
     rustix::process::chdir(dir)?;
     if rustix::process::getcwd(Vec::new())?

@@ -1,5 +1,5 @@
-//! Which namespaces a jail's init is started in, and with which others everybody who joins it joins it. Those that every
-//! jail has are here; the network's has a name and is made before ([`crate::netns`]).
+//! Which namespaces a jail's init is created in, and which of init's a process joins to be in the jail. The network
+//! namespace has a name and is made before ([`crate::netns`]).
 
 use std::os::fd::OwnedFd;
 
@@ -14,8 +14,8 @@ use crate::file;
 use crate::step::namespace::differs;
 use crate::sys;
 
-/// The flags of clone(2) for an init with these namespaces. Time is not among them: a namespace of it is made ahead, as
-/// its clocks can be set only while nobody is in it.
+/// The flags of clone(2) for an init with these namespaces. There is none for time: that namespace is made before
+/// ([`time`]), since its clocks can be set only while no process is in it.
 pub fn flags(own: &[Namespace]) -> u64 {
     let flag = |kind: &Namespace| match kind {
         Namespace::Uts => libc::CLONE_NEWUTS,
@@ -37,11 +37,11 @@ pub fn command(own: &[Namespace]) -> String {
     format!("unshare {more}--pid --mount --fork")
 }
 
-/// A time namespace whose clock of how long the machine has been up begins now. The other clock that it could set, the
-/// one that only counts (CLOCK_MONOTONIC), is left alone: programs inside and outside tell each other times by it.
+/// A time namespace whose CLOCK_BOOTTIME, how long the machine has been up, begins now. CLOCK_MONOTONIC, which it could
+/// set as well, is left alone: programs inside and outside exchange times by it.
 pub fn time() -> Result<OwnedFd> {
     const OFFSETS: &str = "/proc/self/timens_offsets";
-    // We may be in such a namespace ourselves, and the kernel takes what counts from its own start.
+    // We may be in a time namespace ourselves, but the kernel takes offsets from the machine's own clock.
     let ours = file::read(OFFSETS.as_ref())?;
     let (seconds, nanoseconds) = offset(&ours).unwrap_or_default();
     let offset = seconds - clock_gettime(ClockId::Boottime).tv_sec;
@@ -58,7 +58,7 @@ pub fn time() -> Result<OwnedFd> {
     made.what(|| format!("unshare --time --boottime={offset}"))
 }
 
-/// How far the clock of a time namespace is off, of /proc/PID/timens_offsets: seconds and nanoseconds.
+/// The offset of CLOCK_BOOTTIME in a /proc/PID/timens_offsets: seconds and nanoseconds.
 fn offset(text: &[u8]) -> Option<(i64, i64)> {
     let text = std::str::from_utf8(text).ok()?;
     let line = text
@@ -68,7 +68,7 @@ fn offset(text: &[u8]) -> Option<(i64, i64)> {
     Some((words.next()?.ok()?, words.next()?.ok()?))
 }
 
-/// All kinds of namespaces that somebody may join a jail's init in.
+/// All kinds of namespaces that a jail can have.
 pub fn every() -> ThreadNameSpaceType {
     let all = Namespace::ALL
         .into_iter()
@@ -77,9 +77,9 @@ pub fn every() -> ThreadNameSpaceType {
     all.collect()
 }
 
-/// The namespaces of a jail's init that somebody joins, as files in /proc/PID/ns and as flags of setns(2); in the order
-/// in which he joins them one by one, since after the mount namespace has changed /proc is another. Of those that a jail
-/// need not have, it is those that are not his anyway: joining his own could be forbidden to him.
+/// The namespaces of a jail's init to join, as files in /proc/PID/ns and as flags of setns(2); in the order for joining
+/// them one by one, since with the mount namespace /proc changes. Of those that a jail need not have, only those that
+/// differ from the caller's: to join one's own could be forbidden.
 pub fn to_join(init: Pid) -> Result<Vec<(&'static str, ThreadNameSpaceType)>> {
     let init = init.as_raw_nonzero().get();
     let mut all = Vec::new();

@@ -1,7 +1,7 @@
-//! A jail's network without the jail: a named network namespace with an uplink, as `kak netns add --uplink` makes it. It
-//! has a record, a subnet and a table of its own like any jail, made and taken back by the same steps, but no root and no
-//! init. Where its resolvers need a relay, that one holds the lock that init would hold, by which it is found and ended.
-//! As with a jail, who is at work on one is a process that no terminal can stop ([`apart`]).
+//! A jail's network without the jail: a named network namespace with an uplink, as `kak netns add --uplink` makes it.
+//! It has a record, a subnet and a table of its own like any jail, made and taken back by the same steps, but no root
+//! and no init. If its resolvers need a relay, that holds the lock that init would hold, and is found and ended by it.
+//! As with a jail, a process that changes one is one that no terminal can stop ([`apart`]).
 
 use std::ffi::OsStr;
 
@@ -19,7 +19,7 @@ use crate::record::{self, Record};
 use crate::step::Machine;
 use crate::step::netns::NetNs;
 
-/// Makes one, or what is missing of one; `note` hears what the machine does not allow. What does not work is taken back.
+/// Makes one, or what is missing; `note` gets what the machine does not allow. An error takes back what was made.
 pub fn make(config: Config, note: &mut dyn FnMut(&str)) -> Result<()> {
     capabilities::check("a network with an uplink", capabilities::NETWORK)?;
     let what = format!("kak netns add {} --uplink", config.jail);
@@ -53,7 +53,7 @@ fn make_here(mut config: Config, note: &mut dyn FnMut(&str), waits: Waits<'_>) -
             }
             super::end(&name)?;
             if let Some(old) = old {
-                // Its namespace went without it: with a restart, or by somebody else's hand.
+                // Its namespace is gone without it: by a restart, or because somebody else deleted it.
                 build::clear(&old, &mut build::quietly)?;
                 if !given {
                     config = old.config;
@@ -66,21 +66,21 @@ fn make_here(mut config: Config, note: &mut dyn FnMut(&str), waits: Waits<'_>) -
     let record = build::draw_up(config, &mut machine, Err)?;
     let namespace = NetNs { name: name.clone() };
     if record.found.contains(&namespace.to_string()) {
-        // Somebody has made it meanwhile: who gives a name to nothing but a namespace does not wait for the lock.
+        // Somebody has made it meanwhile: what names a namespace and does nothing else does not take the lock.
         return Err(exists(&name));
     }
     let plan = Plan::new(&record);
     plan.notes.iter().for_each(|text| note(text));
     let made = engine::setup(&plan.outer, &mut machine, &mut build::quietly)?;
     dns::start_alone(&name).map_err(|error| {
-        // It may be there all the same, and only have told in vain.
+        // The relay may run all the same, if only its message was lost.
         let ended = super::end(&name).err();
         error.and(ended).and(made.take_back(&mut machine))
     })
 }
 
-/// Makes what is missing of one that is there, as 'kak setup' does for a jail; if nothing is, it is there already. One
-/// that was wanted with other options stays as it is: `differs` says with which.
+/// Makes what is missing of one that exists, as 'kak setup' does for a jail; "File exists" if nothing is missing. If
+/// other options were asked for it stays as it is: `differs` says which.
 fn mend(record: &Record, differs: Option<String>, note: &mut dyn FnMut(&str)) -> Result<()> {
     let name = record.config.jail.as_str();
     if let Some(how) = differs {
@@ -105,7 +105,7 @@ fn mend(record: &Record, differs: Option<String>, note: &mut dyn FnMut(&str)) ->
     }
 }
 
-/// That there is a network of this name.
+/// The error that a network of this name exists.
 fn exists(name: &str) -> Error {
     Error::text(
         format!("Cannot create namespace file \"{}/{name}\"", netns::DIR),
@@ -113,8 +113,8 @@ fn exists(name: &str) -> Error {
     )
 }
 
-/// Whether a name is one that [`make`] made, whatever is left of it. Where that cannot be known, nothing may be taken away
-/// either: without its name nobody would know of the rest.
+/// Whether [`make`] made the network of this name, whatever is left of it. If that cannot be found out, nothing may be
+/// taken away either: without the name nobody could find the rest.
 pub fn is_ours(name: &OsStr) -> Result<bool> {
     let Ok(name) = config::jail_name(name) else {
         return Ok(false);
@@ -122,26 +122,26 @@ pub fn is_ours(name: &OsStr) -> Result<bool> {
     match file::lstat(&record::dir(&name).join("record")) {
         Ok(None) => return Ok(false),
         Ok(Some(_)) => {}
-        // Who may not look there has not made it.
+        // A caller that may not look there has not made it.
         Err(error) if error.errno() == Some(Errno::ACCESS) => return Ok(false),
         Err(error) => return Err(error),
     }
     is_bare(&name)
 }
 
-/// The same by the record that is there. Apart, because a record's room on the stack is more than a page, and most
-/// names have none.
+/// The same, by the record. A function of its own, because a record takes more than a page of the stack, and most names
+/// have none.
 #[inline(never)]
 fn is_bare(name: &str) -> Result<bool> {
     match Record::read(name) {
         Ok(record) => Ok(record.is_some_and(|record| record.config.bare)),
         Err(error) if error.errno().is_some() => Err(error),
-        // What nobody understands nobody can go by.
+        // A record that nobody understands says nothing.
         Err(_) => Ok(false),
     }
 }
 
-/// Takes everything of it back; the name too.
+/// Removes all of it, the name too.
 pub fn unmake(name: &OsStr, force: bool) -> Result<()> {
     let jail = config::jail_name(name)?;
     apart(&format!("kak netns delete {jail}"), |waits| {
@@ -159,15 +159,15 @@ fn unmake_here(name: &OsStr, jail: &str, force: bool, waits: Waits<'_>) -> Resul
         }
     }
     build::take_down(jail, &mut build::quietly, waits)?;
-    // Whoever made the namespace: it is the name that shall go.
+    // Even if somebody else made the namespace: its name is to go.
     match netns::state(name)? {
         State::Namespace => netns::delete(name, force),
         _ => Ok(()),
     }
 }
 
-/// Takes away what somebody left who was killed before he had written down what for: there is no more of it. Who is at
-/// work is waited for, be it that whoever asked him is gone; whether there is a network of this name then.
+/// Removes what a process left that was killed before it had written a record: there is no more of it. Waits for one
+/// that is still at work, even if its caller is gone. Returns whether there is a network of this name then.
 pub fn sweep(name: &OsStr) -> bool {
     let Ok(jail) = config::jail_name(name) else {
         return false;
@@ -184,7 +184,7 @@ pub fn sweep(name: &OsStr) -> bool {
         }
         Ok(())
     };
-    // It fails for somebody else's reason, which is told.
+    // Its error is dropped: the caller reports why the name could not be deleted.
     apart(&format!("kak netns delete {jail}"), work).ok();
     is_ours(name).unwrap_or(false)
 }

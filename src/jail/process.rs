@@ -1,5 +1,5 @@
-//! What the processes of kak have in common: how one waits for another, talks to it, and lets go of the caller's
-//! terminal and pipes. None of it knows what a jail is.
+//! What kak's processes have in common: how one waits for another, talks to it, and lets go of the caller's terminal
+//! and pipes. Nothing here knows what a jail is.
 
 use std::os::fd::{AsFd as _, AsRawFd as _, IntoRawFd as _, OwnedFd};
 use std::time::{Duration, Instant};
@@ -14,12 +14,12 @@ use super::Waits;
 use crate::error::{Error, Result, What as _, complain};
 use crate::sys::{self, Action, Disposition, SignalSet};
 
-/// While it lives, children can be waited for: a caller may have us ignore their end, and then the kernel forgets how they
-/// ended (wait(2)). Dropped, everything is as it was.
+/// While this value lives, children can be waited for: if the caller left SIGCHLD ignored, the kernel would discard how
+/// they ended (wait(2)). Dropping it restores the disposition.
 pub struct Parent(Disposition);
 
 impl Parent {
-    /// From now on.
+    /// Sets SIGCHLD to its default.
     pub fn become_one() -> Self {
         Self(sys::set_disposition(Signal::CHILD, Action::Default))
     }
@@ -31,7 +31,7 @@ impl Drop for Parent {
     }
 }
 
-/// How a child ended; none if it is none of ours.
+/// Waits for a child and returns how it ended; none if it is not ours.
 pub fn wait_for(pid: Pid) -> Option<WaitStatus> {
     loop {
         match rustix::process::waitpid(Some(pid), WaitOptions::empty()) {
@@ -42,7 +42,7 @@ pub fn wait_for(pid: Pid) -> Option<WaitStatus> {
     }
 }
 
-/// Waits for the next child to end; whether there was one.
+/// Waits for a child to end; false if there is none.
 pub fn reap_one() -> bool {
     match rustix::process::wait(WaitOptions::empty()) {
         Ok(_) | Err(Errno::INTR) => true,
@@ -50,7 +50,7 @@ pub fn reap_one() -> bool {
     }
 }
 
-/// The exit status of a child that tells by itself what goes wrong; an error where it could not.
+/// Waits for a child that reports its own errors. Returns its exit status, or an error if it was killed.
 pub fn wait_status(pid: Pid, what: &str) -> Result<u8> {
     match wait_for(pid).map(|status| (status.exit_status(), status.terminating_signal())) {
         Some((Some(status), _)) => Ok(u8::try_from(status).unwrap_or(1)),
@@ -59,41 +59,41 @@ pub fn wait_status(pid: Pid, what: &str) -> Result<u8> {
     }
 }
 
-/// What a process says to the one that waits for it: that it is another kak's turn,
+/// Message to the process that waits for this one: another kak holds the lock, and this one waits for it.
 const WAITS: u8 = b'w';
-/// and that it goes on.
+/// Message: the lock is held, and work goes on.
 const WORKS: u8 = b'g';
-/// Or that it has failed, and why follows.
+/// Message: it has failed. The error follows.
 const FAILED: u8 = b'f';
 
 /// Longer than anybody waits.
 const FOR_EVER: Duration = Duration::from_secs(1 << 32);
 
-/// How long nothing is told of somebody who waits for his turn.
+/// How long a wait for another kak is not reported.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Tells who waits for us to do `what` whether we wait ourselves. An error if he is gone: nothing has been done by then,
-/// and what he was killed over is not done any more when somebody else has been at work since.
+/// Tells the process that waits for `what` whether we wait ourselves. Fails if it is gone: nothing has been done by
+/// then, and an action whose caller was killed must not be done later, when others may have been at work since.
 pub fn say_turn(channel: &OwnedFd, what: &str, waits: bool) -> Result<()> {
     let byte = if waits { WAITS } else { WORKS };
     match rustix::net::send(channel, &[byte], SendFlags::NOSIGNAL) {
         Err(Errno::PIPE | Errno::CONNRESET) => Err(Error::text(what, "who asked for it is gone")),
-        // Who does not hear of it is told nothing of the wait.
+        // Any other error only costs the caller the news of the wait.
         _ => Ok(()),
     }
 }
 
-/// What is heard of a process.
+/// What came from a process.
 pub enum Heard {
-    /// It said something other than whose turn it is.
+    /// A message other than [`WAITS`] and [`WORKS`].
     Word,
     /// It has gone, or has closed its end.
     Nothing,
-    /// The limit has come; whether it is another kak's turn.
+    /// The limit is over; whether the process is waiting for another kak.
     Late(bool),
 }
 
-/// Listens to a process, and tells if another kak has held it up for some time.
+/// Waits for a process's message, and prints a note if another kak has held it up for some time.
 pub fn listen(channel: &OwnedFd, limit: Option<Duration>) -> Result<Heard> {
     let start = Instant::now();
     let (mut waits, mut told) = (false, false);
@@ -135,9 +135,9 @@ pub fn status_number(status: WaitStatus) -> u8 {
     u8::try_from(number).unwrap_or(1)
 }
 
-/// Does something that needs [`super::Lock`] in a process that no terminal can stop, and waits for it. A caller that is
-/// stopped or killed meanwhile holds nobody up. `what` it is is for the messages. What goes wrong is the caller's error, as
-/// it would be without the process between; where he is gone, that tells it.
+/// Runs `work`, which needs [`super::Lock`], in a child that no terminal can stop, and waits for it: a caller that is
+/// stopped or killed meanwhile holds nobody up. `what` names the work in messages. An error of the child's is returned
+/// as if it had happened here; if the caller is gone, the child prints it.
 pub fn apart(what: &str, work: impl FnOnce(Waits<'_>) -> Result<()>) -> Result<()> {
     let (ours, theirs) = channel()?;
     let _parent = Parent::become_one();
@@ -147,7 +147,7 @@ pub fn apart(what: &str, work: impl FnOnce(Waits<'_>) -> Result<()>) -> Result<(
         let Err(error) = work(&mut |waits| say_turn(&theirs, what, waits)) else {
             sys::exit_now(0)
         };
-        // A byte first: who listens for turns takes no more of a message.
+        // The byte is a message of its own: `listen` reads one byte of each and drops the rest.
         let text = error.packed();
         let say = |message| rustix::net::send(&theirs, message, SendFlags::NOSIGNAL);
         if say(&[FAILED]).and_then(|_| say(text.as_bytes())).is_err() {
@@ -163,7 +163,7 @@ pub fn apart(what: &str, work: impl FnOnce(Waits<'_>) -> Result<()>) -> Result<(
             .what(|| "recv"),
         _ => Ok(0),
     });
-    // What it has done is done, whether or not we heard of it.
+    // The exit status decides: what the child has done is done, whether or not its message arrived.
     match wait_status(pid, what)? {
         0 => Ok(()),
         _ => Err(Error::unpacked(&String::from_utf8_lossy(
@@ -172,8 +172,8 @@ pub fn apart(what: &str, work: impl FnOnce(Waits<'_>) -> Result<()>) -> Result<(
     }
 }
 
-/// Runs a session in a child that is otherwise all that we are: stopped when it stops, continued with it, and what
-/// somebody sends us to end it is sent on; how it ended.
+/// Runs a session in a child and follows it: stops when it stops, continues it when continued, and passes on the
+/// signals that are sent to end us. Returns how it ended.
 pub fn in_place_of(session: impl FnOnce() -> u8) -> Result<WaitStatus> {
     let parent = Parent::become_one();
     let before = sys::block_signals(&SignalSet::of(&[
@@ -184,11 +184,11 @@ pub fn in_place_of(session: impl FnOnce() -> u8) -> Result<WaitStatus> {
         Signal::TTIN,
         Signal::TTOU,
     ]));
-    // What the caller has ignored or blocked is not for us, as it is not for the session.
+    // Signals that the caller has ignored or blocked are not passed on: the session ignores or blocks them too.
     let mut heard = vec![Signal::HUP, Signal::TERM];
     heard.retain(|signal| !before.has(*signal) && !sys::is_ignored(*signal));
     heard.push(Signal::CHILD);
-    // Typed at a terminal, these reach the session without us.
+    // When typed at a terminal, these reach the session without us.
     let (int, quit) = (
         sys::set_disposition(Signal::INT, Action::Ignore),
         sys::set_disposition(Signal::QUIT, Action::Ignore),
@@ -228,29 +228,29 @@ pub fn in_place_of(session: impl FnOnce() -> u8) -> Result<WaitStatus> {
     Ok(ended)
 }
 
-/// Two ends that keep the borders of messages and say when the other one is gone.
+/// A socket pair that keeps message boundaries, and reports when the other end is gone.
 pub fn channel() -> Result<(OwnedFd, OwnedFd)> {
     let flags = SocketFlags::CLOEXEC;
     rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
         .what(|| "socketpair")
 }
 
-/// Standard input and output on /dev/null: whoever waits for an end of file gets it.
+/// Points standard input and output to /dev/null: whoever waits for an end of file on the old ones gets it.
 pub fn be_deaf() -> rustix::io::Result<()> {
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
     rustix::stdio::dup2_stdin(&null)?;
     rustix::stdio::dup2_stdout(&null)
 }
 
-/// Standard error too.
+/// The same, and standard error.
 pub fn silence() -> rustix::io::Result<()> {
     be_deaf()?;
     rustix::stdio::dup2_stderr(rustix::stdio::stdout())
 }
 
-/// Descriptors 0, 1 and 2 are nobody else's while this is kak: what is opened next would take the number of one that the
-/// caller has closed, and be written to or replaced in its place. What they lead to instead can be neither read nor
-/// written, as it was, and is closed again in whatever this process becomes.
+/// Opens something on each of descriptors 0, 1 and 2 that the caller has closed: the next file opened would otherwise
+/// get that number, and be read, written or replaced as a standard stream. As with a closed one, what is opened
+/// (O_PATH) can be neither read nor written, and is closed when this process executes another program.
 pub fn fill_standard_descriptors() {
     use rustix::stdio::{stderr, stdin, stdout};
     let standard = [stdin(), stdout(), stderr()];
@@ -261,9 +261,9 @@ pub fn fill_standard_descriptors() {
     }
     for (fd, seen) in standard.iter().zip(fds) {
         if seen.revents().contains(PollFlags::NVAL) {
-            // Unlike /dev/null it is on every machine.
+            // Unlike /dev/null, it is on every machine.
             let place = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
-            // The lowest number is the next: there it stays.
+            // open(2) returns the lowest free number, which is this one.
             let place = place
                 .ok()
                 .filter(|place| place.as_raw_fd() == fd.as_raw_fd());
@@ -272,7 +272,7 @@ pub fn fill_standard_descriptors() {
     }
 }
 
-/// Descriptors 0, 1 and 2 lead somewhere, and to no directory: that would be a way out of the jail.
+/// Opens /dev/null on each of descriptors 0, 1 and 2 that is closed, or a directory: a way out of the jail.
 pub fn keep_standard_descriptors() -> rustix::io::Result<()> {
     type Replace = fn(OwnedFd) -> rustix::io::Result<()>;
     use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout, stderr, stdin, stdout};
@@ -291,7 +291,7 @@ pub fn keep_standard_descriptors() -> rustix::io::Result<()> {
         if unfit(fd) {
             let null = rustix::fs::open("/dev/null", OFlags::RDWR, Mode::empty())?;
             if null.as_raw_fd() == fd.as_raw_fd() {
-                // It was closed, and the lowest number is the next: there it stays.
+                // It was closed, and open(2) has returned this very number.
                 let _kept = null.into_raw_fd();
             } else {
                 replace(null)?;

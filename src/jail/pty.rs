@@ -1,14 +1,14 @@
-//! A session with a terminal of its own (`kak nssh --pty`): a pty of the jail's, whose other end stays with nssh outside.
+//! A session with a terminal of its own (`kak nssh --pty`): a pty of the jail's, whose master stays with nssh outside.
 //!
-//! Theory of operation. Whoever has a terminal open, and the right, can put words into its input (ioctl_tty(2), TIOCSTI),
-//! and the shell outside would read them as typed. So nothing in the jail ever has the caller's terminal, not even for a
-//! moment, and nssh never is in the jail:
+//! Theory of operation. A process that has a terminal open, and the right, can put words into its input (ioctl_tty(2),
+//! TIOCSTI), and the shell outside would read them as typed. So nothing in the jail ever has the caller's terminal, not
+//! even for a moment, and nssh itself is never in the jail:
 //!
 //! 1. A child leaves the caller's session and lets go of the caller's terminal. Then it joins the jail.
-//! 2. It opens a pty there, gives it the caller's modes and size, and sends nssh the master over a socket that is closed
-//!    before there is a process in the jail. Standard input, output and error are the slave from then on.
+//! 2. It opens a pty there, gives it the caller's modes and size, and sends nssh the master over a socket that is
+//!    closed before there is a process in the jail. Standard input, output and error are the slave from then on.
 //! 3. It leaves a monitor, as for any session, and ends. The shell begins a session of its own on the slave.
-//! 4. nssh is the terminal on which that session runs: a [`relay`].
+//! 4. nssh acts as the terminal of that session: a [`relay`].
 
 mod flow;
 pub mod relay;
@@ -31,19 +31,19 @@ use super::{process, terminal};
 use crate::error::{Error, Result, What as _};
 use crate::sys;
 
-/// What comes with the master.
+/// The message that carries the master.
 const MASTER: &[u8] = b"pty";
 
 /// Our end of a session.
 pub struct Ends {
-    /// Of its terminal.
+    /// The master of its pty.
     pub master: OwnedFd,
-    /// Of the line to its monitor.
+    /// The line to its monitor.
     pub line: Outer,
 }
 
 /// Starts a session on a terminal of its own. `join` joins the jail, `leave` leaves a monitor there that talks over a
-/// line; both are done by a child.
+/// line; both run in a child.
 pub fn start(
     join: impl FnOnce() -> Result<()>,
     leave: impl FnOnce(&Inner) -> rustix::io::Result<()>,
@@ -82,7 +82,7 @@ fn let_go() -> Result<()> {
     process::silence().what(|| "exec <>/dev/null")
 }
 
-/// Opens a pty, of the jail that has been joined, and makes its slave the standard descriptors; the master.
+/// Opens a pty of the jail that was joined, and makes its slave the standard descriptors; returns the master.
 fn open(modes: Option<Termios>, size: Option<Winsize>) -> Result<OwnedFd> {
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let master = openpt(flags).what(|| "open /dev/ptmx")?;
@@ -97,7 +97,7 @@ fn open(modes: Option<Termios>, size: Option<Winsize>) -> Result<OwnedFd> {
         if let Some(size) = size {
             rustix::termios::tcsetwinsize(&slave, size)?;
         }
-        // The relay waits for it together with everything else.
+        // The relay polls it together with everything else.
         rustix::fs::fcntl_setfl(&master, OFlags::RDWR | OFlags::NONBLOCK)?;
         rustix::stdio::dup2_stdin(&slave)?;
         rustix::stdio::dup2_stdout(&slave)?;
@@ -107,8 +107,8 @@ fn open(modes: Option<Termios>, size: Option<Winsize>) -> Result<OwnedFd> {
     Ok(master)
 }
 
-/// The modes that a pty begins with: the caller's terminal's. Where what is typed comes from no terminal, nobody wants to
-/// see it again.
+/// The modes that a pty begins with: those of the caller's terminal. If standard input is no terminal, the pty's own
+/// without echo: nobody wants to see that input again.
 fn initial(modes: Option<Termios>, slave: &OwnedFd) -> rustix::io::Result<Termios> {
     if let Some(modes) = modes {
         return Ok(modes);

@@ -1,11 +1,11 @@
 //! Joining a jail: what nssh does between being called and dying the way its shell died.
 //!
 //! Theory of operation. Everything that needs the outer namespaces is done first: finding init, the environment, the
-//! directory's name. One setns on init's pidfd then takes over all of the jail's namespaces together or not at all.
-//! Only a child is in the new PID namespace, and all that it does is to fork, so that the [`super::monitor`] is init's
-//! child, not ours ([`sys::orphan`]): a stopped or killed nssh leaves no zombie that the jail's end would have to wait
-//! for. Whoever stops that child, within the microseconds of its life, has nssh wait for it. What is left is to wait, to
-//! stop when the shell stops, and to die as it died.
+//! directory's name. One setns on init's pidfd then joins all of the jail's namespaces or none. Only a child is in the
+//! new PID namespace, and all that it does is to fork, so that the [`super::monitor`] is init's child, not ours
+//! ([`sys::orphan`]): a stopped or killed nssh leaves no zombie that the jail's end would have to wait for. If that
+//! child is stopped within the microseconds of its life, nssh waits for it. What is left is to wait, to stop when the
+//! shell stops, and to die as it died.
 
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -31,19 +31,19 @@ use crate::record::Record;
 use crate::record::state::State;
 use crate::sys::{self, Action, SignalSet};
 
-/// What becomes of a session whose jail is not up.
+/// What to do if the jail of a session is not up.
 #[derive(Clone, Copy)]
 pub enum IfDown<'a> {
-    /// The jail is brought up for it, and stays. Only root can.
+    /// Bring it up, and leave it so. Only root can.
     BringUp,
-    /// There is none, or one that is coming up anyway: a guest makes nothing.
+    /// Wait if it is coming up anyway, else fail: a guest makes nothing.
     Wait(&'a Guest),
-    /// There is none: who made a jail for this session takes that one back, and would not know of another.
+    /// Fail: the caller made a jail for this session, takes that one back, and would not know of another.
     Refuse,
 }
 
 impl<'a> IfDown<'a> {
-    /// For whom, if not for root.
+    /// The guest, if it is not for root.
     fn guest(self) -> Option<&'a Guest> {
         match self {
             Self::Wait(guest) => Some(guest),
@@ -57,12 +57,12 @@ impl<'a> IfDown<'a> {
 pub enum Terminal {
     /// The caller's, if he has one.
     Callers,
-    /// A pty of the jail's, and the caller's only shows it.
+    /// A pty of the jail's; the caller's terminal only shows it.
     Own,
 }
 
-/// Runs a program in a jail and ends as it ended: dies of the same signal, or returns the status to exit with. What went
-/// wrong is told.
+/// Runs a program in a jail and ends as it ended: dies of the same signal, or returns the status to exit with. Errors
+/// are printed.
 pub fn follow(terminal: Terminal, jail: &str, program: &Program, if_down: IfDown<'_>) -> u8 {
     match run(terminal, jail, program, if_down) {
         Ok(end) => end.follow("kak: nssh"),
@@ -86,9 +86,9 @@ fn run(terminal: Terminal, jail: &str, program: &Program, if_down: IfDown<'_>) -
     let (init, record) = find(jail, if_down)?;
     let guest = if_down.guest();
     let environment = guest.map_or_else(Environment::of_caller, Guest::environment);
-    // Nothing of it is ever freed: that would be to write to pages which the monitor has too as long as nobody does.
+    // Never freed: that would write to, and so copy, pages that are shared with the monitor.
     let shell = ManuallyDrop::new(Shell::prepare(record, program, environment)?);
-    // What a shell calls itself is no file's name; what was searched for has only a name.
+    // For messages: the file that is run, which a shell's argv[0] need not name; else the name that is searched for.
     let name = match shell.paths.as_slice() {
         [path] => Some(path),
         _ => shell.argv.first(),
@@ -104,14 +104,14 @@ fn run(terminal: Terminal, jail: &str, program: &Program, if_down: IfDown<'_>) -
         Signal::TTIN,
         Signal::TTOU,
     ];
-    // A relay has the caller's terminal to put in order before anything ends it.
+    // A relay has to restore the caller's terminal before a signal ends it.
     let waits = if own_terminal {
         SignalSet::all_but_faults()
     } else {
         SignalSet::of(&waits)
     };
     let mask = sys::block_signals(&waits);
-    // What the caller has ignored or blocked is not for us either, as it is not for a shell.
+    // Signals that the caller has ignored or blocked are not passed on: a shell ignores or blocks them too.
     let heard: Vec<Signal> = [Signal::HUP, Signal::TERM]
         .into_iter()
         .filter(|signal| !mask.has(*signal) && !sys::is_ignored(*signal))
@@ -157,7 +157,7 @@ fn run(terminal: Terminal, jail: &str, program: &Program, if_down: IfDown<'_>) -
     join()?;
     leave_monitor(&inner, &shell, &caller).map_err(monitor::no_process)?;
     drop(inner);
-    // Not before: what the first process in the jail has open is its standard descriptors and the pipes.
+    // Not before: the first process in the jail has nothing open but its standard descriptors and the pipes.
     let signals = sys::signalfd(&SignalSet::of(&heard)).what(|| "signalfd")?;
     let end = wait(&outer, &signals, &name, shared.as_ref())?;
     if let Some(shared) = &shared {
@@ -166,8 +166,8 @@ fn run(terminal: Terminal, jail: &str, program: &Program, if_down: IfDown<'_>) -
     Ok(end)
 }
 
-/// The init of a jail that is up, if need be after bringing it up, and the jail's record, read after init was pinned, so
-/// that it is that init's and no other's.
+/// The init of a jail, which is brought up if need be, and the jail's record, read after init was pinned, so that it is
+/// that init's and no other's.
 fn find(jail: &str, if_down: IfDown<'_>) -> Result<(Init, Option<Record>)> {
     if let Some(guest) = if_down.guest() {
         return guest.find(jail);
@@ -181,7 +181,7 @@ fn find(jail: &str, if_down: IfDown<'_>) -> Result<(Init, Option<Record>)> {
         })?;
         match life {
             Life::Up(init) => return Ok((init, Record::of(&state)?)),
-            // Of a network without a jail the relay is at the lock; that it is none is told below.
+            // In a network without a jail the relay holds the lock (`RELAY`); that this is no jail is reported below.
             Life::Ending(_) if !network::is_ours(jail.as_ref())? => break,
             Life::Down | Life::Starting(_) | Life::Ending(_) => {}
         }
@@ -211,12 +211,12 @@ fn find(jail: &str, if_down: IfDown<'_>) -> Result<(Init, Option<Record>)> {
     Err(Error::text(jail, "the jail is going down"))
 }
 
-/// Joins a jail that was found, or the one that came after it.
+/// Joins the jail of this init, or the one that came after it.
 fn join(init: &Init, jail: &str, if_down: IfDown<'_>) -> Result<()> {
     if let Some(guest) = if_down.guest() {
         guest.be_like_init();
     }
-    // It may have died between being found and being joined, and nothing has happened yet: once more.
+    // Init may have died since it was found, and nothing has happened yet: once more.
     if enter(init)? || enter(&find(jail, if_down)?.0)? {
         return Ok(());
     }
@@ -226,19 +226,19 @@ fn join(init: &Init, jail: &str, if_down: IfDown<'_>) -> Result<()> {
 /// Leaves a monitor in the jail that we have joined, at the other end of the line.
 fn leave_monitor(line: &Inner, shell: &Shell, caller: &Caller) -> rustix::io::Result<()> {
     sys::orphan(|| {
-        // Neither our end nor anything else that is outside gets in there.
+        // Of our descriptors only 0, 1, 2 and the inner end of the line get in there.
         sys::close_but(&line.both());
         monitor::run(line, shell, caller)
     })
 }
 
-/// Takes over init's namespaces; false if it is gone.
+/// Joins init's namespaces; false if it is gone.
 fn enter(init: &Init) -> Result<bool> {
-    // Nobody in the jail looks into a process that comes from outside (ptrace(2)).
+    // Nothing in the jail may look into a process that comes from outside (ptrace(2)).
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
         .what(|| "prctl PR_SET_DUMPABLE")?;
-    // All that there are, as those that are ours anyway do not change by it. That may be forbidden, or the kernel may not
-    // have them all.
+    // All kinds at once, as joining a namespace that we are in changes nothing. But that may be forbidden, or the
+    // kernel may not have all kinds: then only those that differ.
     match move_into_thread_name_spaces(init.fd.as_fd(), namespaces::every()) {
         Ok(()) => return Ok(true),
         Err(Errno::SRCH) => return Ok(false),
@@ -253,7 +253,7 @@ fn enter(init: &Init) -> Result<bool> {
     match move_into_thread_name_spaces(init.fd.as_fd(), kinds.collect()) {
         Ok(()) => Ok(true),
         Err(Errno::SRCH) => Ok(false),
-        // Before Linux 5.8 a pidfd is not taken. All files are opened first: after the mount namespace has changed
+        // Before Linux 5.8 setns takes no pidfd. All files are opened first: after the mount namespace has changed
         // init's /proc is out of sight.
         Err(Errno::INVAL | Errno::BADF | Errno::NOSYS) => {
             let open = |(name, _): &(&str, _)| {
@@ -261,7 +261,7 @@ fn enter(init: &Init) -> Result<bool> {
                 rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).what(what)
             };
             let files = all.iter().map(open).collect::<Result<Vec<_>>>();
-            // If it is gone, its number may be another's by now.
+            // If init is gone, its PID may have been reused.
             if init.wait(Duration::ZERO) {
                 return Ok(false);
             }
@@ -277,9 +277,9 @@ fn enter(init: &Init) -> Result<bool> {
 /// Waits for the shell's end, and stops whenever it stops.
 fn wait(line: &Outer, signals: &OwnedFd, program: &str, shared: Option<&Shared>) -> Result<End> {
     let order = |order: Order| line.order(order.bytes());
-    // Until when there is still an end to wait for after a hang-up.
+    // After a hang-up: until when the shell's end is waited for.
     let mut deadline: Option<Instant> = None;
-    // Why there was no shell: its process says so, and the session is over with that one's end.
+    // Why there was no shell: its process reports that, and the session is over when that process has ended.
     let mut not_run: Option<Errno> = None;
     loop {
         let mut fds = [
@@ -327,7 +327,7 @@ fn wait(line: &Outer, signals: &OwnedFd, program: &str, shared: Option<&Shared>)
                 } else if stopped || !terminal::is_of_terminal(number) {
                     order(Order::Continue);
                 } else {
-                    // It may not read or write, and nobody could ever change that.
+                    // It may not use the terminal, and nobody could ever change that.
                     order(Order::HangUp);
                     deadline = Some(Instant::now() + HANG_UP);
                 }

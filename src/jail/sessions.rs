@@ -1,5 +1,5 @@
-//! Who is in a jail: its sessions, and what belongs to each, as /proc shows them. Nothing of weight hangs on it: who
-//! imitates a monitor shows up as a session.
+//! Who is in a jail: its sessions, and the processes of each, as /proc shows them. Nothing critical depends on it: a
+//! process that imitates a monitor shows up as a session.
 
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
@@ -11,9 +11,9 @@ use crate::file;
 use crate::procfs::{self, Stat};
 use crate::sys;
 
-/// The name that a monitor gives itself,
+/// The name of a monitor.
 pub const MONITOR: &std::ffi::CStr = c"kak-session";
-/// and the one that it has when its session is over: as soon as anybody is told, nobody finds that any more.
+/// Its name when the session is over, set before that is reported: from then on nobody finds the session any more.
 pub const OVER: &std::ffi::CStr = c"kak-over";
 
 /// One nssh and what it started.
@@ -22,7 +22,7 @@ pub struct Session {
     pub pid: i32,
     /// Its monitor.
     pub monitor: i32,
-    /// The session that it is in, as the kernel has it.
+    /// Its session ID.
     pub session: i32,
     /// The user it runs as.
     pub uid: u32,
@@ -30,12 +30,12 @@ pub struct Session {
     pub terminal: i32,
     /// When its shell started, in ticks since boot.
     pub started: u64,
-    /// The words it was started with.
+    /// Its command line, each word with a zero byte behind it.
     pub command: Vec<u8>,
 }
 
 impl Session {
-    /// Pins its shell; none if that is gone.
+    /// Pins its shell by a pidfd; none if that is gone.
     pub fn pin(&self) -> Option<OwnedFd> {
         pin(self.pid, |now| {
             (now.parent, now.started) == (self.monitor, self.started)
@@ -43,7 +43,7 @@ impl Session {
     }
 }
 
-/// Pins a process, if it is still the one that was seen: its number may have gone to another.
+/// Pins a process, if it is still the one that was seen: the PID may have been reused.
 fn pin(pid: i32, is_same: impl Fn(&Stat) -> bool) -> Option<OwnedFd> {
     let fd = pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
     stat(pid).filter(is_same).map(|_| fd)
@@ -63,8 +63,8 @@ impl Processes {
         Self(names.iter().filter_map(process).collect())
     }
 
-    /// The sessions of a jail: the first child of each child of init that is a monitor. Its others are what the first one
-    /// has left behind, later ones all; a session whose shell is dead is over.
+    /// The sessions of a jail: of each child of init that is a monitor, the first child, which is the shell. The others
+    /// are what the shell has left behind, all of them younger. A session whose shell is dead is over.
     pub fn sessions(&self, init: Pid) -> Vec<Session> {
         let init = init.as_raw_nonzero().get();
         let shell = |(monitor, stat): &(i32, Stat)| {
@@ -87,15 +87,15 @@ impl Processes {
         self.0.iter().filter_map(shell).map(session).collect()
     }
 
-    /// Those that call themselves one of these.
+    /// The PIDs of those that have one of these names.
     pub fn named(self, names: &[&[u8]]) -> Vec<i32> {
         let is_one = |stat: &Stat| names.contains(&stat.name.as_slice());
         let named = self.0.into_iter().filter(|(_, stat)| is_one(stat));
         named.map(|(pid, _)| pid).collect()
     }
 
-    /// What a monitor's shell has started, and that has started, also what has lost its parent meanwhile; but not what has
-    /// left the session. Nor who is in the group of this number: it is the shell's own, where that leads one.
+    /// The descendants of a monitor's shell, also those that the monitor has adopted since, but not those that have
+    /// left the session, nor those in the process group of this number: it is the shell's own, if that leads one.
     pub fn started_by(&self, monitor: i32, session: i32, group: i32) -> Vec<OwnedFd> {
         let mut family = vec![monitor];
         let mut grown = 0;

@@ -1,5 +1,5 @@
-//! What a session becomes: which file is run, under which name, with which arguments, environment and directory. All of
-//! it is found out outside, before the join; nothing here touches a namespace.
+//! What a session runs: which file, under which name, with which arguments, environment and directory. All of it is
+//! found out outside, before the join; nothing here touches a namespace.
 
 use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
@@ -17,9 +17,9 @@ use crate::passwd;
 use crate::record::{self, Record};
 use crate::sys::{self, Disposition, SignalSet};
 
-/// The real shell, if we are in a jail. The link that names it stands in the read-only cover of /run/kak; outside there is
-/// none, and a jail of this name is a directory. But where /run is open to all and no jail was ever up, anybody may have
-/// made one: only root's is believed.
+/// The real shell, if we are in a jail. The link that names it is in the read-only cover of /run/kak; outside there is
+/// none, and a jail of this name is a directory. But where anybody may write to /run and no jail was ever up, anybody
+/// may have made one: only root's is believed.
 pub fn real_shell() -> Result<Option<PathBuf>> {
     const NAME: &str = "shell";
     let link = Path::new(record::DIR).join(NAME);
@@ -28,8 +28,8 @@ pub fn real_shell() -> Result<Option<PathBuf>> {
     if !rustix::fs::lstat(&link).is_ok_and(|stat| is_link(&stat)) {
         return Ok(None);
     }
-    // One directory is asked about all of it, and the one that stands there itself: through a link of his anybody leads
-    // to a file system that he has mounted, in a mount namespace of his own.
+    // Everything is read through one descriptor of the directory itself, not through a link in its place: a user's link
+    // could lead to a file system that he has mounted in a mount namespace of his own.
     let what = || format!("readlink {}", link.display());
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let dir = match rustix::fs::open(record::DIR, flags, Mode::empty()) {
@@ -39,8 +39,8 @@ pub fn real_shell() -> Result<Option<PathBuf>> {
         other => other.what(what)?,
     };
     let there = rustix::fs::statat(&dir, NAME, AtFlags::SYMLINK_NOFOLLOW).what(what)?;
-    // The cover is read-only, as nothing is that somebody without rights could write or mount there. In it root may have
-    // no number: this may be a user namespace of a user's.
+    // The cover is read-only, unlike anything that a user without rights could write or mount there. Its owner is not
+    // checked: in a user namespace of a user's, root may have no ID.
     let cover = fstatvfs(&dir).what(what)?;
     if !cover.f_flag.contains(StatVfsMountFlags::RDONLY) {
         let all = rustix::fs::fstat(&dir).what(what)?;
@@ -51,7 +51,7 @@ pub fn real_shell() -> Result<Option<PathBuf>> {
     Ok(Some(OsString::from_vec(target.into_bytes()).into()))
 }
 
-/// That this is not the inside of a jail, for what is done outside alone.
+/// Fails in a jail, for what can be done only outside.
 pub fn check_outside(what: &str) -> Result<()> {
     if is_inside()? {
         let why = format!("this is the inside of a jail; {what} outside of it");
@@ -79,9 +79,9 @@ pub enum Program {
 }
 
 impl Program {
-    /// Whether a terminal that nobody shares is handed over to it. A shell would take it anyway, but the group that it
-    /// comes from reads as 0 in the jail, and most shells try to give the terminal back to that at their end or when they
-    /// are stopped. With a command Ctrl-C is for whoever else is in the caller's group, too, if there is anybody.
+    /// Whether it is given a terminal that nobody shares. A shell would take it anyway, but the group that it comes
+    /// from reads as 0 in the jail, and most shells try to give the terminal back to that one when they end or stop. A
+    /// command shares Ctrl-C with the other members of the caller's group, if there are any.
     fn takes_terminal(&self) -> bool {
         match self {
             Self::Shell { args, .. } => terminal::is_interactive(args),
@@ -95,12 +95,12 @@ impl Program {
 pub struct Called {
     /// As a login shell.
     login: bool,
-    /// By its path, as people and $SHELL have it; a login program takes the name only.
+    /// By its path, as people and $SHELL have it; a login program passes the name only.
     by_path: bool,
 }
 
 impl Called {
-    /// What argv[0] says, and the name that is left of it. Some programs put the dash before the path.
+    /// Reads argv[0]; also returns the name without path and dash. Some programs put the dash before the path.
     pub fn by(zero: &OsStr) -> (Self, OsString) {
         let (outer_dash, path) = without_dash(zero.as_bytes());
         let base = path.rsplit(|byte| *byte == b'/').next();
@@ -140,21 +140,21 @@ pub struct Shell {
     pub env: Vec<CString>,
     /// The directories to try, in order.
     pub dirs: Vec<PathBuf>,
-    /// Whether it is a command of the caller's that no terminal is for: a service, and no shell.
+    /// Whether it is a command whose standard input is no terminal: a service, and no shell.
     pub is_service: bool,
-    /// Whether to say that the first of them is not there.
+    /// Whether to report that the first of the directories cannot be entered.
     pub misses_home: bool,
-    /// Whether a terminal that nobody shares is handed over to it.
+    /// See `Program::takes_terminal`.
     pub takes_terminal: bool,
 }
 
-/// What nssh has changed of itself and the shell gets back.
+/// What nssh has changed of itself and restores for the shell, and which terminal the shell gets.
 pub struct Caller {
     /// The caller's signal mask.
     pub mask: SignalSet,
     /// The caller's dispositions.
     pub dispositions: [(Signal, Disposition); 3],
-    /// A guest's limit of a core's size.
+    /// A guest's limit for the size of a core dump.
     pub core: Option<Rlimit>,
     /// Whether standard input is a terminal for the shell alone.
     pub own_terminal: bool,
@@ -176,7 +176,7 @@ impl Shell {
             }
             Program::Command(words) => (false, words.clone()),
         };
-        // A terminal multiplexer starts login shells that are no logins: it has chosen the directory.
+        // A terminal multiplexer starts login shells that are no logins: it has chosen the directory itself.
         let login = login && caller.get("TMUX").is_none();
         let argv = words
             .iter()
@@ -186,7 +186,7 @@ impl Shell {
         if let Some(name) = hostname
             && env.get("HOSTNAME").is_some()
         {
-            // A container's engine sets it, and a shell believes it.
+            // A container engine sets it, and a shell trusts it.
             env.set("HOSTNAME", name.as_ref())?;
         }
         let paths = match program {
@@ -214,9 +214,9 @@ impl Shell {
             argv,
             env: env.into_c_strings(),
             dirs,
-            // To a person only: what scp or git gets to read is the shell's alone.
             takes_terminal: program.takes_terminal(),
             is_service: matches!(program, Program::Command(_)) && !isatty(rustix::stdio::stdin()),
+            // Reported to a person only: what scp or git reads is to come from the shell alone.
             misses_home: login && isatty(rustix::stdio::stderr()),
         })
     }
@@ -241,8 +241,8 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 /// Who the user is.
 const IDENTITY: [&str; 3] = ["HOME", "USER", "LOGNAME"];
 
-/// What tells of descriptors that a session has not got any more, of somebody who waits for messages from another
-/// process, and of a network namespace that was left.
+/// Variables about descriptors that a session no longer has, about a service manager that expects messages from another
+/// process, and about a network namespace that was left.
 const LEFT_OUTSIDE: [&str; 6] = [
     "LISTEN_FDS",
     "LISTEN_PID",
@@ -252,8 +252,8 @@ const LEFT_OUTSIDE: [&str; 6] = [
     "KAK_NETNS",
 ];
 
-/// What no set-user-ID program passes on, since it changes what the C library loads, reads or writes (glibc's
-/// `UNSECURE_ENVVARS`, ld.so(8)). musl, which does nothing of all that, leaves it where it is.
+/// Variables that no set-user-ID program passes on, since they change what the C library loads, reads or writes
+/// (glibc's `UNSECURE_ENVVARS`, ld.so(8)). musl, which uses none of these, does not remove them.
 const UNSAFE: [&str; 12] = [
     "GCONV_PATH",
     "GETCONF_DIR",
@@ -269,7 +269,7 @@ const UNSAFE: [&str; 12] = [
     "TZDIR",
 ];
 
-/// How the names of more of that begin.
+/// How the names of more of them begin.
 const UNSAFE_KINDS: [&str; 2] = ["LD_", "MALLOC_"];
 
 /// A word as the kernel takes it.
@@ -285,7 +285,7 @@ pub struct Environment(Vec<CString>);
 /// A variable's value, if it is the one of this name.
 fn value<'a>(variable: &'a CString, name: &str) -> Option<&'a OsStr> {
     let (its_name, value) = variable.to_bytes().split_at_checked(name.len())?;
-    // Most that are another's are so by the length of their names, which is seen without comparing these.
+    // Most other variables differ in the length of their names already, which is seen without comparing these.
     let (b'=', value) = value.split_first()? else {
         return None;
     };
@@ -293,14 +293,14 @@ fn value<'a>(variable: &'a CString, name: &str) -> Option<&'a OsStr> {
 }
 
 impl Environment {
-    /// The caller's. What has no value is nobody's variable.
+    /// The caller's. A string without a name and `=` is no variable.
     pub fn of_caller() -> Self {
         let mut all = sys::environment();
         all.retain(|variable| variable.to_bytes().iter().skip(1).any(|byte| *byte == b'='));
         Self(all)
     }
 
-    /// Without what is not for whom a set-user-ID program runs.
+    /// Without the variables that a set-user-ID program must not pass on.
     pub fn without_unsafe(mut self) -> Self {
         self.0.retain(|variable| {
             let of_kind = |kind: &&str| variable.to_bytes().starts_with(kind.as_bytes());
@@ -315,8 +315,8 @@ impl Environment {
         self.0.iter().find_map(|variable| value(variable, name))
     }
 
-    /// Sets a variable, in its place if it is there. Whoever gave it twice (sudo does) has it once after that: some
-    /// programs go by the first, some by the last.
+    /// Sets a variable, in its place if it is there. One that was there twice (sudo does that) is there once after
+    /// that: some programs take the first, some the last.
     pub fn set(&mut self, name: &str, new: &OsStr) -> Result<()> {
         let is_it = |variable: &CString| value(variable, name).is_some();
         let at = self.0.iter().position(is_it).unwrap_or(self.0.len());
@@ -326,8 +326,8 @@ impl Environment {
         Ok(())
     }
 
-    /// What a session gets: all that the caller has, who is a login program or starts a shell as a part of his work, and
-    /// who the user is, where that is missing. A login is told that anew. SHELL names the real shell either way.
+    /// The environment of a session: all of the caller's (a login program, or one that starts shells as part of its
+    /// work), and who the user is where that is missing; a login has that set anew. SHELL names the real shell.
     fn into_session(mut self, login: bool, shell: &Path) -> Result<Self> {
         let stays = |variable: &CString| {
             let is = |name: &&str| value(variable, name).is_some();
@@ -344,15 +344,15 @@ impl Environment {
         Ok(self)
     }
 
-    /// Puts in who the user is, `anew` even where that is said. It is the real user, looked up in the outer passwd; of
-    /// several names for him the one that the caller has.
+    /// Sets who the user is; if `anew`, even where that is set. It is the real user, looked up in the outer passwd; of
+    /// several names for one ID it is the one that the caller has.
     fn identify(&mut self, anew: bool) -> Result<()> {
         let uid = rustix::process::getuid().as_raw();
         let name = self.get("LOGNAME").or_else(|| self.get("USER"));
         let user = file::read(Path::new("/etc/passwd"))
             .ok()
             .and_then(|text| passwd::user(&text, uid, name));
-        // Whoever is not in there is known to his login program.
+        // For a user who is not in there, what the login program has set stays.
         let Some(user) = user else { return Ok(()) };
         let values = [user.home.as_os_str(), &user.name, &user.name];
         for (name, new) in IDENTITY.into_iter().zip(values) {

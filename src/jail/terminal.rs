@@ -1,6 +1,6 @@
-//! The caller's terminal. A session shares it ([`shared`]): no relay, no new session, so that job control and window size
-//! are the kernel's business. What is left to do is not to start in the background. For a session with a terminal of its
-//! own ([`super::pty`]) it is made raw, and where it can it is asked for its size.
+//! The caller's terminal. A session shares it ([`shared`]): no relay, no new session, so that job control and window
+//! size are the kernel's business; all that is left to do is not to start in the background. For a session with a
+//! terminal of its own ([`super::pty`]) the caller's is made raw, and asked for its size.
 
 pub mod shared;
 
@@ -19,9 +19,9 @@ use crate::error::{Error, Result};
 use crate::sys::{self, Action, SignalSet};
 
 /// Waits, stopped, until the caller's job is in the foreground. An interactive shell that starts in the background
-/// would believe itself in front, since in the jail both its own group and the terminal's read as 0.
+/// would believe itself in the foreground, since in the jail both its own group and the terminal's read as 0.
 pub fn wait_for_foreground() -> Result<()> {
-    // A shell takes the terminal that it belongs to, wherever its input comes from.
+    // A shell uses its controlling terminal, wherever its input comes from.
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let own = rustix::fs::open("/dev/tty", flags, Mode::empty()).ok();
     let terminal = match &own {
@@ -51,8 +51,8 @@ pub fn wait_for_foreground() -> Result<()> {
     Ok(())
 }
 
-/// Whether we may read from the terminal on standard input: we are in the foreground, or it is not what our jobs are
-/// controlled by.
+/// Whether we may read from the terminal on standard input: we are in the foreground, or it is not our controlling
+/// terminal.
 pub fn is_in_front() -> bool {
     match sys::front(stdin()) {
         Ok(front) => front == sys::group(),
@@ -60,41 +60,41 @@ pub fn is_in_front() -> bool {
     }
 }
 
-/// Whether another group than ours has the terminal. Both read as 0 where they are of another PID namespace.
+/// Whether another group than ours is in the foreground. Both read as 0 if they are of another PID namespace.
 fn is_behind(terminal: BorrowedFd<'_>) -> bool {
     sys::front(terminal).is_ok_and(|front| front != sys::group())
 }
 
-/// The first of the standard descriptors that is the terminal we belong to.
+/// The first of the standard descriptors that is our controlling terminal.
 fn controlling() -> Option<BorrowedFd<'static>> {
     [stdin(), stdout(), stderr()]
         .into_iter()
         .find(|fd| sys::front(*fd).is_ok())
 }
 
-/// Whether all standard descriptors are that terminal, so that nobody reads what a session writes, or the other way round.
+/// Whether all standard descriptors are that terminal: no other program reads a session's output or feeds its input.
 pub fn is_whole() -> bool {
     [stdin(), stdout(), stderr()]
         .into_iter()
         .all(|fd| sys::front(fd).is_ok())
 }
 
-/// Whether nobody here could continue us, were we stopped: our parent is not of our session.
+/// Whether nobody could continue us if we were stopped: our parent is not of our session.
 fn is_orphaned() -> bool {
     let parent = rustix::process::getppid().map_or(0, |parent| parent.as_raw_nonzero().get());
     parent == 0 || sys::session_of(parent) != sys::session_of(0)
 }
 
-/// Whether the process group is ours, or that of the setup that runs a first session in our place, so that whatever is
-/// started with us has another.
+/// Whether our process group is led by us, or by our parent (the setup that runs a first session in us), so that
+/// whatever was started along with us is in another one.
 pub fn has_own_group() -> bool {
     let group = Pid::from_raw(sys::group());
     group.is_some()
         && (group == Some(rustix::process::getpid()) || group == rustix::process::getppid())
 }
 
-/// Whether a shell with these arguments would talk to a person: it is told so, or it has neither a command nor a script
-/// and reads from a terminal.
+/// Whether a shell with these arguments would be interactive: an option says so, or it has neither a command nor a
+/// script and reads from a terminal.
 pub fn is_interactive(args: &[OsString]) -> bool {
     let mut words = args.iter().map(|word| word.as_encoded_bytes());
     let (mut reads, mut told) = (true, false);
@@ -125,7 +125,7 @@ pub fn is_interactive(args: &[OsString]) -> bool {
 
 /// Stops this process by a signal that stopped another one, so that the caller's shell sees one stop of the same kind;
 /// returns when continued. A stop signal that the terminal sent to both, and that is blocked here, is used up by it.
-/// Whether it stopped at all: the kernel stops nobody whom no shell could continue, but by SIGSTOP.
+/// Returns whether it stopped at all: the kernel stops no process of an orphaned group, but by SIGSTOP.
 pub fn stop(number: i32) -> bool {
     let signal = match Signal::from_named_raw(number) {
         Some(signal @ (Signal::TSTP | Signal::TTIN | Signal::TTOU)) => signal,
@@ -142,14 +142,14 @@ pub fn stop(number: i32) -> bool {
     stopped
 }
 
-/// Whether it is a signal that a terminal stops those with who may not use it.
+/// Whether it is a signal by which a terminal stops processes that may not use it.
 pub fn is_of_terminal(number: i32) -> bool {
     [Signal::TTIN, Signal::TTOU]
         .iter()
         .any(|signal| signal.as_raw() == number)
 }
 
-/// Whether something that may stop us did: blocked, the signal that ended the stop has stayed to be seen.
+/// Whether `what`, which may stop us, did: SIGCONT is blocked meanwhile, so that it stays to be seen.
 fn is_continued_after(what: impl FnOnce()) -> bool {
     let going_on = SignalSet::of(&[Signal::CONT]);
     let mask = sys::block_signals(&going_on);
@@ -167,9 +167,9 @@ pub fn size() -> Option<Winsize> {
         .find_map(|fd| tcgetwinsize(fd).ok())
 }
 
-/// The terminal on standard input, if it is one, as somebody uses it who wants every byte as it was typed.
+/// The terminal on standard input, if it is one, for raw use: every byte as it was typed.
 pub struct Raw {
-    /// Its modes without us.
+    /// Its modes when it is not raw.
     before: Option<Termios>,
     /// Whether it is raw.
     entered: bool,
@@ -189,7 +189,7 @@ impl Raw {
         self.before.is_some()
     }
 
-    /// Makes it raw, also where somebody has changed that meanwhile.
+    /// Makes it raw if we are in the foreground, even where somebody has changed its modes meanwhile.
     pub fn enter(&mut self) {
         let stdin = stdin();
         if !self.entered
@@ -204,8 +204,8 @@ impl Raw {
         }
     }
 
-    /// Makes it what it was, if we are in the foreground: else its modes are somebody else's. Never waits for what was
-    /// written to it, which could be for ever.
+    /// Restores its modes if we are in the foreground: else they are somebody else's. Never waits until what was
+    /// written to it is out, which could be for ever.
     pub fn restore(&mut self) {
         if let Some(before) = self
             .before
@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn who_is_told_to_be_interactive_is() {
-        // Of the tests' own input nothing is known; so only what does not depend on it.
+        // The tests' own standard input is not known, so only what does not depend on it.
         let is =
             |words: &[&str]| is_interactive(&words.iter().map(OsString::from).collect::<Vec<_>>());
         for told in [

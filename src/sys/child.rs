@@ -1,29 +1,29 @@
-//! A child for a moment: it does something in namespaces of its own, or starts a process that is to be nobody's, while
-//! its parent waits in the kernel, and is gone.
+//! A child for a moment: it does something in namespaces of its own, or starts a process that is not to be its parent's
+//! child, while the parent waits in the kernel; then it is gone.
 
 use std::convert::Infallible;
 use std::ffi::c_void;
 
 use rustix::io::{Errno, Result};
 
-/// What [`child`] and clone(3) may have on the stack below a variable of the one's, in bytes: the child's begins there.
+/// The bytes of stack that [`child`] and clone(3) may use below a variable of [`child`]; the child's begins there.
 const CALL: usize = 2048;
 
 /// Does something in a child that has this process's memory and descriptors, as a thread would, but its own namespaces
 /// and current directory: whatever namespace it moves to, this process stays where it is, and has nothing to come back
-/// from. Nobody hears of the child, whose end is no SIGCHLD.
+/// from. The end of the child raises no SIGCHLD.
 pub fn elsewhere<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     run(libc::CLONE_FILES, Err(Errno::IO), work)
 }
 
-/// Starts a process that is not this one's child: the child that forks it ends at once, so it belongs to the init of the
-/// PID namespace that it is in, or to whoever else reaps orphans there. It is what a fork of this process would be, and
-/// ends with its life. The child has no memory of its own, which would be copied for nothing; where it gets one all the
-/// same, as by qemu's user mode, only an error of its fork is lost.
+/// Starts a process that is not this one's child: a child in between forks it and ends at once, so it becomes a child
+/// of the init of the PID namespace that it is in, or of a subreaper there. It is what a fork of this process would be,
+/// and runs only `life`. The child in between has no memory of its own, which would be copied for nothing; if it gets
+/// one all the same, as in qemu's user mode, only an error of its fork is lost.
 ///
-/// Where SIGCHLD is ignored the kernel reaps the child, even while this process is stopped; were this one killed just
-/// then, whoever gets the child would have to. A child that is killed may have forked or not, and that is no error here:
-/// it is as with an orphan that is killed at once.
+/// Where SIGCHLD is ignored the kernel reaps that child, even while this process is stopped; if this one is killed just
+/// then, whoever adopts the child has to. If the child is killed it may have forked or not, which is no error here: it
+/// is as if the orphan had been killed at once.
 pub fn orphan(life: impl FnOnce() -> Infallible) -> Result<()> {
     run(libc::SIGCHLD, Ok(()), || match super::fork()? {
         Some(_) => Ok(()),
@@ -31,9 +31,9 @@ pub fn orphan(life: impl FnOnce() -> Infallible) -> Result<()> {
     })
 }
 
-/// Does something in a child that has this process's memory, and what `flags` say. This process does not go on until the
-/// child is gone (`CLONE_VM` and `CLONE_VFORK`), so the two never touch the same thing at once. `killed` is what has come
-/// of it if the child is killed.
+/// Does something in a child that has this process's memory, and what `flags` say. This process is suspended until the
+/// child is gone (`CLONE_VM` and `CLONE_VFORK`), so the two never touch the same thing at once. `killed` is the result
+/// if the child is killed.
 /// <https://man7.org/linux/man-pages/man2/clone.2.html>
 fn run<T>(flags: libc::c_int, killed: Result<T>, work: impl FnOnce() -> Result<T>) -> Result<T> {
     /// What the child does, and what came of it.
@@ -49,7 +49,7 @@ fn run<T>(flags: libc::c_int, killed: Result<T>, work: impl FnOnce() -> Result<T
         0
     }
 
-    /// Names `begin` for types that have no name.
+    /// Names `begin` for closures, whose types have no name.
     fn start<W: FnOnce() -> Result<T>, T>(flags: libc::c_int, task: &mut Task<W, T>) -> Result<()> {
         child(flags, begin::<W, T>, std::ptr::from_mut(task).cast())
     }
@@ -58,13 +58,13 @@ fn run<T>(flags: libc::c_int, killed: Result<T>, work: impl FnOnce() -> Result<T
     start(flags, &mut task).and(task.1)
 }
 
-/// Has a child call `begin`, and waits for its end. Apart from [`run`], so that it is there once and not for each of the
-/// many types of a task.
+/// Makes a child call `begin`, and waits for its end. Apart from [`run`], so that it is compiled once and not for each
+/// type of a task.
 ///
-/// The child's stack is what is left of ours, as vfork(2) has it: nobody else is there while it runs, and what runs over
-/// its end meets the same fault as ours. A mapping of its own would be three system calls and its first page's fault.
+/// The child's stack is what is left of ours, as with vfork(2): nobody else uses it meanwhile, and an overflow meets
+/// the same guard as one of ours. A mapping of its own would cost three system calls and a page fault.
 ///
-/// Never inlined: how far its frame goes is known, and not that of a caller.
+/// Never inlined: the size of its frame is known, and that of a caller is not.
 #[inline(never)]
 fn child(
     flags: libc::c_int,
@@ -74,8 +74,8 @@ fn child(
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | flags;
     let here = 0_u8;
     let stack = std::ptr::from_ref(&here).wrapping_byte_sub(CALL);
-    // SAFETY: the kernel lets us go on when the child has ended, so whatever it writes below our frame and that of the
-    // call is what nobody reads. It uses our thread-local storage, which nobody else does meanwhile.
+    // SAFETY: the kernel resumes us when the child has ended, so nobody reads what it has written below our frame and
+    // that of the call. It uses our thread-local storage, which nobody else does meanwhile.
     let pid = super::check(unsafe { libc::clone(begin, stack.cast_mut().cast(), flags, task) })?;
     // SAFETY: no status is asked for. The kernel may have reaped it.
     while unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::__WALL) } == -1
@@ -115,7 +115,7 @@ mod tests {
         rustix::io::write(&tell, &[0]).unwrap();
         let mut parent = [0; 4];
         assert_eq!(rustix::io::read(&told, &mut parent), Ok(4));
-        // Zero is somebody outside of the PID namespace, who is not ours either.
+        // Zero is a process outside of the PID namespace, which is not ours either.
         let parent = i32::from_ne_bytes(parent);
         assert_ne!(parent, rustix::process::getpid().as_raw_nonzero().get());
     }

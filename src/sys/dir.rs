@@ -1,6 +1,6 @@
-//! What is in a directory. rustix has an iterator for it, which clears its memory byte by byte before each look: half of
-//! the instructions of a short command. This looks into a part of the stack. It is here, and not with what is done with
-//! files, because [`super::close_from`] asks for its own descriptors where there is no close_range(2).
+//! What is in a directory. rustix's iterator clears its buffer byte by byte before each read, which is half of the
+//! instructions of a short command; this one reads into the stack. It is here, and not with the functions for files,
+//! because [`super::close_from`] lists its own descriptors where there is no close_range(2).
 
 use std::ffi::{OsStr, OsString};
 use std::mem::MaybeUninit;
@@ -11,16 +11,16 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags, RawDir};
 use rustix::io::Result;
 
-/// The names in a directory, without itself and the one above, in the order in which it has them.
+/// The names in a directory without `.` and `..`, in the directory's order.
 pub fn entries(path: impl AsRef<Path>) -> Result<Vec<OsString>> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     entries_of(rustix::fs::open(path.as_ref(), flags, Mode::empty())?)
 }
 
-/// The same of a directory that is open, from where it was read to.
+/// The same for an open directory, from its offset on.
 /// <https://man7.org/linux/man-pages/man2/getdents.2.html>
 pub fn entries_of(dir: impl AsFd) -> Result<Vec<OsString>> {
-    // A hundred names at a time, the longest at least, and less than a page: what is larger is touched page by page.
+    // A hundred names or at least one of the longest, and less than a page: more is touched page by page.
     let mut buffer = [MaybeUninit::uninit(); 3072];
     let mut entries = RawDir::new(dir.as_fd(), &mut buffer);
     let mut names = Vec::new();

@@ -1,9 +1,9 @@
-//! The heap: blocks of a few sizes, each size with a list of those that were given back. A process of kak's lives for a
-//! fifth of a millisecond or waits for years; for the one the C library's heap takes four system calls before its first
-//! block, and neither needs what else that can do. Part of the one door, and unsafe as that is.
+//! The heap: blocks of a few sizes, and for each size a list of those that were freed. A process of kak's lives for a
+//! fifth of a millisecond or waits for years; for the former the C library's heap takes four system calls before its
+//! first block, and neither needs what else that can do. Part of the one door, and unsafe as that is.
 //!
-//! There is one thread (see the safety note above). What was larger than the largest size goes back to the kernel, so
-//! no memory grows with time.
+//! There is one thread (see the safety note of [`super`]). A block larger than the largest size goes back to the
+//! kernel, and others are used again, so no memory grows with time.
 
 #![expect(
     clippy::cast_ptr_alignment,
@@ -18,30 +18,30 @@ use std::ptr::null_mut;
 const SMALLEST: usize = 16;
 /// How many sizes there are, each twice the one before: up to 64 KiB.
 const SIZES: usize = 13;
-/// What is there from the start, in bytes; a command's whole need, most often. It is memory only where it is touched.
+/// What is there from the start, in bytes: most often all that a command needs. Only what is touched takes memory.
 const FIRST: usize = 256 * 1024;
-/// What is got from the kernel at a time after that.
+/// How much is taken from the kernel at a time after that.
 const MORE: usize = 256 * 1024;
 
-/// What a block is aligned to if it is as large or larger, in bytes: a page.
+/// What a block of this size or more is aligned to, in bytes: a page.
 const PAGE: usize = 4096;
 
-/// The first blocks' place, beside what else a program has, so that both come with the first page.
+/// The place of the first blocks, beside the program's other data, so that one page fault brings both.
 #[repr(align(16))]
 struct Room(UnsafeCell<[u8; FIRST]>);
 
 // SAFETY: there is one thread.
 unsafe impl Sync for Room {}
 
-/// See [`Room`]. By its section's name .cargo/layout.ld knows it and lays it behind all the rest.
+/// See [`Room`]. By this section's name .cargo/layout.ld places it after all other data.
 #[unsafe(link_section = ".bss..heap")]
 static ROOM: Room = Room(UnsafeCell::new([0; FIRST]));
 
-/// What there is to give.
+/// What there is to allocate from.
 struct State {
-    /// For each size the blocks that came back, linked by their first words.
+    /// For each size the free blocks, linked by their first words.
     free: [*mut u8; SIZES],
-    /// The next byte that was never given.
+    /// The next byte that was never used.
     next: *mut u8,
     /// How many of those are left.
     left: usize,
@@ -64,7 +64,7 @@ impl Heap {
     }
 }
 
-/// Which size a block is of; none if it is larger than all.
+/// The index of the size of a block; none if it is larger than all.
 fn size_of_block(layout: Layout) -> Option<usize> {
     let bytes = layout.size().max(layout.align()).max(SMALLEST);
     let class = bytes.next_power_of_two().trailing_zeros() - SMALLEST.trailing_zeros();
@@ -87,7 +87,7 @@ fn pages(bytes: usize) -> *mut u8 {
 }
 
 impl Heap {
-    /// A block, and whether it was never given before, and so is full of zeroes.
+    /// A block, and whether it was never used before, and so is full of zeroes.
     fn take(&self, layout: Layout) -> (*mut u8, bool) {
         if layout.align() > PAGE {
             return (null_mut(), true);
@@ -109,7 +109,7 @@ impl Heap {
         if state.next.is_null() {
             (state.next, state.left) = (ROOM.0.get().cast(), FIRST);
         }
-        // Each beside its like, from the two ends: so the small ones, which most are, share the fewest pages.
+        // Small blocks from the bottom, large ones from the top: so the small, which most are, share the fewest pages.
         let place = |state: &State| {
             let skip = if size < PAGE {
                 state.next.align_offset(size)
@@ -157,7 +157,7 @@ unsafe impl GlobalAlloc for Heap {
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         let Some(class) = size_of_block(layout) else {
-            // SAFETY: it was mapped by `take`, which was told the same layout.
+            // SAFETY: it was mapped by `take` for the same layout.
             unsafe { libc::munmap(block.cast(), layout.size()) };
             return;
         };

@@ -1,4 +1,5 @@
-//! Who this process is to the kernel, and what of its caller's it still has. Part of the one door, and unsafe as that is.
+//! The IDs that the kernel has for this process, and what that still has of its caller. Part of the one door, as
+//! unsafe.
 
 use rustix::io::Result;
 
@@ -27,7 +28,7 @@ pub fn group_ids() -> Result<[u32; 3]> {
     Ok([real, effective, saved])
 }
 
-/// `environ = NULL`: from here on there is no environment to ask (clearenv(3), which wants the C library's heap for it).
+/// `environ = NULL`: from here on there is no environment (as clearenv(3), but without the C library's heap).
 pub fn clear_environment() {
     unsafe extern "C" {
         /// The C library's.

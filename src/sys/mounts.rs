@@ -1,6 +1,6 @@
-//! What the kernel can do to single mounts (mount_setattr(2), from 5.12 on) and tell about them (statmount(2) and
-//! listmount(2), from 6.8 on): /proc/self/mountinfo is all of them as text, which takes longer the more there are. Part of
-//! the one door, and unsafe as that is.
+//! System calls for single mounts: mount_setattr(2), from Linux 5.12 on, and statmount(2) and listmount(2), from 6.8
+//! on. (/proc/self/mountinfo has all mounts as text, which takes longer the more there are.) Part of the one door, and
+//! unsafe as that is.
 
 use std::ffi::{OsString, c_void};
 use std::os::fd::{AsRawFd as _, BorrowedFd};
@@ -28,13 +28,13 @@ const POINT_AT: usize = 108;
 /// See above.
 const STRINGS_AT: usize = 512;
 
-/// A mount and all below it can only be read.
+/// Makes a mount and all below it read-only.
 pub fn make_read_only(mount: BorrowedFd<'_>) -> Result<()> {
     read_only(mount.as_raw_fd())
 }
 
-/// Whether mounts can be made so: there is no such call before Linux 5.12, and seccomp profiles of that time forbid it,
-/// the second time too.
+/// Whether mounts can be made so: there is no such call before Linux 5.12, and seccomp profiles of that time forbid it.
+/// An error counts only if it comes twice.
 pub fn can_make_read_only() -> bool {
     let can = || !matches!(read_only(-1), Err(Errno::NOSYS | Errno::PERM));
     can() || can()
@@ -62,13 +62,13 @@ fn read_only(mount: libc::c_int) -> Result<()> {
     super::check(result as libc::c_int).map(drop)
 }
 
-/// What is told of a mount.
+/// What statmount(2) says of a mount.
 pub struct About {
-    /// Where it is, below the root of who asks.
+    /// Its mount point, below the caller's root.
     pub point: PathBuf,
-    /// Whether what is mounted in it is mounted in its copies too (shared).
+    /// Whether mounts and unmounts in it propagate to its peers (shared).
     pub shared: bool,
-    /// Whether it follows another one (a slave, mount_namespaces(7)).
+    /// Whether it receives those of another one (slave; mount_namespaces(7)).
     pub slave: bool,
 }
 
@@ -77,15 +77,15 @@ pub struct About {
 struct Request {
     /// Its size.
     size: u32,
-    /// None.
+    /// Unused.
     spare: u32,
     /// The mount.
     id: u64,
-    /// What is wanted of it, or after which mount the list goes on.
+    /// What is wanted of it, or the mount after which the list goes on.
     param: u64,
 }
 
-/// Calls one of the two.
+/// Calls statmount(2) or listmount(2).
 fn ask(call: libc::c_long, id: u64, param: u64, to: *mut c_void, room: usize) -> Result<usize> {
     let request = Request {
         size: size_of::<Request>() as u32,
@@ -93,7 +93,7 @@ fn ask(call: libc::c_long, id: u64, param: u64, to: *mut c_void, room: usize) ->
         id,
         param,
     };
-    // SAFETY: the callers say that `room` is what there is at `to`, in what the call counts.
+    // SAFETY: the callers say that `room` is what there is at `to`, in the unit of the call.
     let result = unsafe { libc::syscall(call, &raw const request, to, room, 0) };
     super::check(result as libc::c_int).map(|count| usize::try_from(count).unwrap_or(0))
 }
@@ -137,7 +137,7 @@ pub fn statmount(id: u64) -> Result<About> {
     })
 }
 
-/// `listmount(mount)`: all mounts below a mount, each after the one that it is on.
+/// `listmount(mount)`: all mounts below a mount, in the order in which they were made.
 pub fn listmount(id: u64) -> Result<Vec<u64>> {
     let mut all: Vec<u64> = Vec::new();
     loop {

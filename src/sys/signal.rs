@@ -134,17 +134,17 @@ pub fn restore_disposition(signal: Signal, old: &Disposition) {
     unsafe { libc::sigaction(signal.as_raw(), &raw const old.0, std::ptr::null_mut()) };
 }
 
-/// Does something that a signal interrupts once this time is over: SIGALRM by `setitimer(ITIMER_REAL, ...)`, which is
-/// let through meanwhile. <https://man7.org/linux/man-pages/man2/setitimer.2.html>
+/// Does something, and interrupts its system call when this time is over: by SIGALRM (`setitimer(ITIMER_REAL, ...)`),
+/// which is unblocked meanwhile. <https://man7.org/linux/man-pages/man2/setitimer.2.html>
 pub fn alarmed<T>(limit: std::time::Duration, work: impl FnOnce() -> T) -> T {
-    /// That there is one is what makes a system call return.
+    /// Exists so that the signal interrupts a system call, and does nothing else.
     extern "C" fn wake(_: libc::c_int) {}
     let arm = |after: std::time::Duration| {
         let time = libc::timeval {
             tv_sec: after.as_secs().try_into().unwrap_or(i64::MAX),
             tv_usec: after.subsec_micros().into(),
         };
-        // Again and again, so that one which comes before the call began is not the last.
+        // Repeated, so that one which comes before the call began is not the last.
         let timer = libc::itimerval {
             it_interval: time,
             it_value: time,
@@ -183,13 +183,13 @@ pub fn signalfd(set: &SignalSet) -> Result<OwnedFd> {
 pub struct Received {
     /// Its number; one that rustix has no name for stays a number.
     pub number: i32,
-    /// Sent by this process, in the reader's PID namespace; 0 where the sender is outside of it. None for what is not by
-    /// kill(2): whoever queues a signal (sigqueue(3)) says himself who he is, and one that a descriptor sends
-    /// (`F_SETSIG`) is nobody's.
+    /// The sender's PID, in the reader's PID namespace; 0 if the sender is outside of it. None if it was not sent by
+    /// kill(2): with sigqueue(3) the sender writes that field itself, and a signal raised by a descriptor (`F_SETSIG`)
+    /// has no sender.
     pub sender: Option<u32>,
 }
 
-/// The next signal that waits in a signalfd (`struct signalfd_siginfo`), if there is one.
+/// The next pending signal of a signalfd (`struct signalfd_siginfo`), if there is one.
 pub fn read_signal(fd: BorrowedFd<'_>) -> Option<Received> {
     let mut bytes = [0; size_of::<libc::signalfd_siginfo>()];
     rustix::io::read(fd, &mut bytes)
@@ -214,8 +214,8 @@ pub fn kill_number(pid: Pid, number: i32) -> Result<()> {
     check(unsafe { libc::kill(pid.as_raw_nonzero().get(), number) }).map(drop)
 }
 
-/// Dies of signal `number` as a child did: default disposition, no core of ours, and nothing else that waits gets in
-/// between. Returns only where that signal does not kill.
+/// Dies of signal `number` as a child did: by its default disposition, without a core dump of ours, and before any
+/// other pending signal. Returns only if that signal does not kill.
 pub fn die_of(number: i32) {
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable).ok();
     if let Some(signal) = Signal::from_named_raw(number) {

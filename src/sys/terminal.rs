@@ -1,5 +1,5 @@
-//! Process groups and sessions as numbers. Part of the one door: rustix takes 0 for impossible, and a group or a session
-//! that is of another PID namespace reads as 0.
+//! Process groups and sessions as numbers. Part of the one door: rustix takes 0 for impossible, but a group or session
+//! of another PID namespace reads as 0.
 
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 
@@ -44,7 +44,7 @@ pub fn set_front(fd: BorrowedFd<'_>, group: i32) -> Result<()> {
     check(unsafe { libc::tcsetpgrp(fd.as_raw_fd(), group) }).map(drop)
 }
 
-/// `killpg(group, 0)`: whether there is anybody in a process group.
+/// `killpg(group, 0)`: whether a process group has any members.
 pub fn has_members(group: i32) -> bool {
     // SAFETY: killpg touches no memory.
     check(unsafe { libc::killpg(group, 0) }) != Err(rustix::io::Errno::SRCH)

@@ -1,20 +1,20 @@
-//! The unwinder that this program does not have. A panic aborts, and a stripped binary has no names to show for a stack,
-//! so an unwinder, and all that std has to read debugging information with, would be a fifth of the binary for nothing.
-//! Whoever asks for the stack is told that this is its end; the rest is there to be linked, and never called (Itanium
-//! C++ ABI, exception handling, level 1).
+//! Stubs for the unwinder that this program does not have. A panic aborts, and a stripped binary has no names to show
+//! for a stack, so an unwinder, and all that std needs to read debugging information, would be a fifth of the binary
+//! for nothing. A backtrace ends at once; the other functions are there to be linked, and never called (Itanium C++
+//! ABI, exception handling, level 1).
 
 use std::ffi::{c_int, c_void};
 
 /// `_URC_END_OF_STACK`.
 const END_OF_STACK: c_int = 5;
 
-/// Shows nobody any frame.
+/// Reports no frame.
 #[unsafe(no_mangle)]
 extern "C" fn _Unwind_Backtrace(_trace: *const c_void, _argument: *const c_void) -> c_int {
     END_OF_STACK
 }
 
-/// Functions that only somebody who unwinds calls.
+/// Functions that only unwinding calls.
 macro_rules! never {
     ($($name:ident)*) => {$(
         /// Never called.

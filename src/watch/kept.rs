@@ -1,10 +1,10 @@
-//! Mounts that stay where they are. When somebody replaces a file by rename, or a directory by another, the kernel takes
-//! away in every mount namespace whatever is mounted on the old one (mount_namespaces(7)), and who looks there sees the
-//! new one. Nothing can forbid that; but the kernel tells of the new name at once, and it is mounted over again. Where what
-//! is mounted is replaced so, its mount goes on showing the old one; it is made anew of the new one if that is wanted.
-//! Whose the files are, and what is in them, is nobody's business here.
+//! Keeps mounts in place. When somebody replaces a file by rename, or a directory by another, the kernel detaches in
+//! every mount namespace whatever is mounted on the old one (mount_namespaces(7)), and the path leads to the new one.
+//! That cannot be prevented; but the kernel reports the new name at once, and the mount is made again over it. If the
+//! source of a mount is replaced so, the mount still shows the old one; if wanted, it is made anew of the new one. Who
+//! owns the files, and what is in them, does not matter here.
 //!
-//! What is seen in between is what stands in the new file: for some ten microseconds, as long as it takes to wake up.
+//! In between the new file can be seen: for some ten microseconds, as long as it takes to wake up.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -16,26 +16,26 @@ use rustix::mount::{UnmountFlags, unmount};
 
 use super::Watch;
 
-/// Where there is no news of names, the mount table says that a mount went, which is just before the new file is in its
-/// place: how long to wait before that is tried, at first,
+/// The first wait before a mount is tried again where names cannot be watched: the mount table reports that it went
+/// just before the new file is in its place.
 const FIRST_WAIT: Duration = Duration::from_millis(1);
-/// and at last.
+/// The longest wait before it is tried again.
 const LAST_WAIT: Duration = Duration::from_secs(1);
 
-/// What a file is known by.
+/// The device and the inode of a file.
 type Identity = (u64, u64);
 
 /// A mount of ours.
 pub struct Place {
-    /// Where, as a path that everybody looks it up by.
+    /// Where it is, as the path by which everybody looks it up.
     path: PathBuf,
-    /// What is mounted there; none where it is only that something is, if the path leads anywhere.
+    /// What is mounted there; none for a cover, where anything will do, and nothing if the path does not exist.
     source: Option<PathBuf>,
-    /// Whether it goes with its source when that is replaced.
+    /// Whether it is made anew when its source is replaced.
     follows: bool,
-    /// What is found there while it stands.
+    /// What the path leads to while the mount is in place.
     ours: Option<Identity>,
-    /// Makes it; whether it could be made.
+    /// Makes it; returns whether it could.
     make: Box<dyn Fn() -> bool>,
 }
 
@@ -70,7 +70,7 @@ impl Place {
         }
     }
 
-    /// Whether it is there.
+    /// Whether it is in place.
     fn stands(&self) -> bool {
         if self.source.is_none() {
             return rustix::fs::lstat(&self.path).is_err() || is_mounted(&self.path);
@@ -78,18 +78,18 @@ impl Place {
         match rustix::fs::stat(&self.path) {
             Ok(stat) => self.ours == Some((stat.st_dev, stat.st_ino)),
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS) => false,
-            // What cannot be looked at for a moment has not gone for that; once more over itself it would be there twice.
+            // A passing error does not mean that it has gone; made again over itself it would be there twice.
             Err(_) => true,
         }
     }
 
-    /// Makes it if it is not, or is of what its source was before.
+    /// Makes it if it is not in place, or is of what its source was before.
     fn mend(&mut self) {
-        // Not what is found there afterwards: that may be somebody else's again.
+        // Not of what is found there afterwards: that may be somebody else's again.
         let source = self.source.as_deref().and_then(identity);
         if source.is_some() && source != self.ours {
             if identity(&self.path) == source {
-                // It could not be looked at before, or had become another just when it was made.
+                // The source could not be looked at before, or was replaced just when the mount was made.
                 self.ours = source;
                 return;
             }
@@ -102,8 +102,8 @@ impl Place {
         }
     }
 
-    /// Takes away what is mounted of the old source, unless the new one does not fit in its place: on a link, and then on
-    /// what that leads to.
+    /// Unmounts what is of the old source, unless the new one is of another type. That may be two mounts: one on a
+    /// link, and then one on what the link leads to.
     fn let_go(&self) {
         let kind = |path| rustix::fs::stat(path).map(|stat| FileType::from_raw_mode(stat.st_mode));
         let fits = self.source.as_deref().map(kind) == Some(kind(&self.path));
@@ -115,18 +115,18 @@ impl Place {
     }
 }
 
-/// Mounts of ours, and what tells that one may be gone.
+/// Mounts of ours, and what reports that one may be gone.
 pub struct Kept {
-    /// The news.
+    /// Reports changes.
     watch: Watch,
     /// The mounts.
     places: Vec<Place>,
-    /// When to try again without news, and how long to wait after that.
+    /// When to try again without a report, and how long that wait is.
     again: Option<(Instant, Duration)>,
 }
 
 impl Kept {
-    /// Keeps mounts that have been made, from now on. One that has gone since is made again.
+    /// Keeps mounts that have been made. One that has gone since is made again.
     pub fn new(places: Vec<Place>) -> Self {
         let mut kept = Self {
             watch: Watch::new(),
@@ -153,7 +153,7 @@ impl Kept {
         })
     }
 
-    /// Makes what is gone, if something is `told` or it is time to.
+    /// Makes what is gone, if something was reported (`told`) or a retry is due.
     pub fn look(&mut self, told: bool) {
         let due = self.again.is_some_and(|(when, _)| when <= Instant::now());
         if !told && !due {
@@ -172,7 +172,7 @@ impl Kept {
     /// Makes what is gone.
     fn mend(&mut self) {
         self.places.iter_mut().for_each(Place::mend);
-        // The way there may be another now; and may have become one just before it was watched.
+        // The way there may be another now, and may have changed just before it was watched: so once more after that.
         let following = self.places.iter().filter(|place| place.follows);
         let sources = following.filter_map(|place| place.source.as_ref());
         let paths = self.places.iter().map(|place| &place.path).chain(sources);
@@ -181,14 +181,13 @@ impl Kept {
     }
 }
 
-/// What is at a path, through links.
+/// What a path leads to, through links.
 fn identity(path: &Path) -> Option<Identity> {
     let stat = rustix::fs::stat(path).ok()?;
     Some((stat.st_dev, stat.st_ino))
 }
 
-/// Whether something is mounted at a path. Where the kernel does not say (before Linux 5.8, or for a moment) it is taken
-/// for so.
+/// Whether something is mounted at a path. True where the kernel does not say (before Linux 5.8, or a passing error).
 pub fn is_mounted(path: &Path) -> bool {
     use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
     let root = StatxAttributes::MOUNT_ROOT;

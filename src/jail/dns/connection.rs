@@ -1,5 +1,5 @@
-//! A connection that the relay passes on, from both sides: whatever comes from one end goes to the other, and an end is
-//! closed to the other as it was closed to us. What is on the way is a buffer's worth at most.
+//! A TCP connection that the relay passes on, with both its sides: whatever comes from one end goes to the other, and
+//! when one is closed or breaks, so does the other. Each direction holds a buffer's worth at most.
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -30,14 +30,14 @@ struct End {
 pub struct Connection {
     /// The asker's, then the resolver's.
     ends: [End; 2],
-    /// Whether the resolver has taken it.
+    /// Whether the resolver has accepted it.
     connected: bool,
     /// When it is given up.
     pub until: Instant,
 }
 
 impl Connection {
-    /// One from an asker, and another to the resolver.
+    /// Takes an asker's connection, and opens another to the resolver.
     pub fn new(asker: OwnedFd, resolver: SocketAddr) -> Result<Self> {
         let outside = socket(resolver, SocketType::STREAM)?;
         match rustix::net::connect(&outside, &resolver) {
@@ -60,10 +60,10 @@ impl Connection {
         })
     }
 
-    /// Moves what can be moved, both ways, and has both ends watched for what is to come next; whether there is any.
+    /// Moves what can be moved, both ways, and watches both ends for what is to come next; false if nothing is.
     pub fn pump(&mut self, epoll: &OwnedFd, data: EventData, buffer: &mut [u8]) -> bool {
         self.turn(epoll, data, buffer).unwrap_or_else(|_| {
-            // Whoever is still there learns it as it was.
+            // An end that is still there is to see a reset, not a close.
             self.ends.iter().for_each(|end| abort(&end.fd));
             false
         })
@@ -108,12 +108,12 @@ impl Connection {
     }
 }
 
-/// Closes a connection so that its other end sees it broken.
+/// Makes closing this end reset the connection (SO_LINGER), so that its peer sees a break.
 fn abort(fd: &OwnedFd) {
     sockopt::set_socket_linger(fd, Some(Duration::ZERO)).ok();
 }
 
-/// Has an end watched. One that nothing is wanted of is not: the kernel would go on telling that it is closed.
+/// Watches an end, unless nothing is wanted of it: the kernel would report again and again that it is closed.
 fn watch(epoll: &OwnedFd, data: EventData, end: &mut End, wanted: EventFlags) -> Result<()> {
     if end.watched == wanted {
         return Ok(());
@@ -152,7 +152,7 @@ fn pass(from: &mut End, to: &End, buffer: &mut [u8]) -> Result<bool> {
         let sent = send(to, &from.bytes)?;
         moved = sent > 0;
         if sent == from.bytes.len() {
-            // Its memory too: most connections never have any.
+            // The memory is freed too: most connections never need any.
             from.bytes = Vec::new();
         } else {
             from.bytes.drain(..sent);

@@ -1,5 +1,5 @@
-//! A resolver's place in the jail: the sockets on its own address and port where questions come, and the one by which
-//! the jail is told that nobody answers.
+//! A resolver's place in the jail: the sockets on its own address and port where questions come in, and the one that
+//! tells the jail that no resolver answers.
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -15,7 +15,7 @@ pub const PORT: u16 = 53;
 
 /// A resolver's place in the jail.
 pub struct Door {
-    /// The resolver, on both sides.
+    /// The resolver's address, the same on both sides.
     pub resolver: SocketAddr,
     /// Where questions by UDP come.
     pub udp: OwnedFd,
@@ -25,7 +25,7 @@ pub struct Door {
     pub icmp: Option<OwnedFd>,
 }
 
-/// Opens doors in another network namespace: a child goes there, and ends. For each resolver its own result.
+/// Opens doors in another network namespace, in a child that joins it and ends. Each resolver has a result of its own.
 pub fn open(namespace: &OwnedFd, resolvers: &[IpAddr]) -> Result<Vec<Result<Door>>> {
     sys::elsewhere(|| {
         let network = Some(LinkNameSpaceType::Network);
@@ -37,7 +37,7 @@ pub fn open(namespace: &OwnedFd, resolvers: &[IpAddr]) -> Result<Vec<Result<Door
     })
 }
 
-/// A socket that does not wait.
+/// A nonblocking socket.
 pub fn socket(address: SocketAddr, kind: SocketType) -> Result<OwnedFd> {
     let family = if address.is_ipv4() {
         AddressFamily::INET
@@ -49,7 +49,7 @@ pub fn socket(address: SocketAddr, kind: SocketType) -> Result<OwnedFd> {
 }
 
 impl Door {
-    /// A resolver's door, where we are.
+    /// A resolver's door, in the network namespace that we are in.
     fn new(address: IpAddr) -> Result<Self> {
         let resolver = SocketAddr::new(address, PORT);
         let udp = socket(resolver, SocketType::DGRAM)?;
@@ -72,8 +72,8 @@ impl Door {
         [&self.udp, &self.tcp].into_iter().chain(&self.icmp)
     }
 
-    /// Tells an asker that there is no resolver, as the kernel tells those outside whose question it cannot deliver: his
-    /// socket is refused, and he asks the next one at once instead of waiting for an answer.
+    /// Tells an asker that there is no resolver, as the kernel does outside for a question that it cannot deliver: the
+    /// asker's socket gets ECONNREFUSED, and the next resolver is asked at once instead of waiting for an answer.
     pub fn refuse(&self, asker: SocketAddr) {
         let Some(icmp) = &self.icmp else { return };
         let message = refusal(asker, self.resolver);
@@ -119,7 +119,7 @@ fn refusal(asker: SocketAddr, resolver: SocketAddr) -> Vec<u8> {
     message.extend(resolver.port().to_be_bytes());
     message.extend([0, HEADER, 0, 0]);
     if asker.is_ipv4() {
-        // In ICMPv6 the kernel does it.
+        // For ICMPv6 the kernel does it.
         let sum = checksum(&message).to_be_bytes();
         message.splice(2..4, sum);
     }

@@ -1,5 +1,5 @@
-//! The relay of a jail's earlier life. It hears of its init's end by itself, and nobody waits for it; but the jail's network
-//! stays for the next life, so that one that comes up at once may find the resolvers' places taken for a moment yet.
+//! The relay of a jail's last run. It notices its init's end by itself, and nobody waits for it; but the jail's network
+//! is kept for the next run, which, if it comes at once, may find the resolvers' addresses taken for a moment.
 
 use std::ffi::OsString;
 use std::net::IpAddr;
@@ -17,13 +17,13 @@ use crate::jail::wait_readable;
 use crate::netns::Identity;
 use crate::sys;
 
-/// How long one may take to end. It has nothing left to do.
+/// How long one may take to end: it has nothing left to do.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// How it may call itself, at once or before it says so.
+/// The names it may have: its own, or, before it sets that, the name of the process that forked it.
 const NAMES: [&[u8]; 3] = [b"kak-dns", b"kak-keeper", b"kak"];
 
-/// Opens doors in another network namespace; where an earlier relay has them, when it is gone.
+/// Opens doors in another network namespace; if an earlier relay has the addresses, after its end.
 pub fn open(namespace: &OwnedFd, resolvers: &[IpAddr]) -> Vec<Result<Door>> {
     let open = || {
         door::open(namespace, resolvers)
@@ -44,11 +44,11 @@ pub fn open(namespace: &OwnedFd, resolvers: &[IpAddr]) -> Vec<Result<Door>> {
             wait_readable(relay.as_fd(), end.saturating_duration_since(Instant::now()));
         }
     }
-    // What is taken still is somebody's of the jail's own.
+    // What is taken still belongs to a server of the jail's own.
     open()
 }
 
-/// Whether a process has this namespace open, or nothing any more, as who is about to go.
+/// Whether a process has this namespace open, or shows no descriptors any more, as one that is exiting.
 fn has(pid: Pid, namespace: &OwnedFd) -> bool {
     let path = format!("/proc/{}/fd", pid.as_raw_nonzero());
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;

@@ -1,5 +1,5 @@
-//! The outer resolv.conf, which the jail's is a copy of: when it becomes another, so does the jail's, in place, since a
-//! mount shows the file that it was made of. A file that somebody else has written since is his.
+//! The outer resolv.conf, of which the jail's is a copy: when it changes, so does the jail's, in place, since a mount
+//! keeps showing the file that it was made of. A copy that somebody else has written to since is left alone.
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -15,16 +15,16 @@ use crate::plan::{follows, own_resolvers};
 use crate::record::Record;
 use crate::watch::Watch;
 
-/// How long to wait for somebody who makes or ends a jail just now.
+/// How long to wait for a process that makes or ends a jail just now.
 const WAIT: Duration = Duration::from_millis(50);
 
 /// The outer resolv.conf, followed.
 pub struct Outer {
     /// The jail.
     jail: String,
-    /// What it has now.
+    /// What the jail has now.
     text: Vec<u8>,
-    /// Tells that it may be another.
+    /// Reports that it may have changed.
     watch: Watch,
     /// When to look again without news.
     pub again: Option<Instant>,
@@ -34,19 +34,19 @@ pub struct Outer {
 pub enum Look {
     /// Nothing is new, or not yet.
     Same,
-    /// The jail's resolvers become others.
+    /// The jail's resolvers have to change.
     Change(Box<Change>),
-    /// The jail's are somebody's own now, or it is gone.
+    /// The jail's file is somebody else's now, or the jail is gone.
     Over,
 }
 
-/// Resolvers that the jail does not have yet, and the right to give it them.
+/// New resolvers for the jail, and the right to give it them.
 pub struct Change {
-    /// What it gets.
+    /// The new text.
     pub text: Vec<u8>,
-    /// Its record, which will say so.
+    /// The jail's record, which says so already.
     record: Record,
-    /// Nobody else makes or ends a jail meanwhile.
+    /// So that nobody else makes or ends a jail meanwhile.
     _lock: Lock,
 }
 
@@ -61,7 +61,7 @@ impl Outer {
         }
     }
 
-    /// What to poll, and for what.
+    /// What to poll, and for which events.
     pub fn fds(&self) -> impl Iterator<Item = (&OwnedFd, PollFlags)> {
         self.watch.fds()
     }
@@ -72,7 +72,7 @@ impl Outer {
         self.watch.follow([Path::new(OUTER)], true);
         self.again = None;
         let text = file::read(Path::new(OUTER)).unwrap_or_default();
-        // One that is gone, or is just being written, says nothing.
+        // A file that is gone, or is just being written, says nothing.
         if text.is_empty() || text == self.text {
             return Look::Same;
         }
@@ -104,7 +104,7 @@ impl Outer {
 }
 
 impl Change {
-    /// Makes it. The record knows both texts, so whenever this is interrupted the file is known to be ours.
+    /// Makes the change. The record has both texts, so that whenever this is interrupted the file is known to be ours.
     pub fn make(&self) -> Result<()> {
         self.record.write()?;
         own_resolvers(&self.record).map_or(Ok(()), |own| own.overwrite())

@@ -1,9 +1,9 @@
-//! The relay at work: questions and connections from the jail to the resolvers outside, answers back. It does not
-//! understand either, and caches nothing.
+//! The relay: passes questions and connections from the jail to the resolvers outside, and answers back. It parses
+//! neither, and caches nothing.
 //!
-//! What it holds is bounded for each door. A question that comes when all places are taken gets that of the oldest, which
-//! its asker has most likely given up; a connection that of the one which has been silent for longest. So a flood gets
-//! worse service and nobody gets none, and questions take nothing from connections.
+//! What it holds is bounded for each door. When all places are taken, a new question replaces the oldest one, which its
+//! asker has most likely given up, and a new connection the one that has been silent for longest. So a flood makes
+//! service worse but stops it for nobody, and questions take nothing from connections.
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
@@ -29,14 +29,14 @@ const CONNECTIONS: usize = 64;
 const REST: usize = 64;
 /// How long an answer may take: longer than a C library waits (resolv.conf(5)).
 const PATIENCE: Duration = Duration::from_secs(15);
-/// How often what is open is looked at for what has taken too long.
+/// How often to look for what has taken too long.
 const SWEEP: Duration = Duration::from_secs(1);
 /// How much of one kind is done at a time, before it is the others' turn.
 const TURN: usize = 64;
 /// The largest UDP payload.
 const DATAGRAM: usize = 65_535;
 
-/// What there is news of.
+/// What an event is about.
 mod topic {
     /// Something that is not the relay's.
     pub const OTHER: u8 = 0;
@@ -50,15 +50,15 @@ mod topic {
     pub const CONNECTION: u8 = 4;
 }
 
-/// What has news, as the kernel keeps it for us: topic, door, and which of the door's questions or connections.
+/// What an event bears: its topic, the door, and which of the door's questions or connections.
 fn data(topic: u8, door: usize, place: usize) -> EventData {
     let [_, _, _, _, _, _, _, door] = door.to_be_bytes();
     let [_, _, _, _, a, b, c, d] = place.to_be_bytes();
     EventData::new_u64(u64::from_be_bytes([topic, 0, 0, door, a, b, c, d]))
 }
 
-/// A socket for one question at a time. For the next one the kernel chooses another port: what still comes for the last
-/// one arrives nowhere.
+/// A socket for one question at a time. For the next one the kernel chooses another port: late answers to the last one
+/// are lost.
 struct Question {
     /// Outside, connected to the resolver: nobody else's answer arrives here.
     outside: OwnedFd,
@@ -68,7 +68,7 @@ struct Question {
     until: Option<Instant>,
 }
 
-/// What takes a place for a time.
+/// What occupies a place for a time.
 trait Open {
     /// When it is given up; none where its place is free.
     fn until(&self) -> Option<Instant>;
@@ -88,7 +88,7 @@ impl Open for Connection {
 
 /// Places for what is open.
 struct Places<T> {
-    /// Those that have been needed yet.
+    /// Those that have been needed so far.
     all: Vec<Option<T>>,
     /// How many there may be.
     limit: usize,
@@ -103,7 +103,7 @@ impl<T: Open> Places<T> {
         }
     }
 
-    /// A place for something new, with what is left there: of something that is over, or, where all places are taken, of
+    /// A place for something new, and what was in it: something that is over, nothing, or, if all places are taken,
     /// what would be given up first.
     fn free(&mut self) -> (usize, Option<T>) {
         let over = |place: &Option<T>| place.as_ref().is_some_and(|open| open.until().is_none());
@@ -136,7 +136,7 @@ impl<T: Open> Places<T> {
         }
     }
 
-    /// Gives up what has taken too long, and lets go of what is over; whether anything is left.
+    /// Gives up what has taken too long, and drops what is over; returns whether anything is left.
     fn sweep(&mut self, now: Instant) -> bool {
         for place in &mut self.all {
             let over = |open: &T| open.until().is_none_or(|until| until <= now);
@@ -156,13 +156,13 @@ struct Service {
     questions: Places<Question>,
     /// Open connections.
     connections: Places<Connection>,
-    /// Whether no connection is taken for the moment, since this machine has no descriptors left.
+    /// Whether no connections are accepted for the moment, since this machine has no descriptors left.
     closed: bool,
 }
 
 /// The relay.
 pub struct Relay {
-    /// Tells what there is to do.
+    /// Reports events.
     epoll: OwnedFd,
     /// What is served, each at the place that its events name.
     services: Vec<Option<Service>>,
@@ -170,12 +170,12 @@ pub struct Relay {
     limits: (usize, usize),
     /// When to look for what has taken too long, if anything is open.
     sweep: Option<Instant>,
-    /// For what comes and goes.
+    /// For bytes in transit.
     buffer: Vec<u8>,
 }
 
 impl Relay {
-    /// One without a door. It needs [`Relay::raise_limit`], in a process that is nothing else.
+    /// One without doors, for as many descriptors as the hard limit allows: see [`Relay::raise_limit`].
     pub fn new() -> Result<Self> {
         let files = sys::most_descriptors().unwrap_or(u64::MAX);
         let files = usize::try_from(files).unwrap_or(usize::MAX);
@@ -192,7 +192,7 @@ impl Relay {
         })
     }
 
-    /// Lets this process have as many descriptors as it may.
+    /// Raises the limit of descriptors of this process, which should be nothing but a relay, as far as it may.
     pub fn raise_limit() {
         let most = sys::most_descriptors();
         let limit = Rlimit {
@@ -204,7 +204,7 @@ impl Relay {
         }
     }
 
-    /// Has [`Relay::turn`] tell of something else, too, by number.
+    /// Makes [`Relay::turn`] report events of another descriptor, by this number.
     pub fn tell_of(&self, fd: impl AsFd, number: usize, flags: EventFlags) -> Result<()> {
         epoll::add(&self.epoll, fd, data(topic::OTHER, 0, number), flags)
     }
@@ -266,13 +266,13 @@ impl Relay {
         }
     }
 
-    /// Does what there is to do, or waits, until then at most. The numbers of the other things that have news.
+    /// Waits for something to do, until then at most, and does it. Returns the numbers of others that have events.
     pub fn turn(&mut self, until: Option<Instant>) -> Vec<usize> {
         let until = until.into_iter().chain(self.sweep).min();
         let limit = until.map(|until| timespec(until.saturating_duration_since(Instant::now())));
         let mut events: Vec<Event> = Vec::with_capacity(TURN);
         let room = rustix::buffer::spare_capacity(&mut events);
-        // Interrupted is nothing to do.
+        // Interrupted: nothing to do.
         epoll::wait(&self.epoll, room, limit.as_ref()).ok();
         let mut others = Vec::new();
         for event in &events {
@@ -341,13 +341,13 @@ impl Service {
                     self.questions.set(place, Some(question));
                 }
                 Err(Errno::CONNREFUSED) => self.door.refuse(asker),
-                // The asker asks again.
+                // The asker will ask again.
                 Err(_) => {}
             }
         }
     }
 
-    /// Asks the resolver by a socket that has a port of its own for it: a new one, or one whose question is over.
+    /// Asks the resolver by a socket that has a port of its own for this: a new one, or one whose question is over.
     fn pass_on(
         &self,
         epoll: &OwnedFd,
@@ -358,7 +358,7 @@ impl Service {
         let resolver = self.door.resolver;
         let outside = if let Some(before) = before {
             rustix::net::connect_unspec(&before)?;
-            // What came by its last port.
+            // What came in by its last port.
             while rustix::net::recv(&before, &mut [0], RecvFlags::DONTWAIT) != Err(Errno::AGAIN) {}
             before
         } else {
@@ -393,7 +393,7 @@ impl Service {
         }
     }
 
-    /// Takes connections from the door and opens others to the resolver.
+    /// Accepts connections from the door and opens others to the resolver.
     fn accept(&mut self, epoll: &OwnedFd, number: usize, buffer: &mut [u8]) {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         for _ in 0..TURN {
@@ -405,7 +405,7 @@ impl Service {
                     self.pump(epoll, number, place, buffer);
                 }
                 Err(Errno::MFILE | Errno::NFILE) => {
-                    // Whoever waits would be told of again and again.
+                    // A connection that waits would be reported again and again.
                     epoll::delete(epoll, &self.door.tcp).ok();
                     self.closed = true;
                     return;
@@ -415,7 +415,7 @@ impl Service {
         }
     }
 
-    /// Takes connections again.
+    /// Accepts connections again.
     fn reopen(&mut self, epoll: &OwnedFd, number: usize) {
         if self.closed {
             let data = data(topic::TCP, number, 0);

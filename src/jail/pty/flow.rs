@@ -1,27 +1,27 @@
-//! What a relay waits with: bytes that are on their way, within fixed room, and things that are tried again.
+//! The relay's parts: a buffer of fixed size for bytes in transit, and retries at growing intervals.
 
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
-/// How much is held for either direction.
+/// How many bytes are held for either direction.
 pub const ROOM: usize = 16 * 1024;
-/// How long to wait before something is tried again, at first,
+/// The wait before the first retry.
 const FIRST_LOOK: Duration = Duration::from_millis(10);
-/// and at last.
+/// The longest wait before a retry.
 const LAST_LOOK: Duration = Duration::from_secs(1);
 
 /// Bytes that have been read and not been written.
 pub struct Flow {
-    /// Room.
+    /// The buffer.
     bytes: Vec<u8>,
-    /// From here
+    /// Where the bytes begin.
     start: usize,
-    /// to here.
+    /// Where they end.
     end: usize,
 }
 
 impl Flow {
-    /// None.
+    /// An empty one.
     pub fn new() -> Self {
         Self {
             bytes: vec![0; ROOM],
@@ -30,7 +30,7 @@ impl Flow {
         }
     }
 
-    /// Whether there are none.
+    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.start == self.end
     }
@@ -40,7 +40,7 @@ impl Flow {
         self.end == ROOM
     }
 
-    /// Reads once; how many came.
+    /// Reads once; returns how many bytes came.
     pub fn fill(&mut self, from: BorrowedFd<'_>) -> rustix::io::Result<usize> {
         let room = self.bytes.get_mut(self.end..).unwrap_or_default();
         let read = rustix::io::read(from, room)?;
@@ -48,7 +48,7 @@ impl Flow {
         Ok(read)
     }
 
-    /// Writes once, so many at most.
+    /// Writes once, `most` bytes at most.
     pub fn drain(&mut self, to: BorrowedFd<'_>, most: usize) -> rustix::io::Result<()> {
         let end = self.end.min(self.start + most);
         let bytes = self.bytes.get(self.start..end).unwrap_or_default();
@@ -59,7 +59,7 @@ impl Flow {
         Ok(())
     }
 
-    /// One byte more.
+    /// Adds a byte, if there is room.
     pub fn push(&mut self, byte: u8) {
         if let Some(room) = self.bytes.get_mut(self.end) {
             *room = byte;
@@ -68,17 +68,17 @@ impl Flow {
     }
 }
 
-/// Something that is tried again and again, ever more seldom.
+/// Something that is tried again, at growing intervals.
 #[derive(Clone, Copy)]
 pub struct Again {
-    /// When.
+    /// When to try.
     pub at: Instant,
-    /// How long to wait after that.
+    /// How long the wait until then is.
     wait: Duration,
 }
 
 impl Again {
-    /// Soon.
+    /// The first retry.
     pub fn soon() -> Self {
         Self {
             at: Instant::now() + FIRST_LOOK,
@@ -86,7 +86,7 @@ impl Again {
         }
     }
 
-    /// Later.
+    /// The next retry, after twice the wait.
     pub fn later(self) -> Self {
         let wait = (self.wait * 2).min(LAST_LOOK);
         Self {

@@ -1,8 +1,8 @@
-//! nssh as the terminal of a session: what is typed goes to the session's pty, what the session writes comes from there,
-//! and the window's size and the caller's signals are passed on. The caller's terminal is raw meanwhile and has its old
-//! modes whenever nssh is not there: at the end, whichever it is, and while it is stopped.
+//! nssh as the terminal of a session: what is typed goes to the session's pty, what the session writes comes from
+//! there, and the window's size and the caller's signals are passed on. The caller's terminal is raw meanwhile, and has
+//! its old modes whenever nssh does not use it: at the end, however it ends, and while nssh is stopped.
 //!
-//! It waits in one place, holds a fixed number of bytes for either direction, and reads no more while those have not gone.
+//! It blocks in one place only, holds a fixed number of bytes per direction, and reads no more until those are written.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::{Duration, Instant};
@@ -23,23 +23,23 @@ use crate::jail::monitor::{News, Order, no_process};
 use crate::jail::{terminal, timespec, wait_readable};
 use crate::sys::{self, SignalSet};
 
-/// How much at most is on its way through a pty when the last of those who wrote it has ended (tty_buffer.c, n_tty.c).
+/// How many bytes at most are in transit through a pty when its last writer has ended (tty_buffer.c, n_tty.c).
 const ON_ITS_WAY: usize = 64 * 1024 + 4 * 1024;
-/// How much is written at once to what could make us wait: pipes have room for that when they have room (pipe(7)).
+/// How much is written at once to what may block: a pipe that has room has room for that much (pipe(7)).
 const AT_ONCE: usize = 4096;
 /// Where what is typed comes from.
 #[derive(Clone, Copy)]
 enum Input {
     /// Standard input.
     Open,
-    /// It has come to its end, of which the session is told: again and again, as a file at its end is one for whoever
-    /// reads it, and whoever reads a pty could have taken a first message for a character.
+    /// It is at its end, and the session is told so again and again: every read of a file at its end says so, and a
+    /// program that reads a pty may have taken the first EOF character for an ordinary one.
     AtEnd(Again),
-    /// Nowhere: we are in the background and nobody can bring us to the front.
+    /// Nowhere: we are in the background, and nobody can bring us to the foreground.
     Nobody,
 }
 
-/// What a wait has found.
+/// What poll has found.
 struct Ready {
     /// Of standard input.
     input: PollFlags,
@@ -49,11 +49,11 @@ struct Ready {
     output: PollFlags,
 }
 
-/// How it ends.
+/// How the relay ends.
 enum Over {
     /// The session has ended.
     With(End),
-    /// We leave it, of this signal.
+    /// We leave the session because of this signal.
     Hangup(i32),
 }
 
@@ -63,11 +63,11 @@ pub struct Relay {
     ends: Ends,
     /// The name of what is run, for messages.
     program: String,
-    /// What signals came.
+    /// The signals that came.
     signals: OwnedFd,
     /// The caller's terminal, if standard input is one.
     caller: terminal::Raw,
-    /// Standard output, in a way that we never wait for it; none where it can be had in no such way.
+    /// Standard output, opened again so that writing never blocks; none where that cannot be had.
     output: Option<OwnedFd>,
     /// Where what is typed comes from.
     input: Input,
@@ -75,13 +75,13 @@ pub struct Relay {
     typed: Flow,
     /// What the session has written.
     shown: Flow,
-    /// Nobody has the pty open, though somebody may open it again.
+    /// Nobody has the pty open; when to look whether somebody has opened it again.
     unused: Option<Again>,
-    /// The caller's terminal is still to be made ours, or again.
+    /// The caller's terminal has to be made raw, for the first time or again.
     away: bool,
-    /// The shell was sent this signal, since we were, and has until then.
+    /// A signal that we passed on to the shell, and how long the shell has to handle it.
     told: Option<(i32, Instant)>,
-    /// How the shell ended, and how much may still come that was written before.
+    /// How the shell ended, and how many bytes that were written before may still come.
     ended: Option<(End, usize)>,
 }
 
@@ -115,7 +115,7 @@ impl Relay {
         self.order(Order::HangUp);
         let Ends { master, line } = self.ends;
         drop(master);
-        // Its end is what there is to wait for, not its news; and not for ever.
+        // The shell's end is all there is to wait for, whatever the message says; and not for ever.
         wait_readable(line.as_fd(), HANG_UP);
         match over? {
             Over::With(end) => Ok(end),
@@ -176,7 +176,7 @@ impl Relay {
         let output = add(!self.shown.is_empty(), out, PollFlags::OUT);
         let mut events = PollFlags::empty();
         events.set(PollFlags::IN, self.typed.is_empty());
-        // A terminal is looked at even then, since it may be gone; a pipe that is would be there again and again.
+        // A terminal is polled even then, to notice that it is gone; a closed pipe would be reported again and again.
         let wanted = running
             && matches!(self.input, Input::Open)
             && (self.caller.is_there() || !events.is_empty());
@@ -194,7 +194,7 @@ impl Relay {
         ];
         let limit = next.into_iter().flatten().min();
         let limit = limit.map(|at| timespec(at.saturating_duration_since(Instant::now())));
-        // Interrupted or not, what there is to do is looked at afterwards.
+        // Interrupted or not, everything is checked afterwards.
         poll(&mut fds, limit.as_ref()).ok();
         let found = |at: Option<usize>| {
             at.and_then(|at| fds.get(at))
@@ -215,9 +215,9 @@ impl Relay {
                 Some(Signal::TSTP | Signal::TTIN | Signal::TTOU) => self.stop(signal.number),
                 Some(Signal::CONT) => self.away = true,
                 Some(Signal::WINCH) => self.resize(),
-                // What these tell is seen elsewhere.
+                // What these report is noticed elsewhere.
                 Some(Signal::CHILD | Signal::URG | Signal::PIPE) => {}
-                // All others would be the end of any other program. The shell may know better, if it is quick.
+                // By default any other would end a program. The shell may handle it, if it is quick.
                 _ if self.told.is_some() || self.ended.is_some() => {
                     return Some(Over::Hangup(signal.number));
                 }
@@ -227,7 +227,7 @@ impl Relay {
                 }
             }
         }
-        // After all of them: who is continued to be ended does not stop once more.
+        // After all of them: an nssh that is continued to be ended does not stop once more.
         if self.away {
             self.away = false;
             self.resume();
@@ -235,7 +235,7 @@ impl Relay {
         None
     }
 
-    /// Hears what became of the shell.
+    /// Reads the monitor's news.
     fn hear_news(&mut self) -> Result<()> {
         while self.ended.is_none() {
             let news = match self.ends.line.hear() {
@@ -268,7 +268,7 @@ impl Relay {
         Ok(())
     }
 
-    /// Reads what the session has written, while there is room and more.
+    /// Reads what the session has written, while there is room and more comes.
     fn read_session(&mut self, ready: PollFlags) {
         let due = self.unused.is_some_and(Again::is_due);
         if ready.is_empty() && !due && self.ended.is_none() {
@@ -282,7 +282,7 @@ impl Relay {
                     *more = more.saturating_sub(read);
                 }
                 (Err(Errno::INTR), _) => {}
-                // The kernel has seen to it that nothing is on its way any more.
+                // Nothing is in transit any more: the kernel has pushed all of it through before read(2) failed.
                 (_, Some((_, more))) => {
                     *more = 0;
                     return;
@@ -336,7 +336,7 @@ impl Relay {
             Err(Errno::IO) if self.caller.is_there() => {
                 return Some(Over::Hangup(Signal::HUP.as_raw()));
             }
-            // What cannot be read has nothing in it.
+            // Input that cannot be read counts as empty.
             _ => self.input = Input::AtEnd(Again::soon()),
         }
         None
@@ -353,7 +353,7 @@ impl Relay {
         }
     }
 
-    /// Tells the session, once it has read everything, that nothing more will come, by the character that says so.
+    /// Tells the session, once it has read everything, that nothing more will come: by the EOF character.
     fn tell_end_of_input(&mut self) {
         let Input::AtEnd(again) = self.input else {
             return;
@@ -375,7 +375,7 @@ impl Relay {
         }
         let end = rustix::termios::tcgetattr(&slave)
             .map_or(0, |modes| modes.special_codes[SpecialCodeIndex::VEOF]);
-        // Zero is none.
+        // Zero: there is no such character.
         if end != 0 {
             self.typed.push(end);
             self.write_session();
@@ -399,7 +399,7 @@ impl Relay {
             self.resize();
         } else {
             self.caller.restore();
-            // Continued, we look again. Where nothing stops us, nobody could bring us to the front either.
+            // Once continued, we look again. If nothing stops us, nobody could bring us to the foreground either.
             self.away = terminal::stop(Signal::TTIN.as_raw());
         }
     }
@@ -417,8 +417,8 @@ impl Relay {
     }
 }
 
-/// Standard output once more, as a terminal or a pipe that never makes us wait. Not by a flag on the one that there is:
-/// that one is the caller's too.
+/// Standard output once more, if it is a terminal or a pipe, without blocking. Not by a flag on the descriptor that
+/// there is: its open file description is the caller's too.
 fn unwaiting_output() -> Option<OwnedFd> {
     let stdout = rustix::stdio::stdout();
     let kind = FileType::from_raw_mode(rustix::fs::fstat(stdout).ok()?.st_mode);

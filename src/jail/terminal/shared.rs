@@ -16,16 +16,16 @@ use crate::jail::sessions::stat;
 use crate::jail::{timespec, wait_readable};
 use crate::sys::{self, SignalSet};
 
-/// How long the last process of a jail that went away may take to be gone.
+/// How long the last process of a jail that went away may take to die.
 const LAST: Duration = Duration::from_secs(1);
 
-/// How long a guard lets the shell outside have to take the terminal.
+/// How long a guard waits for the shell outside to take the terminal.
 const SETTLING: Duration = Duration::from_millis(500);
 
 /// How long a guard waits for the end of a session.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Lets others do what there is no message of.
+/// Sleeps, to wait for what nothing reports.
 fn nap() {
     poll(&mut [], Some(&timespec(Duration::from_millis(1)))).ok();
 }
@@ -39,7 +39,7 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// As it is now; none if there is none, or if it is somebody else's at the moment.
+    /// As it is now; none if there is none, or if another group has it at the moment.
     pub fn ours() -> Option<Self> {
         let fd = controlling().filter(|fd| !is_behind(*fd))?;
         let modes = tcgetattr(fd).ok()?;
@@ -51,13 +51,13 @@ impl Shared {
         !is_behind(self.fd)
     }
 
-    /// Takes it back from a session that has ended, and puts the modes back if the jail went away under it. What somebody
-    /// else has meanwhile taken is left to him.
+    /// Takes it back from a session that has ended, and restores the modes if the jail went away under it. What another
+    /// group has taken meanwhile is left to it.
     pub fn take_back(&self, jail_is_gone: bool) {
         let group = sys::group();
         let is_left =
             || sys::front(self.fd).is_ok_and(|front| front == group || !sys::has_members(front));
-        // The kernel kills all processes of a jail one after the other, and tells nobody of the last.
+        // The kernel kills all processes of a jail one after the other, and does not report the last.
         let deadline = Instant::now() + LAST;
         while jail_is_gone && !is_left() && Instant::now() < deadline {
             nap();
@@ -72,24 +72,24 @@ impl Shared {
     }
 }
 
-/// A process that stays outside while a session has the terminal, and comes in when nssh is killed. What then happens in
-/// the jail is nobody's but the shell's that is told to hang up, and which may take the terminal once more while it ends,
-/// from the shell outside that has it by then and would read no line any more. From inside the jail nobody could give it
-/// back: there is no number for a group of outside.
+/// A process that stays outside while a session has the terminal, and acts if nssh is killed. Then the shell in the
+/// jail is hung up, and may take the terminal once more while it ends: from the shell outside, which has it by then and
+/// would read no line any more. From inside the jail nobody could give it back: an outer process group has no number
+/// there.
 ///
-/// It is sent away by a pipe. By a pidfd whoever is in the jail could get hold of it, in the moment in which the first
+/// It is dismissed by a pipe. By a pidfd, a process in the jail could get hold of it, in the moment in which the first
 /// process there still has all that nssh has open.
 pub struct Guard {
-    /// Sends it away.
+    /// Dismisses it.
     tell: OwnedFd,
-    /// Where it is told so; open here too, so that one that is gone is no SIGPIPE.
+    /// What it waits on; open here too, so that there is no SIGPIPE if it is gone.
     _told: OwnedFd,
 }
 
 impl Guard {
-    /// Leaves one; `line` leads to where the session's monitor will be. Without one it is as well, mostly.
+    /// Leaves one; `line` leads to the session's future monitor. If that fails, it mostly works without one, too.
     pub fn leave(shared: &Shared, line: &Outer, guest: Option<&Guest>) -> Option<Self> {
-        // Who would have the terminal without us, or else without whoever started us.
+        // The groups that may have the terminal without us: that of our parent, or else that of the session's leader.
         let parent = rustix::process::getppid()?.as_raw_nonzero().get();
         let heirs = [sys::group_of(parent), sys::session_of(0)];
         let us = pidfd_open(rustix::process::getpid(), PidfdFlags::empty()).ok()?;
@@ -102,15 +102,15 @@ impl Guard {
         }
         sys::set_signal_mask(&SignalSet::all_but_faults());
         sys::set_title(c"kak-guard", "");
-        // Nothing else stays open, so that the line tells when the monitor is gone, and the monitor that nssh is.
+        // Nothing else stays open: it would hide from us that the monitor is gone, or later from it that nssh is.
         sys::close_but(&[line.as_fd(), line.orders(), us.as_fd(), told.as_fd()]);
         let mut fds = [&us, &told].map(|fd| PollFd::new(fd, PollFlags::IN));
         poll(&mut fds, None).ok();
         if rustix::io::read(&told, &mut [0]).is_ok_and(|read| read > 0) {
             sys::exit_now(0);
         }
-        // Had it ended by itself, it would have told us first. A shell outside has the terminal now, and has begun to wait
-        // for a line; one that only wanted to begin would be refused while the shell in the jail has it once more.
+        // Had nssh ended by itself, it would have dismissed us first. A shell outside has the terminal now, and waits
+        // for a line; one that was only about to would be refused while the shell in the jail has it once more.
         let deadline = Instant::now() + SETTLING;
         let waits =
             || sys::front(shared.fd) == heirs[0] && stat(parent).is_some_and(|stat| stat.waits);
