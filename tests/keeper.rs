@@ -172,6 +172,13 @@ sandboxed! {
         assert_same("three that were killed", &before, &dump());
     }
 
+    fn an_init_that_cannot_begin_says_why() {
+        let before = dump();
+        program(&["strace", "-f", "-qq", "-o", "/tmp/trace", "-e", "inject=prctl:error=EPERM:when=1", "kak", "setup"])
+            .code(1).says("kak: setup: prctl PR_SET_PDEATHSIG: Operation not permitted");
+        assert_same("an init that could not begin", &before, &dump());
+    }
+
     fn a_limit_of_its_caller_is_told() {
         let before = dump();
         let ended = run("ulimit -f 0; nssh -c true").code(125);

@@ -52,14 +52,12 @@ pub fn run(start: Start<'_>) -> ! {
         report,
         keeper,
     } = start;
-    let result = alone(&keeper)
-        .and_then(|()| enter(&netns, time.as_ref()))
-        .map(|()| sys::keep_only(report))
-        .and_then(|report| Ok((report.what(|| "dup2")?, build(record, plan))));
-    // An error before `report` is in its place is not reported; the keeper sees that we are gone.
-    let Ok((report, lock)) = result else {
+    let entered = alone(&keeper).and_then(|()| enter(&netns, time.as_ref()));
+    // Without the pipe there is no report; the keeper sees that we are gone.
+    let Ok(report) = sys::keep_only(report) else {
         sys::exit_now(1)
     };
+    let lock = entered.and_then(|()| build(record, plan));
     let text = lock.as_ref().err().map(Error::packed).unwrap_or_default();
     // All signals are blocked, SIGPIPE too.
     rustix::io::write(&report, text.as_bytes()).ok();
