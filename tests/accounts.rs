@@ -1,5 +1,5 @@
-//! nssh as a login shell: one field of /etc/passwd, changed and restored under the locks of those who change it too. That
-//! it is whole whatever fails, and wherever kak is killed, is for the fault matrix to show (`tests/faults`).
+//! nssh as a login shell: one field of /etc/passwd, changed and restored under the locks that other programs take to
+//! edit it. That the file stays whole whichever call fails, and wherever kak is killed, is tested by `tests/faults`.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -12,19 +12,19 @@ fn shell(user: &str) -> String {
     sh(&format!("getent passwd {user} | cut -d : -f 7"))
 }
 
-/// Asserts that nothing of an edit is left.
+/// Asserts that an edit has left no temporary file and no lock file but lckpwdf(3)'s.
 #[track_caller]
 fn assert_clean() {
     let names = sh("cd /etc; echo passwd* .pwd.lock*");
     assert_eq!(names, "passwd passwd- .pwd.lock");
 }
 
-/// /etc/passwd with something before and after root's line.
+/// The contents of /etc/passwd, with these bytes before and after root's line.
 fn passwd(before: &[u8], shell: &str, after: &[u8]) -> Vec<u8> {
     [before, b"root:x:0:0:root:/root:", shell.as_bytes(), after].concat()
 }
 
-/// Somebody who holds the lock of lckpwdf(3) until he is killed.
+/// A process that holds the lock of lckpwdf(3) until it is killed.
 fn holder() -> Child {
     let hold = "import fcntl, time; f = open('/etc/.pwd.lock', 'w'); fcntl.lockf(f, fcntl.LOCK_EX); \
         open('/tmp/held', 'w'); time.sleep(1000)";
@@ -34,7 +34,7 @@ fn holder() -> Child {
     child
 }
 
-/// `kak setup --login-shell root`, not waited for.
+/// Starts `kak setup --login-shell root` and does not wait for it.
 fn setup() -> Child {
     Command::new("kak")
         .args(["setup", "--login-shell", "root"])
@@ -72,7 +72,7 @@ sandboxed! {
         let again = sh("kak setup --login-shell root; kak setup");
         assert!(again.lines().all(|line| line.starts_with("= ")), "{again}");
         assert_same("three setups", &up, &dump());
-        // A life that did not end well, and other options.
+        // The keeper is killed, and the next setup has other options.
         sh(&format!("kill -KILL {}", process_field(init("USER"), "PPid").unwrap()));
         until("the jail is gone", || processes().is_empty());
         sh("kak setup --login-shell root --no-nat");
@@ -89,7 +89,7 @@ sandboxed! {
         assert_eq!(mended.lines().filter(|line| line.starts_with('+')).collect::<Vec<_>>(), ["+ usermod --shell /bin/nssh root"]);
         sh("kak status; kak setup; kak teardown");
         assert_eq!(shell("root"), "/bin/sh");
-        // So it does where the jail had gone by itself.
+        // The same if the jail was already down.
         sh("kak setup --login-shell root; usermod --shell /bin/bash root");
         sh(&format!("kill -KILL {}", process_field(init("USER"), "PPid").unwrap()));
         until("the jail is gone", || processes().is_empty());
@@ -141,7 +141,7 @@ sandboxed! {
             sh(&format!("umask 077; {command}"));
             assert_eq!(sh(about), before);
         }
-        // That one stays: others may be waiting for it.
+        // This lock file is not removed: other processes may be waiting for the lock.
         assert_eq!(sh("stat -c '%a %s' /etc/.pwd.lock"), "600 0");
         assert_clean();
     }
@@ -229,7 +229,7 @@ sandboxed! {
             sh(&format!("kak status -n {last}; kak teardown -n {last}"));
             assert_same("two jails", &before, &dump());
         }
-        // Even where the older one's user had no shell that this machine knows.
+        // Even if the shell before the first setup does not exist on this machine.
         sh("usermod --shell /opt/other root; kak setup -n one --login-shell root; kak setup -n two --login-shell root
             kak teardown -n one; kak teardown -n two");
         assert_eq!(shell("root"), "/opt/other");
@@ -254,7 +254,7 @@ sandboxed! {
         for lock in [
             format!("printf '{dead}\\0' >/etc/passwd.lock"),
             format!("echo {dead} >/etc/passwd.lock"),
-            // Of one of ours who was killed and had the number of somebody who lives: PID 1, say.
+            // Left by a kak that was killed, and whose PID is in use again: here 1.
             "printf '1\\0' >/etc/passwd.lock.kak-new; ln /etc/passwd.lock.kak-new /etc/passwd.lock".into(),
             "touch /etc/passwd.lock.kak-new".into(),
             "cp /etc/shells /etc/passwd.kak-new".into(),
@@ -268,7 +268,7 @@ sandboxed! {
     }
 
     fn a_live_lock_is_waited_for_and_its_holder_named() {
-        // It calls itself what it likes: here an escape, and the character by which kak passes one on.
+        // A process chooses its name: here one with an escape, and with the character by which kak encodes an escape.
         let path = "/tmp/a\u{1b}\u{10ff1b}";
         fs::copy("/bin/sleep", path).unwrap();
         let mut sleep = Command::new(path).arg("1000").spawn().unwrap();
@@ -313,12 +313,12 @@ sandboxed! {
         first.wait().unwrap();
         assert!(waiting.wait().unwrap().success());
         let mut second = holder();
-        // Where nothing has to be changed nobody is waited for, also in the next life.
+        // If nothing has to be changed, nobody waits for the lock, nor when the jail comes up again.
         sh("kak setup");
         sh(&format!("kill -KILL {}", process_field(init("USER"), "PPid").unwrap()));
         until("the jail is gone", || !run("kak status").status.success());
         sh("nssh -c true; kak status");
-        // Nor does teardown go on as if nothing were left.
+        // Teardown does need the lock: without it, it fails and keeps the record.
         let said = format!("python3 (process {}) has held /etc/.pwd.lock", second.id());
         program(&["kak", "teardown"]).code(1).says(&said);
         assert_eq!(sh("ls /run/kak"), "USER");
@@ -330,7 +330,7 @@ sandboxed! {
 
     fn a_file_size_limit_loses_no_line() {
         let before = dump();
-        // The mount point's file: longer than before, but not as long as it has to be.
+        // The limit lets the file, which is a mount and written in place, grow, but by less than is needed.
         let text = passwd(&b"# x\n".repeat(2000), "/bin/sh", b"\nlast:x:1:1::/:\n");
         sh("cp /etc/passwd /var/passwd; mount --bind /var/passwd /etc/passwd");
         fs::write("/etc/passwd", &text).unwrap();

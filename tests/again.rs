@@ -1,8 +1,8 @@
-//! A jail that comes up again, on a machine that has become another meanwhile: it is made from what is there now.
+//! A jail that comes up again on a machine that has changed meanwhile: it is made from what is there now.
 
 use crate::sandbox::*;
 
-/// Ends a jail's life as a crash does: what it stands on is left.
+/// Ends a jail as a crash does: by killing its keeper, so that links, rules, files and the record stay.
 fn crash() {
     let init = init("USER");
     sh(&format!(
@@ -14,8 +14,8 @@ fn crash() {
     });
 }
 
-/// Asserts that a jail comes up again wholly, with something in it that is as wanted, and that nothing is left of it in
-/// the end.
+/// Asserts that a jail comes up again completely, that a script in it prints what is wanted, and that a teardown leaves
+/// the machine as it was.
 #[track_caller]
 fn again(what: &str, machine: &str, script: &str, wanted: &str) {
     let ended = program(&["nssh", "-c", script]).code(0);
@@ -43,7 +43,7 @@ sandboxed! {
         sh("kak setup; ip -n USER link add mine type veth peer name yours");
         crash();
         sh("mkdir /data3; echo three >/data3/file; ln -s data3/file /link; echo four >/plain");
-        // What somebody has put into the jail's network is still in there.
+        // A link that was added to the jail's network by hand is still in it.
         again("with /data3", &before, "cat /data3/file /link /plain; ls /sys/class/net", "three\nthree\nfour\neth0\nlo\nmine\nyours");
     }
 
@@ -66,7 +66,7 @@ sandboxed! {
         sh("kak setup");
         crash();
         again("other resolvers", &before, "cat /etc/resolv.conf", "nameserver 192.0.2.2");
-        // One that was made only to be mounted over is no resolv.conf that the machine has.
+        // An empty one that kak made as a mount point does not count as the machine's resolv.conf.
         sh("rm /etc/resolv.conf");
         let before = dump();
         sh("kak setup --dns 192.0.2.53; test -f /etc/resolv.conf");
@@ -116,7 +116,7 @@ sandboxed! {
         let address = "ip -4 -o addr show eth0 | tr -s ' ' | cut -d ' ' -f 4";
         assert_eq!(sh(&format!("nssh -c \"{address}\"")), "10.0.1.2/24");
         crash();
-        // One that would now come first is no reason to change.
+        // That an earlier subnet is free now is no reason to change.
         sh("ip addr del 10.0.0.77/24 dev v0");
         assert_eq!(sh(&format!("nssh -c \"{address}\"")), "10.0.1.2/24");
         crash();

@@ -1,11 +1,11 @@
-//! `kak setup -- CMD`: the process that waits for the first session ends as that does, whoever ends it.
+//! `kak setup -- CMD`: the process that waits for the first session ends with its status or signal, whoever ends it.
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use crate::sandbox::*;
 
-/// Starts a jail with a first session that says when it runs.
+/// Starts a jail with a first session, and waits until that runs.
 fn start(script: &str) -> Child {
     sh("rm -f /var/runs");
     let script = format!(">/var/runs; {script}");
@@ -21,12 +21,12 @@ fn start(script: &str) -> Child {
     child
 }
 
-/// Sends it a signal, from outside and to it alone.
+/// Sends a signal to this process only, from outside the jail.
 fn kill(signal: &str, child: &Child) {
     sh(&format!("kill -{signal} {}", child.id()));
 }
 
-/// Waits for its end, and that everything has been taken back then.
+/// Waits for the process, and asserts that by then everything has been taken back.
 #[track_caller]
 fn end(mut child: Child, machine: &str) -> ExitStatus {
     let status = child.wait().unwrap();
@@ -53,7 +53,7 @@ sandboxed! {
             kill(name, &child);
             assert_eq!(end(child, &before).signal(), Some(number), "{name}");
         }
-        // The session's word counts.
+        // If the session handles the signal, its exit status counts.
         let child = start("trap 'exit 5' TERM; >/var/trapped; while :; do sleep 0.05; done");
         until("it is trapped", || std::path::Path::new("/var/trapped").exists());
         kill("TERM", &child);
@@ -92,7 +92,7 @@ sandboxed! {
             kill("INT", &child);
             child.try_wait().unwrap().is_some_and(|status| status.signal() == Some(2))
         });
-        // The jail is there for the other one, to whose end.
+        // The jail stays up for the other session, until that ends.
         sh("kak status");
         sh("kak kill --all");
         other.wait().unwrap();

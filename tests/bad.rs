@@ -16,7 +16,7 @@ fn refused(argv: &[&str], code: i32, words: &[&str]) {
     until("nobody is left", || processes().is_empty());
 }
 
-/// Without these capabilities, also after exec.
+/// A prefix that runs a command without this capability, also after exec.
 fn without(capability: &str) -> String {
     format!("setpriv --bounding-set -{capability} --inh-caps -{capability}")
 }
@@ -56,7 +56,7 @@ sandboxed! {
         two("/srv/jails/one/opt");
         two("/srv/jails");
         two("/var/link/one");
-        // Names that differ only in case have the same one.
+        // Names that differ only in case have the same default root.
         program(&["kak", "setup", "-n", "user"]).code(1).says("the jail USER has its root at /mnt/user").says("another place with --root");
         assert_same("refused", &before, &dump());
         sh("kak setup -n user --root /srv/jails/two; kak setup -n one.");
@@ -104,7 +104,7 @@ sandboxed! {
         for root in ["/run/kak", "/run/kak/USER", "/run/netns"] {
             refused(&["kak", "setup", "--root", root], 2, &[&format!("{root}: this place is")]);
         }
-        // A record of earlier times may have it, and is read.
+        // A record of an older version may contain such an option, and is read.
         sh("kak setup; sed -i '/^option root/a option bind /usr/share:/run/kak' /run/kak/USER/record; sed -i '/^real-root/i bound-dir yes' /run/kak/USER/record");
         assert_eq!(run("kak status").stderr, "");
         sh("kak teardown");
@@ -197,7 +197,7 @@ sandboxed! {
 
     fn a_setup_that_fails_half_way_takes_back_what_it_made() {
         uplink::plug();
-        // The last thing that is made needs a directory; here is a file.
+        // One of the last steps needs a directory where there is a file.
         sh("mkdir -p /mnt/user; echo in the way >/mnt/user/tmp");
         refused(&["kak", "setup"], 1, &["/mnt/user/tmp"]);
     }
@@ -205,7 +205,7 @@ sandboxed! {
     fn a_kernel_without_nat_is_named_and_not_needed() {
         uplink::plug();
         let before = dump();
-        // A kernel without nf_tables is one without socket(AF_NETLINK, ..., NETLINK_NETFILTER).
+        // A kernel without nf_tables, simulated: socket(AF_NETLINK, ..., NETLINK_NETFILTER) fails.
         let refusing = refusing(&format!("{},0=16,2=12", libc::SYS_socket), libc::EPROTONOSUPPORT);
         let without = |command: &str| run(&format!("{refusing} sh -c '{command}'"));
         without("kak setup").code(1).says("nf_tables").says("--no-nat");

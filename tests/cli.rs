@@ -1,4 +1,4 @@
-//! Names, links, help: how the binary is called.
+//! How the binary is called: names, links, help.
 
 use std::os::unix::fs::MetadataExt as _;
 
@@ -81,7 +81,7 @@ sandboxed! {
             assert_eq!(sh(&format!("{name} --help")), help, "{name}");
         }
         assert_eq!(sh("/opt/status --help"), sh("kak status --help"));
-        // As a login shell's name.
+        // With the leading '-' of a login shell's name.
         assert_eq!(sh("bash -c 'exec -a -setup kak --help'"), help);
     }
 
@@ -113,7 +113,7 @@ sandboxed! {
             assert_eq!(sh(&format!("readlink -f /opt/soft/{name}")), "/opt/kak");
         }
         assert_eq!(sh("ls /opt/hard | wc -l"), names.len().to_string());
-        // What is ours already is left as it is.
+        // Links that exist already are left as they are.
         sh("/opt/kak --install /opt/hard; /opt/kak --install -s /opt/soft");
     }
 
@@ -144,7 +144,7 @@ sandboxed! {
         program(&["kak", "--nonsense"]).code(2);
         program(&["kak", "--install"]).code(2);
         assert_eq!(sh("kak --install --help"), sh("kak --help"));
-        // To another file system: told once.
+        // On another file system, where hard links are impossible: one message, not one for each link.
         let ended = run("mkdir /opt/far; mount -t tmpfs far /opt/far; kak --install /opt/far").code(1).says("use 'kak --install -s DIR'");
         assert_eq!(ended.stderr.lines().count(), 2, "{ended}");
         sh("umount /opt/far; rmdir /opt/far");

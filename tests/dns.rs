@@ -1,4 +1,4 @@
-//! Names are found in a jail, and in a network without one, whoever knows them.
+//! Name resolution in a jail: resolvers on loopback addresses by the relay (`kak-dns`), others by a route.
 //!
 //! ```text
 //!   jail                    the machine of the test             upstream
@@ -16,13 +16,13 @@ use crate::sandbox::*;
 /// The jail's network.
 const JAIL: &str = "/run/netns/USER";
 
-/// Gives the machine this resolv.conf, by a file that is no mount.
+/// Writes the machine's resolv.conf, as a plain file instead of a mount.
 fn resolv_conf(text: &str) {
     run("umount /etc/resolv.conf");
     std::fs::write("/etc/resolv.conf", text).unwrap();
 }
 
-/// The process of the jail's resolvers.
+/// The PID of the relay, of which there must be exactly one.
 fn relay() -> i64 {
     let all = processes();
     let mut relays = all.iter().filter(|(_, name)| *name == "kak-dns");
@@ -33,14 +33,14 @@ fn relay() -> i64 {
     *pid
 }
 
-/// How many descriptors a process has.
+/// How many file descriptors a process has open.
 fn descriptors(pid: i64) -> usize {
     std::fs::read_dir(format!("/proc/{pid}/fd"))
         .unwrap()
         .count()
 }
 
-/// Does something in the jail's network.
+/// Runs a closure in the jail's network namespace, on a thread of its own.
 fn inside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     let thread = std::thread::spawn(|| {
         enter_network(JAIL);
@@ -83,7 +83,7 @@ sandboxed! {
             assert_eq!(dig("+tcp four.test"), a("four.test"));
             assert_eq!(dig("five.test sixth.test +tcp seven.test"), [a("five.test"), a("sixth.test"), a("seven.test")].join("\n"));
             let texts = |words: &str| dig(words).matches('x').count();
-            // By UDP as large as it may be, by UDP and then TCP, by TCP alone.
+            // The largest answer by UDP; by UDP and then TCP; by TCP alone.
             assert_eq!(texts("TXT size4000.test +bufsize=4096 +ignore"), 4000);
             let before = resolver.by_tcp.load(std::sync::atomic::Ordering::Relaxed);
             assert_eq!(texts("TXT size4096.test"), 4096);
@@ -149,14 +149,14 @@ sandboxed! {
             });
         }
         // So the C library goes on to the next one, or gives up, at once.
-        // Each resolver for itself: what one does is nothing to the other.
+        // Resolvers are relayed independently: one answers while the other is dead.
         let _resolver = Resolver::start("[::1]:53");
         assert_eq!(sh("nssh -c 'getent ahostsv4 x.test | head -n 1 | cut -d \" \" -f 1'"), address_of("x.test").to_string());
     }
 
     fn a_flood_takes_nothing_from_anybody() {
         uplink::plug();
-        // One that never answers, and one that does.
+        // A resolver that never answers, and one that does.
         let mute = std::net::UdpSocket::bind("127.0.0.1:53").unwrap();
         let deaf = std::net::TcpListener::bind("127.0.0.1:53").unwrap();
         let _resolver = Resolver::start("127.0.0.53:53");
@@ -176,7 +176,7 @@ sandboxed! {
             inside(|| ask_in_a_row("127.0.0.53:53", &["a.test".into(), "b.test".into()]));
         }
         let held = flood.join().unwrap();
-        // The same door, too.
+        // The flooded address still relays, too.
         mute.set_nonblocking(true).unwrap();
         while mute.recv(&mut [0; 512]).is_ok() {}
         let asked = std::thread::spawn(|| {
@@ -221,7 +221,7 @@ sandboxed! {
             let text: String = list.iter().map(|address| format!("nameserver {address}\n")).collect();
             std::fs::write("/etc/resolv.conf", &text).unwrap();
             until("the jail has the list", || sh("nssh -c 'cat /etc/resolv.conf'") == text.trim());
-            // What goes goes just after that.
+            // Sockets that are no longer needed are closed just after that.
             until("the doors are right", || ["127.0.0.1:53", "127.0.0.2:53", "[::1]:53"].map(answered) == doors);
             assert_eq!(asked(), address_of("x.test").to_string());
         }
@@ -236,10 +236,10 @@ sandboxed! {
         let text = |range: std::ops::RangeInclusive<usize>| range.map(|n| format!("nameserver 127.0.0.{n}\n")).collect::<String>();
         resolv_conf(&text(1..=8));
         sh("kak setup");
-        // Not by the relay's descriptors: a question that nobody waits for any more has one for a while.
+        // Sockets on port 53, not the relay's descriptors: an abandoned question holds one of these for a while.
         let doors = || sh(&format!("nsenter --net={JAIL} ss -Hlun 'sport = :53' | wc -l; nsenter --net={JAIL} ss -Hltn 'sport = :53' | wc -l"));
         assert_eq!(doors(), "8\n8");
-        // All of them, all but one, and some beyond what is served.
+        // Replaced: all, all but one, all but one again, and none, with more listed than the eight that are served.
         for (range, kept) in [(11..=18, None), (4..=11, Some(11)), (1..=8, Some(8)), (8..=20, Some(8))] {
             let kept = kept.map(|n| std::thread::spawn(move || ask_many(JAIL, &port(n), 2000, 4)));
             std::fs::write("/etc/resolv.conf", text(range.clone())).unwrap();
@@ -264,7 +264,7 @@ sandboxed! {
         sh(&format!("kill -KILL {relay}"));
         until("it is gone", || process_field(relay, "State").is_none());
         until("there is another", || processes().values().any(|name| name == "kak-dns"));
-        // The jail is none the worse for it.
+        // The jail goes on.
         assert_eq!(sh("nssh -c 'echo on'"), "on");
         sh("kak teardown");
         until("nobody is left", || processes().is_empty());
@@ -276,7 +276,7 @@ sandboxed! {
         let _resolver = Resolver::start("127.0.0.53:53");
         sh("kak setup");
         let earlier = relay();
-        // It has not heard of its init's end yet.
+        // The stopped relay cannot notice yet that its init has ended.
         sh(&format!("kill -STOP {earlier}; kill -KILL {}", init("USER")));
         until("the jail is down", || run("kak status").status.code() == Some(3));
         let setup = std::thread::spawn(|| run("kak setup").code(0));
@@ -318,7 +318,7 @@ sandboxed! {
         uplink::plug();
         resolv_conf("nameserver 127.0.0.53\n");
         sh("ulimit -Sn 256; kak setup -- sh -c 'test $(ulimit -Sn) = 256'");
-        // With few descriptors it serves fewer at a time.
+        // With a low descriptor limit the relay serves fewer questions at a time.
         let _resolver = Resolver::start("127.0.0.53:53");
         sh("ulimit -n 128; kak setup");
         assert_eq!(process_field(relay(), "Name").unwrap(), "kak-dns");

@@ -1,15 +1,15 @@
-//! `kak doctor`: each defect is there for real, is told with its cure, and the cure is a cure.
+//! `kak doctor`: each defect is really made, must be reported with its cure, and the cure must remove it.
 
 use serde_json::Value;
 
 use crate::sandbox::*;
 
-/// What he says.
+/// Runs the doctor and checks its output.
 mod told;
 
 use told::*;
 
-/// A user namespace in the sandbox, with all that goes with it.
+/// A prefix: a user namespace in the sandbox, with mount, network and PID namespaces of its own.
 const NESTED: &str = "unshare --user --map-root-user --mount --net --pid --fork";
 
 sandboxed! {
@@ -57,7 +57,7 @@ sandboxed! {
                     assert!(check.why.contains(&format!("not checked: that takes CAP_{word}")), "{check:?}");
                 }
             }
-            // Nothing else is said to be broken.
+            // No other check fails.
             assert!(told.checks.iter().all(|check| check.state != "fail" || check.name == "capability"), "{told:#?}");
         }
         let none = doctor_by("setpriv --bounding-set -all --inh-caps -all");
@@ -69,7 +69,7 @@ sandboxed! {
         uplink::plug();
         sh("mount --bind /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys");
         cured("proc-sys", "warn", &["/proc/sys: read-only", "run: mount -o remount,bind,rw /proc/sys"]);
-        // What is there already need not be written.
+        // A setting that has the right value already need not be written.
         sh("echo 1 >/proc/sys/net/ipv4/ip_forward; mount -o remount,bind,ro /proc/sys");
         let told = doctor();
         told.is_content();
@@ -115,7 +115,7 @@ sandboxed! {
         cured("ghost", "warn", &["/run/netns/old: a name that has lost its namespace", "run: kak netns delete old"]);
         sh("touch '/run/netns/a b'");
         cured("ghost", "warn", &["run: kak netns delete 'a b'"]);
-        // A file of somebody's is none.
+        // A file with contents is not a lost name.
         sh("echo text >/run/netns/text");
         doctor().is_content();
         sh("rm /run/netns/text");
@@ -124,7 +124,7 @@ sandboxed! {
             sh(&format!("touch {path}"));
             cured("unfinished", "warn", &[&format!("run: rm {path}")]);
         }
-        // A lock is two names of one file.
+        // The lock and its temporary name are hard links to one file.
         sh("echo 1 >/etc/passwd.lock.kak-new; ln /etc/passwd.lock.kak-new /etc/passwd.lock");
         cured("unfinished", "warn", &["run: rm /etc/passwd.lock /etc/passwd.lock.kak-new"]);
         // Links and tables.
@@ -151,7 +151,7 @@ sandboxed! {
         assert_same("a jail that was killed", &before, &dump());
         sh("kak setup; umount -l /run/netns/USER");
         cured("jail", "warn", &["jail USER: is up, and its network has lost its name", "run: kak setup -n USER"]);
-        // It has the same one as before.
+        // The jail's network is the same as before.
         assert_eq!(sh(&format!("kak netns identify {}", init("USER"))), "USER");
         sh("kak netns delete USER; kak setup; kak status; nssh -c true; nft delete table ip kak-USER");
         cured("jail", "warn", &["jail USER: is up, but not complete: nft -f - <<'KAK'", "run: kak setup -n USER"]);
@@ -246,7 +246,7 @@ sandboxed! {
         uplink::plug();
         for (kind, state) in [("net", "fail"), ("mnt", "fail"), ("pid", "fail"), ("uts", "warn"), ("time", "warn")] {
             let path = format!("/proc/sys/user/max_{kind}_namespaces");
-            // The limit is the user namespace's own.
+            // The limit is per user namespace.
             let said = sh(&format!(
                 "{NESTED} --mount-proc sh -ec 'echo 0 >{path}; kak doctor >/tmp/before || :; sed -n \"/ {kind} n/{{n;s/ *run: //p}}\" /tmp/before >/tmp/cure
                 sh /tmp/cure; kak doctor >/tmp/after || :; cat {path}'; cat /tmp/before"
@@ -264,7 +264,7 @@ sandboxed! {
         let told = doctor_by(&format!("{NESTED} --mount-proc"));
         assert_eq!(told.status, 0, "{told:#?}");
         told.is_well("user-namespace", "one of its own");
-        // A mask over a part of each proc that there is.
+        // Now every proc has a mount over a part of it, and the kernel refuses another one in a user namespace.
         sh("umount /var/proc; mount --bind /dev/null /proc/version");
         let told = doctor_by(NESTED);
         let cure = told.has("proc", "fail", &["mount -t proc proc /proc: Operation not permitted"]);
@@ -291,7 +291,7 @@ sandboxed! {
             told.has(name, state, &[said]);
             assert_eq!(told.status, i32::from(state == "fail"), "{call}");
         }
-        // None of a kind, and none at all.
+        // The kernel has no namespaces of any kind that is tried.
         let told = doctor_by("strace -f -qq -o /dev/null -e trace=unshare -e inject=unshare:error=EINVAL:when=1");
         assert_eq!(told.bad("namespace").len(), 7);
         assert!(told.bad("namespace")[6].cure.as_ref().unwrap().contains("CONFIG_TIME_NS"), "{told:#?}");
@@ -302,7 +302,7 @@ sandboxed! {
         uplink::plug();
         sh("strace -f -qq -o /tmp/trace -e trace=socket kak doctor");
         let trace = sh("grep 'socket(' /tmp/trace");
-        // strace counts for each process on its own; the child that tries is one by itself.
+        // strace's `when=` counts for each process separately, and nf_tables is tried in a child.
         let mut told = None;
         for (at, _) in trace.lines().enumerate() {
             let ended = doctor_by(&format!(
@@ -310,7 +310,7 @@ sandboxed! {
                 at + 1
             ));
             let injected = sh("grep INJECTED /tmp/trace || :");
-            // Whatever is refused is missed by somebody.
+            // Any socket that is refused makes a check fail or warn.
             assert!(injected.is_empty() || ended.checks.iter().any(|check| check.state != "ok"), "{injected}");
             if !injected.is_empty() && !ended.bad("nf-tables").is_empty() {
                 assert!(injected.contains("NETFILTER"), "{injected}");
@@ -329,7 +329,7 @@ sandboxed! {
         let before = dump();
         sh("strace -f -qq -e signal=none -o /tmp/trace kak doctor >/dev/null");
         let trace = sh("cut -d ' ' -f 2- /tmp/trace | grep -o '^ *[a-z][a-z0-9_]*(' | tr -d ' (' | sort -u");
-        // These never fail, but for those before the program begins.
+        // These calls cannot fail, or are made before the program begins.
         let never = ["execve", "arch_prctl", "getuid", "geteuid", "getgid", "getegid", "getpid", "uname", "exit", "exit_group"];
         let all: Vec<&str> = trace.lines().filter(|call| !never.contains(call)).collect();
         assert!(all.len() > 30, "{all:?}");
@@ -341,7 +341,7 @@ sandboxed! {
                 };
                 let ended = run(&format!("timeout 20 {inject} kak doctor --json"));
                 let told = ended.status.code().is_some_and(|code| code <= 1) && serde_json::from_slice::<Value>(&ended.stdout).is_ok();
-                // Without memory, or when nobody hears him, he ends.
+                // Only without memory, or if it cannot write, may the doctor end without a full answer.
                 assert!(told || ["brk", "mmap", "write", "execve"].contains(&call), "{inject}: {ended}");
                 assert_ne!(ended.status.code(), Some(124), "{inject}: {ended}");
             }

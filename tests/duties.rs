@@ -1,13 +1,12 @@
-//! What falls to a first process: to a jail's init, to the keeper outside, and to kak as a container's
-//! entrypoint.
+//! The duties of a first process: of a jail's init, of the keeper outside, and of kak as a container's entrypoint.
 
 use std::process::{Child, Command, Stdio};
 
 use crate::sandbox::terminal::Terminal;
 use crate::sandbox::*;
 
-/// A program for perl: calls reboot(2) to switch a machine off, or to start it anew. In a PID namespace that ends its
-/// init, and the caller at once; so there is a session until that is seen.
+/// A Perl program that calls reboot(2), to power off or to restart. In a PID namespace that kills the namespace's init
+/// and ends the caller at once, so a child makes the call, and the session lasts until init's end.
 const REBOOT: &str = r#"
     readlink "/run/kak/shell" or die "not in a jail";
     my %call = (x86_64 => 169, aarch64 => 142);
@@ -15,7 +14,7 @@ const REBOOT: &str = r#"
     fork or syscall($call{$machine}, 0xfee1dead, 672274793, $ARGV[0] eq "off" ? 0x4321fedc : 0x01234567, 0);
     sleep 1000"#;
 
-/// The PID, out here, of init's parent.
+/// The PID of the keeper, init's parent, as seen outside the jail.
 fn keeper() -> i64 {
     process_field(init("USER"), "PPid")
         .unwrap()
@@ -23,7 +22,7 @@ fn keeper() -> i64 {
         .unwrap()
 }
 
-/// Starts kak as the first process of a PID namespace, as an engine does in a container, or as the command of one.
+/// A command that runs kak as PID 1 of a PID namespace, as an engine does in a container, or as a child of this `init`.
 fn container(init: &[&str], command: &[&str]) -> Command {
     let mut container = Command::new("unshare");
     container.args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]);
@@ -35,10 +34,10 @@ fn container(init: &[&str], command: &[&str]) -> Command {
     container
 }
 
-/// An init that runs one command, as that of `docker run --init` does: it passes signals on and ends as that ends.
+/// An init like that of `docker run --init`: it runs one command, passes signals on, and ends with its status.
 const INIT: &[&str] = &["timeout", "--foreground", "1000"];
 
-/// Waits until a container's jail is up; the PID of its keeper, out here.
+/// Waits until a container's jail is up; the PID of its keeper, as seen outside the container.
 #[track_caller]
 fn keeper_of(container: &Child) -> i64 {
     let mut found = None;
@@ -61,7 +60,7 @@ sandboxed! {
             program(&["nssh", "-c", "exec perl -e \"$0\" $1", REBOOT, how]).code(137).says("the jail is gone");
             until("its keeper is gone", || !alive(before.1) && !alive(before.0));
             assert_eq!(sh("cat /run/kak/USER/log"), "");
-            // What it stood on is there for the next: nobody in it can undo what was set up outside.
+            // What was set up outside is still there for the next init: no process in the jail can undo it.
             assert_eq!(sh("nssh -c 'ls -A /srv; echo again'"), "again");
             assert_ne!(init("USER"), before.0);
             assert!(sh("cat /run/kak/USER/record").contains("srv"));
@@ -75,7 +74,7 @@ sandboxed! {
             program(&["kak", "setup", "--", "perl", "-e", REBOOT, how]).code(0).says("the jail is gone");
             assert_same("a reboot", &lasting(&before), &lasting(&dump()));
         }
-        // Killed from outside it is another matter.
+        // If init is killed from outside, the status is 137.
         let session = Command::new("kak").args(["setup", "--", "sleep", "1000"]).stderr(Stdio::piped()).spawn().unwrap();
         until("it runs", || processes().values().any(|name| name == "sleep"));
         sh(&format!("kill -KILL {}", init("USER")));
@@ -91,7 +90,7 @@ sandboxed! {
                 assert_eq!(ended.status.code(), Some(0), "{ended:?}");
                 assert!(String::from_utf8_lossy(&ended.stderr).contains("the jail is gone"), "{ended:?}");
             }
-            // Nobody is there for a first session.
+            // The same without a first session.
             let mut container = container(init, &[]).spawn().unwrap();
             let keeper = keeper_of(&container);
             let exec = ["--target", &keeper.to_string(), "--mount", "--pid", "nssh", "-c", "exec perl -e \"$0\" off", REBOOT];
@@ -108,7 +107,7 @@ sandboxed! {
                 let said = String::from_utf8(ended.stdout).unwrap();
                 assert!(said.starts_with("pid:") && said.trim() != sh("readlink /proc/self/ns/pid"), "{said}");
             }
-            // It stays up with nobody there, and ends when it is told to, whoever is told.
+            // Without a first session it stays up; a signal to the keeper ends it, also below an init.
             for (signal, code) in [("TERM", 143), ("INT", 130), ("QUIT", 131), ("HUP", 129)] {
                 let mut container = container(init, &[]).spawn().unwrap();
                 let keeper = keeper_of(&container);
@@ -117,7 +116,7 @@ sandboxed! {
                 assert_eq!(container.wait().unwrap().code(), Some(code), "{init:?} {signal}");
             }
         }
-        // A shell that is the first process has more to do than this.
+        // A shell as PID 1 goes on after setup and teardown.
         let script = "kak setup >/dev/null; echo $?; kak status >/dev/null; echo $?; kak teardown";
         let ended = end(Command::new("unshare").args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", script]));
         assert_eq!(ended.text(), "0\n0\n");
@@ -137,7 +136,7 @@ sandboxed! {
                 until("sleep runs", || processes().values().any(|name| name == "sleep"));
                 terminal.keys("\x03");
                 terminal.prompt(130);
-                // There is no shell outside that could continue it.
+                // A stopped shell is continued at once: there is no shell outside that could do so.
                 terminal.line("kill -STOP $$; echo go''es on");
                 terminal.wait_for("goes on");
                 terminal.prompt(0);
@@ -160,7 +159,7 @@ sandboxed! {
                 assert_eq!(mask("SigCgt"), 0, "{name}");
             }
         }
-        // So nothing that anybody sends them from the jail does anything.
+        // So no signal that is sent to init from within the jail has any effect.
         for signal in ["HUP", "INT", "QUIT", "TERM", "USR1", "USR2", "ALRM", "TSTP", "STOP", "KILL", "SEGV"] {
             sh(&format!("nssh -c 'kill -{signal} 1'"));
         }
@@ -179,7 +178,7 @@ sandboxed! {
                 until("no zombie", || sh("grep -l '^State:.Z' /proc/[0-9]*/status 2>/dev/null | wc -l") == "0");
                 let mut session = Command::new("nssh").args(["-c", "exec sleep 1000"]).spawn().unwrap();
                 until("the session is there", || processes().values().any(|name| name == "sleep"));
-                // Ends init by a signal, which ends the session by one.
+                // Teardown ends init by a signal, and that ends the session by one.
                 end(Command::new("env").args(how).args(["kak", "teardown"])).code(0);
                 assert!(!session.wait().unwrap().success());
                 assert_same("a life", &lasting(&before), &lasting(&dump()));
@@ -211,7 +210,7 @@ sandboxed! {
         let mut terminal = Terminal::start(&["nssh"]);
         let said = terminal.prompt(0);
         assert!(said.contains("mine"), "{said}");
-        // Its own setting holds: three are ignored.
+        // The user's IGNOREEOF holds: the first three are ignored.
         for _ in 0..3 {
             terminal.keys("\x04");
             terminal.wait_for("exit");
@@ -236,7 +235,7 @@ sandboxed! {
                 killed.push(relays()[0]);
                 sh(&format!("kill -KILL {}", killed[nth]));
             }
-            // Not at once for ever: there may be one that cannot live.
+            // After three restarts it is no longer restarted at once: the relay may be unable to run.
             until("it is reaped", || process_field(killed[3], "State").is_none());
             std::thread::sleep(std::time::Duration::from_millis(200));
             assert!(relays().is_empty() && alive(keeper));
@@ -268,11 +267,11 @@ sandboxed! {
         drop(container.stdin.take());
         until("the first is over", || cats() == 1);
         std::thread::sleep(std::time::Duration::from_millis(200));
-        assert!(container.try_wait().unwrap().is_none() && cats() == 1, "it takes others with it");
+        assert!(container.try_wait().unwrap().is_none() && cats() == 1, "the container ended other sessions");
         drop(other.stdin.take());
         assert!(other.wait().unwrap().success());
         until("the container has ended", || container.try_wait().unwrap().is_some());
-        // What the state told of is not known any more, which is told.
+        // Without the record it cannot know what to take back, and says so.
         let ended = container.wait_with_output().unwrap();
         let said = String::from_utf8(ended.stderr).unwrap();
         assert!(ended.status.code() == Some(1) && said.contains("but no record of it"), "{said}");
@@ -283,7 +282,7 @@ sandboxed! {
         let first = init("USER");
         let mut session = Command::new("nssh").args(["-c", "exec sleep 1000"]).spawn().unwrap();
         until("the session is there", || processes().values().any(|name| name == "sleep"));
-        // To init, and to all monitors, one of which is its own.
+        // Forged signals to init and to both sessions' monitors, its own among them.
         let forge = r#"
 import ctypes, fcntl, os, platform, signal, sys
 libc = ctypes.CDLL(None, use_errno=True)
@@ -296,7 +295,7 @@ for pid in [1, *monitors]:
             # si_signo, si_errno, si_code (SI_QUEUE), nothing, si_pid, si_uid
             info = (ctypes.c_int * 32)(number, 0, -1, 0, sender, 0)
             assert libc.syscall(SIGQUEUEINFO, pid, number, info) == 0, os.strerror(ctypes.get_errno())
-        # Input that came, which the kernel tells of.
+        # A signal by the kernel itself, for input on a pipe.
         reader, writer = os.pipe()
         fcntl.fcntl(reader, fcntl.F_SETOWN, pid)
         fcntl.fcntl(reader, fcntl.F_SETSIG, number)
@@ -308,11 +307,11 @@ for pid in [1, *monitors]:
         assert!(alive(first) && session.try_wait().unwrap().is_none());
         session.kill().unwrap();
         session.wait().unwrap();
-        // Idle, as it would have been asked to end.
+        // Without a session, init would now end if it had taken one of them for a request to.
         sh("nssh -c true");
         std::thread::sleep(std::time::Duration::from_millis(200));
         assert_eq!(init("USER"), first);
-        // Who is outside is heard at once, though not who hangs up.
+        // SIGTERM from outside ends it at once; SIGHUP, which is blocked, would not.
         sh(&format!("kill {first}"));
         until("it has ended", || !alive(first));
     }

@@ -1,8 +1,8 @@
-//! Faults that last, and what others have to do with them: what a single fault does at any call is `tests/faults`.
+//! Faults that persist or that concern other jails. For single faults at every call see `tests/faults`.
 
 use crate::sandbox::*;
 
-/// Waits until a life is over, killed or not: nobody is left of it, the tracer neither.
+/// Waits until no process is left, of the jail or of the tracer.
 fn settle(point: &str) {
     let start = std::time::Instant::now();
     loop {
@@ -20,8 +20,8 @@ fn settle(point: &str) {
     }
 }
 
-/// Runs a command to whose system calls strace does something; what it said. strace stands aside, and holds none of our
-/// pipes: it stays as long as there is somebody to trace.
+/// Runs a command with these strace injections. strace runs as a detached grandchild (-D) and has none of our pipes
+/// open, as it lives as long as there is a process to trace.
 fn injected(injections: &str, command: &str) -> Ended {
     let mut ended = run(&format!(
         "exec timeout 20 strace -D -f -qq -o /tmp/trace {injections} {command} >/dev/null 2>/tmp/said"
@@ -34,7 +34,7 @@ sandboxed! {
     fn half_a_step_is_taken_back() {
         uplink::plug();
         let before = dump();
-        // The run directory takes three mounts, and what was made of it is the failing step's own.
+        // /run/netns takes three mounts; a step that fails at one must itself undo those before.
         for nth in 1..=3 {
             let ended = injected(&format!("-P /run/netns -e inject=mount:error=ENOMEM:when={nth}"), "kak setup");
             ended.code(1).says("/run/netns").says("allocate memory");
@@ -53,7 +53,8 @@ sandboxed! {
                 break;
             }
             settle("recvfrom");
-            // Who cannot ask which link it is leaves it to the end of its namespace, which takes its time.
+            // If it cannot even ask for the link's index, the link goes with its namespace, which the kernel destroys
+            // later.
             until("the link is gone", || !sh("ip link").contains("kak-USER"));
             assert_same(&format!("deaf from {nth} on: {ended}"), &before, &dump());
         }
@@ -71,7 +72,7 @@ sandboxed! {
     fn what_cannot_be_looked_at_is_not_taken_away() {
         sh("mkdir /run/there");
         let before = dump();
-        // When it is looked for as the jail's root's place, and when it is looked for as the step's.
+        // Twice when the place of --root is checked, and once when the step looks for the directory.
         for (nth, what) in [(1, "--root /run/there/user"), (2, "--root /run/there/user"), (3, "mkdir -p -m 755 /run/there/user")] {
             injected(&format!("-P /run/there -e inject=fstat:error=ENOMEM:when={nth}"), "kak setup --root /run/there/user")
                 .code(1)

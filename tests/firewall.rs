@@ -1,9 +1,9 @@
-//! Machines on which somebody else drops what passes through. The topology is that of `publish.rs`.
+//! Machines on which another firewall drops forwarded packets. The topology is that of `publish.rs`.
 
 use crate::sandbox::traffic::*;
 use crate::sandbox::*;
 
-/// What firewalls are like: how one is made, and the chain in which kak's rules are to be found.
+/// Firewalls: the commands that make one, and the chain into which kak must put its rules.
 const FIREWALLS: &[(&str, &str)] = &[
     (
         "nft -f - <<'NFT'
@@ -13,19 +13,19 @@ NFT",
     ),
     ("iptables-nft -P FORWARD DROP", "ip filter FORWARD"),
     (
-        // As RHEL's iptables service has it.
+        // As RHEL's iptables service does.
         "iptables-nft -A FORWARD -m state --state ESTABLISHED -j ACCEPT
         iptables-nft -A FORWARD -m comment --comment last -j REJECT --reject-with icmp-host-prohibited",
         "ip filter FORWARD",
     ),
     (
-        // As Docker has it.
+        // As Docker does.
         "iptables-nft -N DOCKER-USER; iptables-nft -A DOCKER-USER -j RETURN
         iptables-nft -P FORWARD DROP; iptables-nft -A FORWARD -j DOCKER-USER; iptables-nft -A FORWARD -i docker0 -j ACCEPT",
         "ip filter DOCKER-USER",
     ),
     (
-        // A chain of that name that nobody asks is no use.
+        // A DOCKER-USER that no rule jumps to does not count.
         "iptables-nft -P FORWARD DROP; iptables-nft -N DOCKER-USER",
         "ip filter FORWARD",
     ),
@@ -36,7 +36,7 @@ NFT",
         "inet filter transit",
     ),
     (
-        // As firewalld has it.
+        // As firewalld does.
         "nft -f - <<'NFT'
         table inet firewalld {
             chain filter_FORWARD {
@@ -66,7 +66,7 @@ fn rules() -> String {
     sh("nft -j list ruleset")
 }
 
-/// Somebody answers upstream and in the jail; traffic passes both ways.
+/// Asserts that traffic passes both ways, with servers upstream and in the jail.
 #[track_caller]
 fn passes() {
     for by in ALL {
@@ -76,7 +76,7 @@ fn passes() {
     sh("nssh -c 'ping -c 1 -w 5 203.0.113.1'");
 }
 
-/// What `kak setup` and its like are told here.
+/// Options of `kak setup`.
 const PUBLISH: &str = "--publish 8080:80 --publish 8080:80/udp";
 
 sandboxed! {
@@ -86,7 +86,7 @@ sandboxed! {
         for (firewall, chain) in FIREWALLS {
             sh(firewall);
             let before = (dump(), rules());
-            // Nobody's counters change in a life without traffic.
+            // Without traffic all counters must stay as they are.
             sh(&format!("kak setup {PUBLISH}; kak status"));
             sh(&format!("nft list chain {chain} | grep -A 1 'oifname \"kak-USER\" accept comment \"kak:USER\"' | grep 'iifname \"kak-USER\"'"));
             sh("kak teardown");
@@ -100,7 +100,7 @@ sandboxed! {
     }
 
     fn without_kak_it_is_dropped() {
-        // What the test above is worth.
+        // The counterpart of the test above: without kak's rules, these firewalls do drop.
         uplink::plug();
         serve(UPSTREAM, "0.0.0.0:80");
         for (firewall, chain) in FIREWALLS {
@@ -126,7 +126,7 @@ sandboxed! {
         assert_eq!(run("kak status").text().matches("ok  nft 'insert rule").count(), 3);
         sh("kak teardown");
         assert_eq!(before, rules());
-        // A namespace's network has the same, beside the jail's.
+        // The network of a namespace gets such rules, too, besides the jail's.
         sh("kak netns add blue --uplink; kak setup -n OTHER");
         assert_eq!(ask(By::Tcp, "/run/netns/blue", "203.0.113.1:80"), uplink::OURS);
         assert_eq!(ask(By::Tcp, "/run/netns/OTHER", "203.0.113.1:80"), uplink::OURS);
@@ -159,7 +159,7 @@ NFT");
         let step = "nft 'insert rule ip filter FORWARD";
         for reload in [
             "nft flush chain ip filter FORWARD",
-            // Half of it is as bad as nothing.
+            // One of the two rules is not enough.
             "nft delete rule ip filter FORWARD handle $(nft -a list chain ip filter FORWARD | sed -n 's/.*iifname.* handle //p')",
         ] {
             sh(reload);
@@ -194,7 +194,7 @@ NFT");
         passes();
         sh("kak setup; kak status; kak teardown; nft delete table ip filter");
         assert_same("a firewall that came later", &before, &dump());
-        // Also by one that goes on with what a killed keeper left.
+        // Also by a setup that continues from what a killed keeper left.
         sh("kak setup");
         sh(&format!("kill -KILL {}", process_field(init("USER"), "PPid").unwrap()));
         until("nobody is left", || processes().is_empty());
@@ -215,7 +215,7 @@ NFT");
         assert!(rules.contains("-A DOCKER-USER -i kak-USER -m comment --comment \"kak:USER\" -j ACCEPT"), "{rules}");
         assert!(rules.contains("-A DOCKER-USER -o kak-USER -m comment --comment \"kak:USER\" -j ACCEPT"), "{rules}");
         sh("iptables-nft -A FORWARD -i tun0 -j DROP; iptables-nft -D FORWARD -i tun0 -j DROP");
-        // Saved and loaded anew they are still kak's, whether the jail lives or not.
+        // Saved and restored, the rules are still recognized as kak's, whether the jail is up or not.
         sh("iptables-nft-save >/tmp/saved; iptables-nft -F; iptables-nft-restore </tmp/saved; kak status");
         assert_eq!(ask(By::Tcp, JAIL, "203.0.113.1:80"), uplink::OURS);
         sh("kak teardown");
@@ -226,7 +226,7 @@ NFT");
 
     fn a_table_that_only_its_owner_changes_is_named() {
         uplink::plug();
-        // nft owns what it makes as long as it lives.
+        // nft owns a table with `flags owner` as long as it runs.
         sh("mkfifo /tmp/commands");
         let mut owner = std::process::Command::new("sh").args(["-c", "exec nft -i </tmp/commands >/dev/null 2>&1"]).spawn().unwrap();
         let mut commands = std::fs::File::create("/tmp/commands").unwrap();
@@ -241,7 +241,7 @@ NFT");
 
     fn iptables_without_nf_tables_is_named() {
         uplink::plug();
-        // A table that nobody uses is not made by looking for it.
+        // A look does not load a table of iptables-legacy that is not in use.
         sh("kak setup");
         assert_eq!(run("cat /proc/net/ip_tables_names").text(), "");
         sh("kak teardown");
@@ -254,11 +254,11 @@ NFT");
             sh(&format!("iptables-legacy {rules}"));
             let before = sh("iptables-legacy -S");
             let ended = run("kak setup").code(0);
-            // In a user namespace the kernel does not say which tables there are.
+            // In a user namespace the kernel does not tell which tables exist.
             let told = drops && run("test -r /proc/net/ip_tables_names").status.success();
             assert_eq!(ended.stderr.contains("the FORWARD chain of iptables-legacy drops"), told, "{rules}: {ended}");
             if told {
-                // What it says to run is the cure.
+                // The command in the message is the cure.
                 let (_, cure) = ended.stderr.split_once("run: ").unwrap();
                 serve(UPSTREAM, &format!("0.0.0.0:{}", 80 + rules.len()));
                 let at = format!("203.0.113.1:{}", 80 + rules.len());

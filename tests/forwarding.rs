@@ -1,8 +1,8 @@
-//! Forwarding is what it was when the last jail has gone: the switch for all links turns every single one, both ways.
+//! The last teardown restores forwarding for each link, as a write to ip_forward also sets every link's own switch.
 
 use crate::sandbox::*;
 
-/// A machine that passes on what comes by some of its links, and refuses redirects.
+/// A machine that forwards packets from some of its links, and ignores redirects.
 fn machine() -> String {
     uplink::plug();
     sh("ip link add v0 type veth peer name v1; ip link set v0 up; ip link set v1 up");
@@ -23,12 +23,12 @@ sandboxed! {
         assert!(dump().contains("conf/eth0/forwarding=1"));
         sh("kak teardown");
         assert_same("one life", &before, &dump());
-        // After a crash, too, and on another plan.
+        // After a crash, too, and with a plan that has changed.
         sh("kak setup; kill -KILL $(kak status --json | grep -o '\"init\":[0-9]*' | cut -d : -f 2)");
         until("the keeper has gone", || processes().is_empty());
         sh("mkdir /late; nssh -c 'ls -d /late'; kak status; kak teardown; rmdir /late");
         assert_same("two lives", &before, &dump());
-        // A setup that fails takes it back as well.
+        // A setup that fails restores it as well.
         program(&["strace", "-f", "-qq", "-o", "/tmp/trace", "-e", "inject=pivot_root:error=EIO", "kak", "setup"]).code(1).says("pivot_root");
         assert_same("a setup that failed", &before, &dump());
     }

@@ -1,4 +1,4 @@
-//! `--ipv6`: packets really pass, by IPv6 as by IPv4.
+//! `--ipv6`: real packets pass, as with IPv4.
 //!
 //! ```text
 //!   jail USER                     the machine of the test                       upstream                    far away
@@ -14,20 +14,20 @@
 
 /// Published ports.
 mod ports;
-/// Routers and switches.
+/// Router advertisements and the kernel's settings.
 mod routers;
 
 use crate::sandbox::resolver::{Resolver, address6_of};
 use crate::sandbox::traffic::*;
 use crate::sandbox::*;
 
-/// The namespace beside the jail.
+/// Another namespace, with an uplink.
 const BLUE: &str = "/run/netns/blue";
 
-/// The switch by which the machine passes packets on.
+/// The setting by which the machine forwards packets.
 const FORWARDING: &str = "/proc/sys/net/ipv6/conf/all/forwarding";
 
-/// The machine's address on the cable of a jail.
+/// The machine's address on its end of a jail's veth pair.
 fn gateway(jail: &str) -> String {
     let link = json(&format!("ip -j -6 addr show dev kak-{jail} scope global"));
     let address = &link[0]["addr_info"][0];
@@ -50,7 +50,7 @@ fn at(address: &str, port: u16) -> String {
     format!("[{address}]:{port}")
 }
 
-/// The machine, the jail with these options, in which somebody answers at port 80, and the namespace.
+/// Makes the machine, the jail with these options and a server at port 80 in it, and the namespace.
 fn publish(options: &str) {
     uplink::plug6();
     sh(&format!(
@@ -79,7 +79,7 @@ sandboxed! {
             assert_eq!(ask(by, JAIL, "[2001:db8::1]:80"), uplink::OURS6);
         }
         sh("nssh -c 'ping -6 -c 1 -w 5 2001:db8::1'");
-        // IPv4 is there as always.
+        // IPv4 works as ever.
         sh(&format!("nssh -c 'ping -4 -c 1 -w 5 {}'", uplink::THEIRS));
         sh("kak teardown");
         assert_same("a jail with IPv6", &before, &dump());
@@ -90,7 +90,7 @@ sandboxed! {
         sh("kak setup --ipv6");
         let inside = inside("USER");
         assert_eq!(sh("ip -n USER -6 -o addr show dev eth0 scope global | tr -s ' ' | cut -d ' ' -f 4"), format!("{inside}/64"));
-        // It did not have to wait for that.
+        // No address is tentative: nothing has to wait for duplicate address detection.
         assert!(!sh("ip -6 addr show dev kak-USER; ip -n USER -6 addr").contains("scope global tentative"));
         let route = &json("ip -n USER -6 -j route show default")[0];
         assert_eq!((route["gateway"].as_str(), route["dev"].as_str()), (Some(gateway("USER").as_str()), Some("eth0")));
@@ -116,7 +116,7 @@ sandboxed! {
         assert!(!sh("nft list ruleset").contains("masquerade"));
         assert_eq!(sh(&format!("cat {FORWARDING}")), "0");
         run("nssh -c 'ping -6 -c 1 -w 1 2001:db8::1'").code(1);
-        // The cable itself works; upstream only has to know the way.
+        // The veth pair itself works, as soon as upstream has a route and the machine forwards.
         let network = inside("USER").replace("::2", "::/64");
         sh(&format!("nsenter --net={UPSTREAM} ip -6 route add {network} via {}; echo 1 >{FORWARDING}", uplink::OURS6));
         sh("nssh -c 'ping -6 -c 1 -w 5 2001:db8::1'");
@@ -128,7 +128,7 @@ sandboxed! {
         sh("umount /etc/resolv.conf; echo nameserver 2001:db8::1 >/etc/resolv.conf; kak setup --ipv6");
         let address = address6_of("six.test");
         assert_eq!(sh("nssh -c 'getent ahostsv6 six.test' | cut -d ' ' -f 1 | sort -u"), address.to_string());
-        // And reached.
+        // And the address is reached.
         sh(&format!("nsenter --net={UPSTREAM} ip addr add {address}/128 dev lo nodad; ip -6 route add {address} via 2001:db8::1"));
         serve(UPSTREAM, &at(&address.to_string(), 80));
         assert_eq!(sh("nssh -c 'cat </dev/tcp/six.test/80'"), uplink::OURS6);
@@ -157,7 +157,8 @@ sandboxed! {
         ] {
             assert_eq!(send(from, to, bulk), bulk, "from {from} to {to}");
         }
-        // Far away says that it takes larger segments than its link does; what the narrow place says is heard.
+        // Far away advertises a larger MSS than its link carries, so the narrow link's packet-too-big must reach the
+        // jail.
         sh("nsenter --net=/var/far ip -6 route replace default via 2001:db8:f::1 advmss 1340");
         watch6(JAIL, "prerouting", "icmpv6 type packet-too-big");
         sh("ip -n USER -6 route flush cache");
@@ -168,7 +169,7 @@ sandboxed! {
     fn segments_are_clamped_both_ways() {
         uplink::plug6();
         sh("kak setup --ipv6 --publish 8080:80");
-        // Both ends think that they may send much more than the uplink carries.
+        // Both ends have an MTU far above the uplink's.
         sh("ip link set kak-USER mtu 9000; ip -n USER link set eth0 mtu 9000; nsenter --net=/var/upstream ip link set up0 mtu 9000");
         for end in [JAIL, UPSTREAM] { give_back(end, "[::]:80"); }
         for (from, to, at) in [(JAIL, UPSTREAM, "[2001:db8::1]:80"), (UPSTREAM, JAIL, "[2001:db8::2]:8080")] {
@@ -190,7 +191,7 @@ sandboxed! {
         for source in [uplink::THEIRS6.to_owned(), inside("blue"), "2001:db8:bad::7".into()] {
             sh(&format!("ip -n USER addr add {source}/128 dev eth0 nodad"));
             for namespace in [HERE, UPSTREAM] {
-                // The machine's own link sees what comes; nothing gets further than that.
+                // Packets arrive at kak-USER, but must not get to a socket or further.
                 watch6(namespace, "input", &format!("ip6 saddr {source} iifname != lo meta l4proto {{ tcp, udp }}"));
             }
             for to in [at(&gateway, 80), at(uplink::OURS6, 80), at(uplink::THEIRS6, 80)] {
@@ -205,7 +206,7 @@ sandboxed! {
             }
             sh(&format!("ip -n USER addr del {source}/128 dev eth0"));
         }
-        // What the test is worth.
+        // The counterpart: without the rules in `raw` such packets do arrive.
         sh("ip -n USER addr add 2001:db8:bad::7/128 dev eth0 nodad; nft delete chain ip6 kak-USER raw");
         watch6(HERE, "input", "ip6 saddr 2001:db8:bad::7");
         ask_in_vain_from(By::Udp, JAIL, "2001:db8:bad::7", &at(&gateway, 80));
@@ -220,7 +221,7 @@ sandboxed! {
     fn the_outer_loopback_is_out_of_reach() {
         publish("--publish 8080:80");
         serve(HERE, "[::1]:7");
-        // By its link, not by its own.
+        // ::1 leads out of the jail by its link, not to its own loopback.
         sh(&format!("ip -n USER addr del ::1/128 dev lo; ip -n USER -6 route add ::1/128 via {} dev eth0", gateway("USER")));
         watch6(HERE, "input", "iifname kak-USER ip6 daddr ::1");
         for by in ALL {
@@ -250,7 +251,7 @@ sandboxed! {
         assert_eq!(ended.stderr.matches("default route").count(), 1, "{ended}");
         sh("kak teardown; ip addr add 2001:db8::2/64 dev eth0 nodad; ip -6 route add default via 2001:db8::1");
         run("kak setup --ipv6").code(0).says("no IPv4 default route");
-        // The cable follows the way that there is.
+        // The MTU of the veth pair follows the only way out, that of IPv6.
         assert_eq!(sh("cat /sys/class/net/kak-USER/mtu"), uplink::MTU.to_string());
     }
 
@@ -276,7 +277,7 @@ sandboxed! {
             assert_eq!(ask(By::Tcp, JAIL, "[2001:db8::1]:80"), uplink::OURS6);
             sh(&format!("kak teardown; ip {}", taken.replace(" add ", " del ").replace(" nodad", "")));
         }
-        // What leads to everywhere is in nobody's way.
+        // A route to a large network does not count.
         sh("ip -6 route add fd00::/8 via 2001:db8::1; kak setup --ipv6");
         assert_eq!(format!("{}/64", gateway("USER")), first);
     }

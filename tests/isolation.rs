@@ -1,5 +1,5 @@
-//! Who does not reach whom. Each test sees that nothing arrives, not only that nothing is answered; and that the same
-//! traffic does arrive where it may.
+//! Which networks do not reach each other. The tests check that no packet arrives, not only that there is no answer;
+//! and that the same traffic does arrive where it may.
 //!
 //! ```text
 //!   jail USER               the machine of the test                                  upstream
@@ -15,10 +15,10 @@
 use crate::sandbox::traffic::*;
 use crate::sandbox::*;
 
-/// The namespace beside the jail.
+/// Another namespace, with an uplink.
 const BLUE: &str = "/run/netns/blue";
 
-/// The machine, the jail and the namespace, and somebody in each who answers.
+/// Makes the machine, the jail and the namespace, with a server in each and upstream.
 fn neighbours(options: &str) {
     uplink::plug();
     sh(&format!(
@@ -31,7 +31,7 @@ fn neighbours(options: &str) {
     }
 }
 
-/// Asserts that nothing gets from one to the other: no datagram, no connection, no ping.
+/// Asserts that nothing gets from one namespace to the other: no datagram, no connection, no ping.
 #[track_caller]
 fn apart(from: &str, to: &str, address: &str) {
     watch(to, "prerouting", "meta l4proto { icmp, tcp, udp }");
@@ -43,7 +43,7 @@ fn apart(from: &str, to: &str, address: &str) {
     sh(&format!("nsenter --net={to} nft delete table ip watch"));
 }
 
-/// Makes the jail one that asks for the machine's loopback addresses: by its link, not by its own.
+/// Makes 127.0.0.0/8 lead out of the jail by its link, to the machine, not to its own loopback.
 fn reach_for_loopback() {
     sh("ip -n USER addr del 127.0.0.1/8 dev lo
         nsenter --net=/run/netns/USER sh -c 'echo 1 >/proc/sys/net/ipv4/conf/eth0/route_localnet'
@@ -72,7 +72,7 @@ sandboxed! {
     fn who_is_asked_answers() {
         neighbours("");
         for by in ALL {
-            // The machine itself is no neighbour.
+            // The machine itself does reach both.
             assert_eq!(ask(by, HERE, "10.0.0.2:80"), "10.0.0.1");
             assert_eq!(ask(by, HERE, "10.0.1.2:80"), "10.0.1.1");
             for (jail, gateway) in [(JAIL, "10.0.0.1:80"), (BLUE, "10.0.1.1:80")] {
@@ -85,7 +85,7 @@ sandboxed! {
 
     fn a_false_source_gets_nowhere() {
         neighbours("");
-        // Addresses that are upstream's, the other jail's, and nobody's; those who are asked know the way back.
+        // Addresses of upstream, of the other jail, of no host, and of loopback.
         for source in ["203.0.113.1", "10.0.1.2", "198.51.100.7", "127.0.0.7"] {
             sh(&format!("ip -n USER addr add {source}/32 dev eth0"));
             let spoofed = format!("ip saddr {source} iifname != lo");
@@ -109,7 +109,7 @@ NFT"));
             }
             sh(&format!("ip -n USER addr del {source}/32 dev eth0"));
         }
-        // A second address of the jail's own is as good as the first.
+        // Another address of the jail's subnet is not a false one.
         sh("ip -n USER addr add 10.0.0.77/24 dev eth0");
         watch(HERE, "input", "ip saddr 10.0.0.77");
         ask_from_own("10.0.0.77");
@@ -117,7 +117,7 @@ NFT"));
     }
 
     fn without_the_table_a_false_source_would_get_out() {
-        // What the test above is worth.
+        // The counterpart of the test above.
         neighbours("");
         sh("nft delete chain ip kak-USER raw; ip -n USER addr add 198.51.100.7/32 dev eth0");
         watch(UPSTREAM, "input", "ip saddr 198.51.100.7");
@@ -141,7 +141,7 @@ NFT"));
             run("nsenter --net=/run/netns/USER ping -c 1 -w 1 127.0.0.1").code(1);
             assert_eq!(seen(HERE), 0, "{options}");
             if !options.is_empty() {
-                // What the rule is worth: published, nothing else would keep it back.
+                // The counterpart: with published ports, this rule is all that stops it.
                 sh("nft flush chain ip kak-USER raw");
                 assert_eq!(ask(By::Tcp, JAIL, "127.0.0.1:7"), "10.0.0.2");
                 assert!(seen(HERE) > 0);
@@ -170,7 +170,7 @@ NFT"));
         }
         sh("nft flush table ip kak-USER; kak teardown");
         assert_same("a table that was changed", &before, &dump());
-        // A table of that name that does not say that it is the jail's is somebody's.
+        // A table of that name without kak's comment is not kak's.
         sh("nft add table ip kak-USER");
         let before = dump();
         run("kak setup").code(1).says("there is a table of this name");

@@ -1,10 +1,10 @@
-//! What the inside of a jail looks like, and that it is the inside.
+//! What a jail looks like from inside, and that it is separate from the outside.
 
 use std::process::{Command, Stdio};
 
 use crate::sandbox::*;
 
-/// Runs a script by the jail's shell; what it prints.
+/// Runs a script in the jail's shell; what it prints.
 #[track_caller]
 fn inside(script: &str) -> String {
     program(&["nssh", "-c", script])
@@ -14,7 +14,7 @@ fn inside(script: &str) -> String {
         .to_owned()
 }
 
-/// Waits until `status` lists so many sessions.
+/// Waits until `status` lists this many sessions.
 #[track_caller]
 fn sessions(count: usize) {
     until("the sessions are listed", || {
@@ -24,7 +24,7 @@ fn sessions(count: usize) {
     });
 }
 
-/// Starts a session that stays.
+/// Starts a session that does not end by itself.
 fn session() -> std::process::Child {
     Command::new("nssh")
         .args(["-c", "sleep 1000"])
@@ -47,7 +47,7 @@ sandboxed! {
                 until("it is complete", || run("kak status").status.code() == Some(0));
                 assert_eq!(sh("nssh -c 'cd /run; ls netns kak nscd systemd/resolve'"), "kak:\nshell\n\nnetns:\n\nnscd:\n\nsystemd/resolve:\nresolv.conf\nstub-resolv.conf", "{target}");
                 assert_eq!(sh("nssh -c 'cd /var/run; ls netns kak nscd systemd/resolve'"), "kak:\nshell\n\nnetns:\n\nnscd:\n\nsystemd/resolve:\nresolv.conf\nstub-resolv.conf", "{target}");
-                // Outside, nothing is.
+                // Outside, nothing is covered.
                 assert_eq!(sh("ls /run/netns /run/kak; ls /run/nscd"), "/run/kak:\nUSER\n\n/run/netns:\nUSER\nsocket", "{target}");
                 assert!(!sh("kak setup").lines().any(|line| line.starts_with('+')), "{target}");
                 sh("kak netns add blue; kak netns exec blue true; kak netns delete blue");
@@ -77,7 +77,7 @@ sandboxed! {
             assert_ne!(inside(&link), sh(&link), "{kind}");
         }
         assert_eq!(sh(&format!("readlink /proc/{}/exe", init("USER"))), sh("readlink -f /bin/kak"));
-        // All that /proc shows is of the jail, its init first; what runs out here is not there.
+        // /proc shows only the jail's processes, init first, and not those outside.
         let names = inside("cat /proc/[0-9]*/comm 2>/dev/null || true");
         assert!(!names.contains("sleep"), "{names}");
         assert_eq!(inside("cd /proc; echo [0-9]* | cut -d ' ' -f 1"), "1");
@@ -205,7 +205,7 @@ line'");
         assert_eq!(sh("findmnt -rn -o TARGET -t nsfs"), "/run/netns/USER");
         let theirs = String::from_utf8_lossy(&outputs[0].stdout).trim().to_owned();
         assert_eq!(sh(&format!("readlink /proc/{}/ns/pid", init("USER"))), theirs);
-        // Exactly one process whose parent is out here is in a PID namespace of its own.
+        // There is exactly one PID namespace besides the machine's.
         let mine = sh("readlink /proc/self/ns/pid");
         let strangers = sh("for p in /proc/[0-9]*; do readlink $p/ns/pid || true; done | sort -u");
         assert_eq!(strangers.lines().filter(|ns| *ns != mine).collect::<Vec<_>>(), [theirs.as_str()]);
@@ -213,12 +213,12 @@ line'");
 
     fn who_stays_has_nothing_of_its_callers_words() {
         sh("echo nameserver 127.0.0.53 >/etc/resolv.conf; mkdir -p /etc/netns/blue; touch /etc/motd /etc/netns/blue/motd; kak netns add blue");
-        // A long command line, one in which there is no room for a name, and one that is kept by a guard.
+        // A long command line, one with little room for a name, and that of a guard, which stays with a command.
         sh("SECRET=hunter2 nssh -c ': hunter2'");
         let stays = |name: &str| {
             let pid = processes().into_iter().find_map(|(pid, who)| (who == name).then_some(pid)).unwrap();
             let read = |file: &str| std::fs::read(format!("/proc/{pid}/{file}")).unwrap();
-            // A name that is longer than the words were goes on here.
+            // A name that is longer than the command line was goes on in the environment's memory.
             let environ = String::from_utf8(read("environ")).unwrap();
             assert!(!environ.contains('='), "{name}: {environ}");
             String::from_utf8(read("cmdline")).unwrap().trim_end_matches('\0').to_owned()
@@ -272,7 +272,8 @@ line'");
         sessions(1);
         let mut after = mounts("/proc/self/mountinfo");
         after.retain(|line| !before.contains(line));
-        // `ip netns add` makes /run/netns a mount too, so that all mount namespaces see the same names.
+        // /run/netns is a shared mount as well, as `ip netns add` makes it, so that all mount namespaces see the same
+        // names.
         after.retain(|line| !line.starts_with("/run/netns /run/netns "));
         assert!(after.len() == 1 && after[0].contains(" /run/netns/USER ") && after[0].contains(" nsfs "), "{after:?}");
     }
@@ -294,7 +295,7 @@ line'");
         sh("kak setup");
         let list = "ls /proc/self/fd | tr '\\n' ' '";
         assert_eq!(sh(&format!("exec 3</ 9</opt 8</dev/null; nssh -c \"{list}\"")), "0 1 2 3");
-        // init and keeper hold no terminal, no pipe and no directory of ours.
+        // init and keeper have no terminal, pipe or directory of the caller open.
         for pid in [init("USER").to_string(), process_field(init("USER"), "PPid").unwrap()] {
             assert_eq!(sh(&format!("cd /proc/{pid}/fd; stat -L -c %t:%T 0 1")), "1:3\n1:3", "not /dev/null");
             let kinds = sh(&format!("cd /proc/{pid}/fd; for fd in *; do stat -L -c %F $fd; done"));

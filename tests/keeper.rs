@@ -1,22 +1,22 @@
-//! Keepers: who waits for them hears what keeps them, they end no jail but their own, and leave no children behind.
+//! Keepers: a command that waits for one says so, a keeper ends no jail but its own, and it leaves no children behind.
 
 use std::process::{Command, Stdio};
 
 use crate::sandbox::*;
 
-/// What a file says so far.
+/// The contents of a file so far.
 fn said(path: &str) -> String {
     std::fs::read_to_string(path).unwrap_or_default()
 }
 
-/// The processes that are dead and that nobody has reaped, by name.
+/// The names of the zombies.
 fn zombies() -> Vec<String> {
     let names =
         sh("grep -l '^State:.Z' /proc/[0-9]*/status 2>/dev/null | xargs -r sed -n 's/^Name:.//p'");
     names.lines().map(str::to_owned).collect()
 }
 
-/// Holds the right to change what jails stand on until it is killed.
+/// A process that holds the lock on /run/kak, without which no kak changes anything, until it is killed.
 fn holder() -> std::process::Child {
     sh("mkdir -p -m 700 /run/kak");
     let holder = Command::new("flock")
@@ -29,9 +29,9 @@ fn holder() -> std::process::Child {
     holder
 }
 
-/// Ends a holder.
+/// Ends such a process.
 fn release(holder: &mut std::process::Child) {
-    // What it has started holds the lock too.
+    // Its child has inherited the lock.
     let sleep = sh(&format!("cat /proc/{0}/task/{0}/children", holder.id()));
     sh(&format!("kill {} {sleep}; rm /tmp/held", holder.id()));
     holder.wait().unwrap();
@@ -49,7 +49,7 @@ sandboxed! {
                 .unwrap();
             until(command, || said("/tmp/err").contains("kak: waits for another kak"));
             assert_eq!(said("/tmp/out"), "", "{command}");
-            // Who has a jail does not wait.
+            // nssh into a jail that is up does not wait.
             assert_eq!(sh("KAK_JAIL=up nssh -c 'echo other'"), "other");
             release(&mut holder);
             assert!(waiting.wait().unwrap().success(), "{command}: {}", said("/tmp/err"));
@@ -93,7 +93,7 @@ sandboxed! {
         uplink::plug();
         sh("kak netns add x; kak netns delete x");
         let before = dump();
-        // Time enough between the first that is made of it and the record.
+        // Slowed down between its first change and the record.
         let slow = "exec strace -D -f -qq -o /tmp/trace -e trace=mkdir,mkdirat -e inject=mkdir,mkdirat:delay_exit=1000000:when=3+ \
             kak netns add blue --uplink";
         let mut killed = Command::new("sh").args(["-c", slow]).spawn().unwrap();
@@ -111,7 +111,7 @@ sandboxed! {
         sh("kak netns add x; kak netns delete x");
         let before = dump();
         for command in ["kak netns add blue --uplink", "kak netns delete blue", "kak teardown"] {
-            // Time enough to stop it while it has the lock.
+            // Slowed down, to be stopped while it has the lock.
             let slow = format!("exec strace -D -f -qq -o /tmp/trace -e trace=flock -e inject=flock:delay_exit=500000 {command}");
             let mut stopped = Command::new("sh").args(["-c", &slow]).spawn().unwrap();
             until("it has the lock", || said("/proc/locks").contains("FLOCK"));
@@ -134,7 +134,7 @@ sandboxed! {
         };
         let exists = "Cannot create namespace file \"/run/netns/blue\": File exists\n";
         assert_eq!(told("kak netns add blue --uplink"), (Some(1), exists.into()));
-        // A batch goes on after it, where that is wanted.
+        // With -force, a batch goes on after an error.
         std::fs::write("/tmp/batch", "add blue --uplink\nadd USER --uplink\nadd red\n").unwrap();
         let (code, text) = told("kak netns -force -batch /tmp/batch; exit $?");
         assert_eq!(code, Some(1));
@@ -142,7 +142,7 @@ sandboxed! {
             assert!(text.contains(part), "no {part} in {text}");
         }
         sh("kak netns delete red; kak teardown");
-        // As the kernel does where there is no memory.
+        // Killed, as by the kernel if there is no memory.
         let killed = told("timeout 20 strace -D -f -qq -o /tmp/trace -e inject=flock:signal=SIGKILL kak netns delete blue; exit $?");
         assert_eq!(killed, (Some(1), "kak netns delete blue: was killed by signal 9\n".into()));
         sh("kak netns delete blue");
@@ -158,7 +158,7 @@ sandboxed! {
 
     fn a_keeper_that_is_killed_is_told() {
         let before = dump();
-        // As the kernel does where there is no memory.
+        // Killed, as by the kernel if there is no memory.
         let killed = |command: &str| run(&format!(
             "timeout 20 strace -D -f -qq -o /tmp/trace -e inject=flock:signal=SIGKILL {command} 2>/tmp/said; exit $?"
         ));
@@ -195,7 +195,7 @@ sandboxed! {
         until("the session is listed", || json("kak status --json || true")["sessions"].as_array().is_some_and(|all| all.len() == 1));
         let first = init("USER");
         let keeper = process_field(first, "PPid").unwrap();
-        // Its jail is gone before it can look, and another one there.
+        // While the keeper is stopped, its jail ends, and another one comes up.
         sh(&format!("kill -STOP {keeper}; kill -KILL {first}"));
         until("the first jail is down", || run("kak status").status.code() == Some(3));
         sh("nssh -c true");
@@ -210,7 +210,7 @@ sandboxed! {
 
     fn a_keeper_reaps_its_children() {
         sh("umount /etc/resolv.conf; echo nameserver 127.0.0.53 >/etc/resolv.conf");
-        // A first process that reaps nobody, as `sleep infinity` is one in a container.
+        // A subreaper (PR_SET_CHILD_SUBREAPER) that reaps nothing, like `sleep infinity` as a container's PID 1.
         let careless = |command: &str| format!(
             "syscall(157, 36, 1, 0, 0, 0) == 0 or die; system(q({command})); sleep 1000 while 1"
         );
@@ -254,7 +254,7 @@ sandboxed! {
             until("nobody is left", || processes().is_empty());
             assert_same(closed, &lasting(&before), &lasting(&dump()));
         }
-        // What they were to the caller they are to his command.
+        // A standard descriptor that the caller has closed is closed in the command, too.
         for (fd, closed) in [(0, "<&-"), (1, ">&-"), (2, "2>&-")] {
             run(&format!("kak netns exec a test -e /proc/self/fd/{fd}")).code(0);
             run(&format!("kak netns exec a test -e /proc/self/fd/{fd} {closed}")).code(1);

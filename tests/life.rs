@@ -1,4 +1,4 @@
-//! Setup, setup again, drift, crash, teardown: what a jail's life leaves on the machine.
+//! Setup, another setup, drift, crash, teardown: the state of the machine during and after a jail's life.
 
 use crate::sandbox::*;
 
@@ -14,13 +14,13 @@ fn status() -> (Option<i32>, Vec<String>) {
     (ended.status.code(), missing)
 }
 
-/// Asserts that the jail is up, wholly.
+/// Asserts that the jail is up and complete.
 #[track_caller]
 fn assert_up() {
     assert_eq!(status(), (Some(0), Vec::new()), "{}", run("kak status"));
 }
 
-/// The PID, out here, of the process that is init's parent.
+/// The PID of the keeper, init's parent, as seen outside.
 fn keeper() -> i64 {
     let parent = process_field(init("USER"), "PPid").unwrap();
     parent.parse().unwrap()
@@ -56,7 +56,7 @@ sandboxed! {
         let before = dump();
         sh("kak setup; nssh -c 'echo precious >/opt/file; mkdir /mnt/dir'; kak teardown");
         assert_eq!(sh("cat /mnt/user/opt/file; ls /mnt/user/mnt"), "precious\ndir");
-        // And is there in the next life.
+        // And is there when the jail comes up again.
         assert_eq!(sh("kak setup >/dev/null; nssh -c 'cat /opt/file; rm /opt/file; rmdir /mnt/dir'; kak teardown"), "precious");
         sh("rm -rf /mnt/user");
         assert_same("two lives", &before, &dump());
@@ -78,7 +78,7 @@ sandboxed! {
     fn etc_shells_gets_its_line_once() {
         sh("printf '/bin/sh\\n/bin/zsh' >/etc/shells; kak setup; kak setup");
         assert_eq!(sh("cat /etc/shells"), "/bin/sh\n/bin/zsh\n/bin/nssh");
-        // Another's line that comes after ours stays.
+        // A line that was added after kak's stays.
         sh("echo /bin/fish >>/etc/shells; kak teardown");
         assert_eq!(sh("cat /etc/shells"), "/bin/sh\n/bin/zsh\n/bin/fish");
     }
@@ -182,7 +182,7 @@ sandboxed! {
         let script = sh("kak setup --explain");
         assert!(script.lines().filter(|line| line.starts_with("# ")).count() > 5, "{script}");
         assert_same("an explanation", &before, &dump());
-        // Of what is up it is there to be read.
+        // If the jail is up, the script is only for reading.
         sh("kak setup");
         let up = dump();
         run("kak setup --explain | sh").code(1).says("the jail USER is up");
@@ -283,13 +283,13 @@ sandboxed! {
     fn a_torn_record_does_no_harm() {
         uplink::plug();
         let before = dump();
-        // An empty one is from somebody who was killed before he changed anything.
+        // An empty one is from a kak that was killed before it changed anything.
         sh("mkdir -p -m 700 /run/kak/USER; touch /run/kak/USER/record");
         program(&["kak", "setup"]).code(0);
         assert_up();
         program(&["kak", "teardown"]).code(0);
         assert_same("an empty record", &before, &dump());
-        // One that is not understood may stand for things that are there. It is not guessed at.
+        // One that cannot be parsed may belong to things that exist: kak does not guess, and refuses.
         for record in ["jail US", "nonsense\\n\\n\\0\\377\\n"] {
             sh(&format!("mkdir -p -m 700 /run/kak/USER; printf '{record}' >/run/kak/USER/record"));
             for applet in ["setup", "teardown", "status"] {

@@ -1,10 +1,10 @@
-//! Somebody has taken away what kak knows of a jail.
+//! Jails whose record, lock or other state has been removed, and things that belong to another container's jails.
 
 use std::process::Command;
 
 use crate::sandbox::*;
 
-/// The inits that there are.
+/// The PIDs of all inits.
 fn inits() -> Vec<i64> {
     let all = processes().into_iter();
     all.filter(|(_, name)| name == "kak-init")
@@ -12,7 +12,7 @@ fn inits() -> Vec<i64> {
         .collect()
 }
 
-/// Does by hand what teardown says, and that what it cannot know of is looked at.
+/// Runs the commands that teardown's message gives, then removes by hand what it cannot know of.
 fn by_hand(said: &str) {
     assert!(
         said.contains("it has been ended, and what was made for it is not known"),
@@ -89,7 +89,7 @@ sandboxed! {
     fn a_table_of_a_jail_that_nobody_has_is_taken_back_with_the_next() {
         uplink::plug();
         let before = dump();
-        // As a container that was killed has left it on its host's network.
+        // As left on the host's network by a container that was killed.
         sh("kak setup; nft list table ip kak-USER >/tmp/table; kak teardown; nft -f /tmp/table; rm /tmp/table");
         run("kak teardown").code(1).says("there is a table kak-USER of a jail USER, but no record of it here: another container may have it");
         sh("kak setup; nssh -c true; kak teardown");
@@ -108,7 +108,7 @@ sandboxed! {
         run("kak setup").code(1).says("ip netns add USER: there is /run/netns/USER that is not the jail's network");
         assert_eq!(sh("ip -n USER -d addr"), theirs);
         assert_eq!(sh(&format!("nssh -c 'cat </dev/tcp/{}/{}'", uplink::THEIRS, uplink::PORT)), uplink::OURS);
-        // Without it, it is a network that has lost its name.
+        // Without that one, the jail's network has merely lost its name.
         sh("ip netns delete USER");
         let told = run("kak status").code(3).text();
         assert_eq!(told.lines().filter(|line| !line.starts_with("ok ")).nth(1), Some("--  ip netns add USER"), "{told}");
@@ -122,7 +122,7 @@ sandboxed! {
         for (setup, teardown) in [("kak setup", "kak teardown"), ("kak netns add USER --uplink", "kak netns delete USER")] {
             assert!(!said(setup).contains("resolv.conf"));
             sh(teardown);
-            // As a machine has it that was started anew while the jail was up.
+            // As after a reboot while the jail was up.
             sh("mkdir -p /etc/netns/USER; cp /tmp/left /etc/netns/USER/resolv.conf");
             assert!(said(setup).contains("/etc/netns/USER/resolv.conf was there before: the resolvers are those, whatever this machine's are\n"));
             sh(&format!("{teardown}; cmp /tmp/left /etc/netns/USER/resolv.conf; rm -r /etc/netns/USER"));
@@ -143,7 +143,7 @@ sandboxed! {
     fn what_another_container_has_is_left() {
         uplink::plug();
         let before = dump();
-        // One that shares our network, and not our files.
+        // A container that shares the machine's network, but not its files.
         sh("unshare -m sh -c 'mount -t tmpfs x /run; mount -t tmpfs x /mnt; kak setup >/dev/null; nssh -c true'");
         let theirs = sh("ip -d link; nft list ruleset");
         run("kak setup").code(1).says("another container may have it");

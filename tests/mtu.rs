@@ -1,4 +1,4 @@
-//! Packets that are as large as every link on their way can carry, and no larger.
+//! Packets are as large as the narrowest link on their way can carry, and no larger.
 //!
 //! ```text
 //!   jail                  the machine of the test            upstream                         far away
@@ -10,13 +10,13 @@
 use crate::sandbox::traffic::*;
 use crate::sandbox::*;
 
-/// What is beyond what is upstream.
+/// The network beyond upstream.
 const FAR: &str = "/var/far";
 
-/// Enough for many windows.
+/// Bytes to send: enough for many TCP windows.
 const BULK: usize = 3 << 20;
 
-/// Everybody in the drawing; the jail publishes port 8080.
+/// Makes all that is in the drawing; the jail publishes port 8080.
 fn plug() {
     uplink::plug();
     sh("kak setup --publish 8080:80
@@ -39,7 +39,7 @@ sandboxed! {
     fn what_the_narrow_place_says_is_heard() {
         plug();
         give_back(FAR, "0.0.0.0:80");
-        // Far away says that it takes larger segments than its link does.
+        // Far away advertises a larger MSS than its link carries.
         sh("nsenter --net=/var/far ip route replace default via 198.51.100.1 advmss 1360");
         watch(JAIL, "prerouting", "icmp type destination-unreachable icmp code frag-needed");
         assert_eq!(send(JAIL, "198.51.100.2:80", BULK), BULK);
@@ -49,7 +49,7 @@ sandboxed! {
 
     fn segments_are_clamped_both_ways() {
         plug();
-        // Both ends think that they may send much more than the uplink carries, and nobody tells them otherwise.
+        // Both ends have an MTU far above the uplink's, and get no ICMP error that says otherwise.
         sh("ip link set kak-USER mtu 9000; ip -n USER link set eth0 mtu 9000
             nsenter --net=/var/upstream ip link set up0 mtu 9000
             nft add table ip mute; nft 'add chain ip mute out { type filter hook output priority 0; }'

@@ -4,14 +4,14 @@ use std::process::Command;
 
 use crate::sandbox::*;
 
-/// Every kind that a process has, the words of `--unshare` first.
+/// Every kind of namespace, those of `--unshare` first.
 const KINDS: [&str; 8] = ["uts", "ipc", "cgroup", "time", "pid", "mnt", "net", "user"];
 
-/// Reads the links of all kinds.
+/// A script that reads the links of all kinds.
 const LINKS: &str =
     "for kind in uts ipc cgroup time pid mnt net user; do readlink /proc/self/ns/$kind; done";
 
-/// Runs a script by the jail's shell; what it prints.
+/// Runs a script in the jail's shell; what it prints.
 #[track_caller]
 fn inside(script: &str) -> String {
     program(&["nssh", "-c", script])
@@ -21,13 +21,13 @@ fn inside(script: &str) -> String {
         .to_owned()
 }
 
-/// For how many seconds this machine has been up, by a /proc/uptime.
+/// The seconds since boot, from the text of /proc/uptime.
 fn seconds(uptime: &str) -> i64 {
     uptime.split('.').next().unwrap().parse().unwrap()
 }
 
-/// Asserts that a session has the namespaces of these words of its own, and shares the others with this machine; that
-/// init and every other session are where it is.
+/// Asserts that of the kinds of `--unshare` the jail has only these of its own, and that init and every session are in
+/// the same namespaces.
 #[track_caller]
 fn assert_own(words: &[&str]) {
     let (here, there) = (sh(LINKS), inside(LINKS));
@@ -48,7 +48,7 @@ fn assert_own(words: &[&str]) {
     );
 }
 
-/// Starts the script that `kak setup --explain` prints with these options, and waits until kak calls the jail complete.
+/// Runs the script that `kak setup --explain` prints with these options, and waits until `kak status` says complete.
 #[track_caller]
 fn by_script(options: &str) {
     sh(&format!("kak setup --explain {options} >/tmp/script"));
@@ -74,7 +74,7 @@ sandboxed! {
             sh("kak teardown");
             assert_same(&options, &before, &dump());
         }
-        // As one list, too; and a first session of an attached jail.
+        // As one list, too, and in the first session of `kak setup -- CMD`.
         let links = sh(&format!("kak setup --unshare ipc,time,pid -- sh -c '{LINKS}'"));
         let differ: Vec<&str> = KINDS.into_iter().zip(links.lines().zip(sh(LINKS).lines())).filter(|(_, (there, here))| there != here).map(|(kind, _)| kind).collect();
         assert_eq!(differ, ["ipc", "time", "pid", "mnt", "net"]);
@@ -125,7 +125,7 @@ sandboxed! {
             }
         }
         assert_eq!(sh("kak setup --dry-run"), first.replace("+ ", "= "));
-        // The next life is as this one was.
+        // The jail comes up again with the same options.
         sh(&format!("kill -KILL {pid}"));
         until("init is gone", || !alive(pid));
         assert_eq!(inside("hostname"), "inside");
@@ -158,13 +158,13 @@ sandboxed! {
         assert_eq!(sh("hostname"), before);
         assert_eq!(sh("HOSTNAME=container nssh -c 'echo $HOSTNAME'"), "web-1.example.org");
         assert_eq!(sh("env -u HOSTNAME nssh -c 'sh -c \"echo =\\$HOSTNAME\"'"), "=");
-        // What somebody changes in there is seen, and is no business of this machine's.
+        // A change inside is reported by status, and does not reach the machine.
         inside("hostname other");
         assert_eq!(sh("hostname"), before);
         let status = program(&["kak", "status"]).code(3).text();
         assert!(status.contains("--  hostname web-1.example.org"), "{status}");
         program(&["kak", "setup"]).code(1).says("hostname web-1.example.org").says("is missing in the jail");
-        // Without a name of its own it begins with the outer one.
+        // Without --hostname the jail begins with the outer name.
         sh("kak teardown; kak setup --unshare uts");
         assert_eq!(inside("hostname"), before);
         inside("hostname other");
@@ -182,12 +182,12 @@ sandboxed! {
         inside("ipcmk -Q >/dev/null; touch /dev/mqueue/inner /dev/shm/inner");
         assert_eq!(inside(list), "1\n/dev/mqueue:\ninner\n\n/dev/shm:\ninner");
         assert_eq!(sh(list), outer);
-        // Mounted as outside: who may write, how much, what may be run.
+        // The mount options and modes are those of the outer ones.
         let options = "findmnt -rn -o TARGET,FSTYPE,OPTIONS /dev/shm | tail -n 1; findmnt -rn -o TARGET,FSTYPE,OPTIONS /dev/mqueue | tail -n 1; stat -c %a /dev/shm /dev/mqueue";
         assert_eq!(inside(options), sh(options));
         sh("kak teardown; kak setup");
         assert_eq!(inside(list), outer);
-        // Where they are not mounted outside, they are not inside.
+        // What is not mounted outside is not mounted inside.
         sh("kak teardown; umount /dev/mqueue /dev/shm; kak setup --unshare ipc");
         assert_eq!(inside("findmnt -rn /dev/mqueue; findmnt -rn /dev/shm; ipcs -q | grep -c ^0x || true"), "0");
         sh("kak status");
@@ -203,7 +203,7 @@ sandboxed! {
     }
 
     fn its_control_group_is_the_top() {
-        // Where each tree is mounted, what of it, and which part of it we are in.
+        // Each control group mount: the root within its tree, and the mount point.
         let mounts = "grep -E ' - cgroup2? ' /proc/self/mountinfo | cut -d ' ' -f 4,5";
         let outer = sh(mounts);
         assert!(!outer.is_empty(), "no control groups here");
@@ -216,7 +216,7 @@ sandboxed! {
             let (_, point) = line.split_once(' ').unwrap();
             let seen = inside(&format!("grep ' {point} ' /proc/self/mountinfo | tail -n 1"));
             assert!(seen.split(' ').nth(3) == Some("/") && seen.contains(" kak "), "{seen}");
-            // It is the very directory that this process is in.
+            // It is the directory of this process's own group.
             let tree = seen.rsplit(',').next().unwrap();
             let part = ours.lines().find_map(|line| {
                 let (controllers, path) = line.split_once(':').unwrap().1.split_once(':').unwrap();
@@ -228,14 +228,14 @@ sandboxed! {
                 assert_eq!(inside(&format!("stat -c %i {point}")), sh(&format!("stat -c %i {point}{part}")), "{point}{part}");
             }
         }
-        // Out here nothing has changed.
+        // Outside nothing has changed.
         assert_eq!((sh(mounts), sh("cat /proc/self/cgroup")), (outer, ours));
         sh("kak status; kak teardown; kak setup");
         assert_eq!(inside("cat /proc/self/cgroup"), sh("cat /proc/self/cgroup"));
     }
 
     fn its_control_group_is_the_top_where_there_is_one_tree_only() {
-        // As on most machines of today; the others are still there below.
+        // Only cgroup v2, as on most machines today; the old mounts are hidden below.
         sh("unshare --cgroup mount -t cgroup2 -o nosuid,nodev,noexec one /sys/fs/cgroup; kak setup --unshare cgroup; kak status");
         let seen = "findmnt -rn -o FSTYPE,OPTIONS /sys/fs/cgroup | tail -n 1; ls -d /sys/fs/cgroup/*.procs";
         assert_eq!(inside(seen), sh(seen));
@@ -260,9 +260,9 @@ sandboxed! {
         sh("kak setup --unshare time");
         let up = seconds(&inside("cat /proc/uptime"));
         assert!(up <= uptime() - start + 1, "up for {up} s");
-        // What programs inside and outside tell each other times by is the same.
+        // CLOCK_MONOTONIC, by which programs inside and outside exchange times, is the same.
         assert_eq!(inside("grep monotonic /proc/self/timens_offsets | tr -s ' '"), "monotonic 0 0");
-        // Processes have not started before that.
+        // A process's start time is relative to that.
         let started: i64 = inside("cut -d ' ' -f 22 /proc/self/stat").parse().unwrap();
         assert!(started / 100 <= uptime() - start + 1, "started after {started} ticks");
         let mut session = Command::new("nssh").args(["-c", "read line"]).stdin(std::process::Stdio::piped()).spawn().unwrap();
@@ -271,7 +271,7 @@ sandboxed! {
         assert!(sessions()[0]["seconds"].as_i64().unwrap() <= uptime() - start);
         session.kill().unwrap();
         session.wait().unwrap();
-        // In another time namespace, too.
+        // Also if setup itself runs in another time namespace.
         for how in ["kak setup --unshare time", "setsid sh -eu /tmp/script"] {
             sh("kak teardown; kak setup --unshare time --explain >/tmp/script");
             let start = uptime();
@@ -299,7 +299,7 @@ sandboxed! {
     fn a_kernel_without_them_is_named() {
         for kind in ["uts", "ipc", "cgroup", "time"] {
             let before = dump();
-            // Whatever asks for this file is told that there is none.
+            // Every system call on this file fails with ENOENT.
             let ended = run(&format!(
                 "strace -f -qq -o /var/trace -P /proc/self/ns/{kind} -e inject=file:error=ENOENT kak setup --unshare uts,ipc,cgroup,time"
             ));

@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use crate::sandbox::*;
 use rows::{BETTER, SAME};
 
-/// What a script does on a machine whose /run and /etc/netns are empty and whose network is new. `$IP` is the program.
+/// Runs a script on a machine with an empty /run and /etc/netns and a new network; `$IP` in it is the program.
 fn outcome(ip: &str, script: &str) -> (Option<i32>, String, String) {
     let script = format!(
         "mount -t tmpfs run /run; mkdir -p /etc/netns; mount -t tmpfs conf /etc/netns; cd /tmp; IP='{ip}'\n{script}"
@@ -23,12 +23,12 @@ fn outcome(ip: &str, script: &str) -> (Option<i32>, String, String) {
     )
 }
 
-/// Bytes as text in which no two of them look the same.
+/// Bytes as text, each value as a different character.
 fn each_byte(bytes: &[u8]) -> String {
     bytes.iter().copied().map(char::from).collect()
 }
 
-/// The same without the cures, which are kak's own lines.
+/// An outcome without the lines with cures, which only kak prints.
 fn told(outcome: (Option<i32>, String, String)) -> (Option<i32>, String, String) {
     let (code, stdout, stderr) = outcome;
     let ours = |line: &&str| !line.starts_with("kak: netns: ");
@@ -52,7 +52,7 @@ sandboxed! {
         for (why, script, code, stdout, stderr) in BETTER {
             let wanted = (Some(*code), (*stdout).to_owned(), (*stderr).to_owned());
             assert_eq!(outcome("kak ip", script), wanted, "{why}: {script}");
-            // What ip has learnt meanwhile belongs above.
+            // A row in which ip does the same by now belongs to SAME.
             let script = script.replace("mkfifo", "timeout 5 mkfifo");
             assert_ne!(outcome("timeout 2 ip", &script), wanted, "{why}: ip does too");
         }
@@ -67,7 +67,7 @@ sandboxed! {
             assert_eq!(sh(&format!("{other} netns exec a {one} netns identify")), "a");
             assert_eq!(sh(&format!("{one} netns exec a sleep 5 & sleep .2; {other} netns pids a | grep -x $!; kill $!")).lines().count(), 1);
             sh(&format!("{other} netns delete a; {other} netns delete b; test -z \"$({one} netns)\""));
-            // The number goes when the kernel has taken the namespace apart.
+            // The nsid goes when the kernel has destroyed the namespace.
             until("nobody has a number", || sh("ip netns list-id").is_empty());
         }
     }
@@ -141,7 +141,7 @@ netns.setns('c')
         assert_eq!(sys.lines().last(), Some("lo"));
         sh("mount -o remount,bind,ro /sys");
         sh("kak netns exec a findmnt -n -o OPTIONS /sys | tail -n 1 | grep -w ro");
-        // And nothing of it is seen outside.
+        // Outside nothing of it is seen.
         assert_eq!(sh("findmnt -n /sys | wc -l"), "1");
     }
 
@@ -195,7 +195,7 @@ netns.setns('c')
             "rm /etc/resolv.conf; ln -s ../run/resolve/stub /etc/resolv.conf",
             "ln -s ../run/resolve/stub /etc/new; mv -T /etc/new /etc/resolv.conf",
         );
-        // A link that leads nowhere is as good a place.
+        // A dangling link is mounted over just as well.
         sh("rm /etc/resolv.conf; ln -s /nowhere/stub /etc/resolv.conf");
         assert_eq!(sh("kak netns exec a cat /etc/resolv.conf"), "ns");
         until("nobody is left", || processes().is_empty());
@@ -210,7 +210,7 @@ netns.setns('c')
         until("who is left has it too", || sh(&format!("nsenter -t {pid} -m cat /etc/resolv.conf")) == "ns");
         sh(&format!("kill {pid}"));
         until("nobody is left", || processes().is_empty());
-        // In a container, where the file is a mount point, nothing can take its place, and nobody needs to guard it.
+        // If the file is a mount point, as in a container, it cannot be replaced, and needs no guard.
         sh("mount --bind /etc/hosts /etc/resolv.conf");
         assert_eq!(sh("kak netns exec a sh -c 'cat /etc/resolv.conf; cat /proc/[0-9]*/comm | grep -c kak-netns || :'"), "ns\n0");
     }
@@ -230,8 +230,8 @@ netns.setns('c')
     }
 
     fn a_hidden_copy_does_not_keep_a_name() {
-        // A run directory as older releases of ip make it: in the peer group of a shared /run, so every name is mounted
-        // twice; and a mount namespace that has both copies, but gets no news of either.
+        // A run directory as older releases of ip make it, in the peer group of a shared /run, so that every name is
+        // mounted twice; and a mount namespace that has both copies, and to which no unmount propagates.
         sh("mount -t tmpfs run /run; mount --make-shared /run; mkdir /run/netns; mount --bind /run/netns /run/netns
             : >/run/netns/a; unshare --net mount --bind /proc/self/ns/net /run/netns/a
             test $(grep -c ' /run/netns/a ' /proc/self/mountinfo) = 2");
@@ -241,14 +241,14 @@ netns.setns('c')
 
     fn a_user_namespaces_root_has_what_it_may_have() {
         let inside = |script: &str| program(&["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script]);
-        // The network is not the user namespace's: ip cannot go back to it, kak need not.
+        // The network does not belong to the user namespace: ip cannot return to it, and kak does not need to.
         let ended = inside("mount -t tmpfs run /run; kak netns add a && kak netns exec a sh -c 'ls /sys/class/net' && kak netns && kak netns delete a && kak netns");
         assert_eq!(ended.code(0).text(), "lo\na\n");
         let ended = inside("mount -t tmpfs run /run; kak netns add a; kak ip netns set a 5; kak ip -n a netns set a 5; kak netns list; kak ip -n a netns");
         let text = ended.text();
         assert!(ended.stderr.contains("RTNETLINK answers: Operation not permitted") && ended.stderr.contains("CAP_NET_ADMIN"), "{ended}");
         assert_eq!(text, "a\na (id: 5)\n");
-        // What belongs to somebody else it may look at, and no more.
+        // Namespaces that do not belong to the user namespace can only be listed.
         sh("kak netns add theirs");
         let ended = inside("kak netns; kak netns exec theirs true; echo $?; kak netns delete theirs; echo $?");
         assert_eq!(ended.text(), "theirs\n255\n1\n");
@@ -277,7 +277,7 @@ netns.setns('c')
         uplink::plug();
         sh("kak netns add first; kak netns delete first");
         let before = dump();
-        // As if somebody had given the name just before.
+        // A record which says that the name existed before.
         sh(r"kak netns add blue --uplink; printf '%s\n' 'found ip\040netns\040add\040blue' >>/run/kak/blue/record");
         assert_eq!(sh("kak netns delete blue; kak netns list"), "");
         assert_same("added and deleted", &before, &dump());
@@ -289,7 +289,8 @@ netns.setns('c')
         sh("kak netns add x; kak netns delete x");
         let before = dump();
         sh("kak netns add blue");
-        // The second unmounts what the first is about to unmount, and the first removes what the second is about to.
+        // The first is delayed before its unmount, and the second before its unlink: so the second unmounts, and the
+        // first removes the file.
         let slow = |name: &str, calls: &str, time: u32| {
             let script = format!("strace -f -qq -o /tmp/{name} -e trace={calls} -e inject={calls}:delay_enter={time} kak netns delete blue");
             let ends = std::thread::spawn(move || run(&script));

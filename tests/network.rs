@@ -1,4 +1,4 @@
-//! Packets really pass.
+//! A jail's network: real packets pass.
 //!
 //! ```text
 //!   jail                     the machine of the test                       upstream
@@ -12,7 +12,7 @@
 
 use crate::sandbox::*;
 
-/// Under which address the jail's connections arrive upstream.
+/// The address that upstream sees the jail's connections by.
 fn seen_as() -> String {
     sh(&format!(
         "nssh -c 'cat </dev/tcp/{}/{}'",
@@ -34,7 +34,7 @@ sandboxed! {
         sh("kak setup --no-nat");
         assert!(!sh("nft list ruleset").contains("masquerade"));
         run(&format!("nssh -c 'ping -c 1 -w 1 {}'", uplink::THEIRS)).code(1);
-        // The cable itself works; upstream only has to know the way.
+        // The veth pair itself works, as soon as upstream has a route and the machine forwards.
         sh(&format!("nsenter --net=/var/upstream ip route add 10.0.0.0/24 via {}", uplink::OURS));
         sh("echo 1 >/proc/sys/net/ipv4/ip_forward");
         sh(&format!("nssh -c 'ping -c 1 -w 5 {}'", uplink::THEIRS));
@@ -59,7 +59,7 @@ sandboxed! {
         assert!(flags.contains("\"UP\""), "{flags}");
         let route = &json("ip -n USER -j route show default")[0];
         assert_eq!((route["gateway"].as_str(), route["dev"].as_str()), (Some("10.0.0.1"), Some("eth0")));
-        // There never was a moment at which the jail's end was out here.
+        // The outer end's alias says whose it is.
         assert_eq!(json("ip -j link show kak-USER")[0]["ifalias"], "kak:USER");
     }
 
@@ -77,7 +77,7 @@ sandboxed! {
 
     fn where_a_whole_private_network_is_taken_there_are_others() {
         uplink::plug();
-        // As a company's network has it, seen through a VPN.
+        // As with a company's network behind a VPN.
         sh("ip route add 10.0.0.0/8 via 203.0.113.1; ip route add 172.16.0.0/16 via 203.0.113.1");
         sh("kak setup");
         assert_eq!(sh("nssh -c 'hostname -I'"), "172.17.0.2");
@@ -128,7 +128,7 @@ sandboxed! {
     fn a_resolver_on_loopback_is_reached_from_the_jail() {
         use std::io::{Read as _, Write as _};
         uplink::plug();
-        // It answers with the question, and says how it was asked.
+        // The resolver answers with the question, and with the protocol that it came by.
         let udp = std::net::UdpSocket::bind("127.0.0.53:53").unwrap();
         std::thread::spawn(move || {
             let mut question = [0; 2048];
@@ -146,7 +146,7 @@ sandboxed! {
                 while connection.read(&mut byte).unwrap_or(0) == 1 && byte != *b"\n" {
                     question.push(byte[0]);
                 }
-                // As long as an answer can be.
+                // About as long as an answer by TCP can be.
                 let answer = [b"tcp ", &question[..], &vec![b'.'; 65_000], b"\n"].concat();
                 connection.write_all(&answer).unwrap();
             }
@@ -157,7 +157,7 @@ sandboxed! {
         assert_eq!(sh("nssh -c 'cat /etc/resolv.conf'"), "nameserver 127.0.0.53");
         let ask = "ask() { exec 3<>/dev/udp/127.0.0.53/53; printf %s $1 >&3; answer=$(head -c $((4 + ${#1})) <&3); echo $answer; }";
         assert_eq!(sh(&format!("nssh -c '{ask}; ask one; ask two'")), "udp one\nudp two");
-        // Many at once, each its own answer.
+        // Many at once, and each gets its own answer.
         let many = format!("nssh -c '{ask}; for n in $(seq 100 160); do (ask question$n) & done; wait'");
         let answers = sh(&many);
         let mut answers: Vec<&str> = answers.lines().collect();
@@ -166,7 +166,7 @@ sandboxed! {
         assert_eq!(answers, wanted);
         let long = sh("nssh -c 'exec 3<>/dev/tcp/127.0.0.53/53; echo three >&3; cat <&3'");
         assert!(long.starts_with("tcp three.") && long.len() == 9 + 65_000, "{} bytes", long.len());
-        // It goes with the jail, and with its keeper.
+        // The relay ends with the jail, and with its keeper.
         sh("kak teardown");
         assert_same("a relay", &before, &dump());
         until("nobody is left", || processes().is_empty());
@@ -219,7 +219,7 @@ sandboxed! {
 
     fn who_may_ping_outside_may_ping_inside() {
         uplink::plug();
-        // Without any rights, its file's too, as a user has none; the machine lets group 0.
+        // A copy of ping without file capabilities, run without any capability; the machine allows group 0.
         sh("cp $(command -v ping) /usr/bin/plain-ping");
         let ping = format!("setpriv --bounding-set -all --inh-caps -all plain-ping -c 1 -w 5 {}", uplink::THEIRS);
         let ways = [("nssh -c", "kak setup", "kak teardown"), ("kak netns exec USER sh -c", "kak netns add USER --uplink", "kak netns delete USER")];
@@ -228,7 +228,7 @@ sandboxed! {
             assert_eq!(sh(&format!("{enter} 'cat /proc/sys/net/ipv4/ping_group_range'")), "0\t0");
             sh(&format!("{enter} '{ping}'"));
             sh(unmake);
-            // Where nobody may, nobody may.
+            // If nobody may outside, nobody may inside.
             sh(&format!("echo 1 0 >/proc/sys/net/ipv4/ping_group_range 2>/dev/null || exit 0; {make}"));
             if sh("cat /proc/sys/net/ipv4/ping_group_range") == "1\t0" {
                 run(&format!("{enter} '{ping}'")).code(2);
@@ -236,7 +236,7 @@ sandboxed! {
             }
             sh("echo 0 0 >/proc/sys/net/ipv4/ping_group_range");
         }
-        // What somebody has chosen for a namespace of his stays.
+        // A namespace that exists already keeps its own setting.
         sh("ip netns add USER; ip netns exec USER sh -c 'echo 0 0 >/proc/sys/net/ipv4/ping_group_range'; kak setup; kak teardown; ip netns delete USER");
         sh("mount --bind /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys");
         for (enter, make, unmake) in ways {

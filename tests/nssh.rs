@@ -31,7 +31,7 @@ sandboxed! {
     fn killed_by_a_signal_it_dies_of_the_same() {
         sh("kak setup");
         for (name, number) in [("HUP", 1), ("INT", 2), ("QUIT", 3), ("KILL", 9), ("USR1", 10), ("TERM", 15), ("SEGV", 11)] {
-            // By way of sh: bash itself ignores SIGQUIT.
+            // Through sh, as bash itself ignores SIGQUIT.
             program(&["nssh", "-c", &format!("exec sh -c 'kill -{name} $$; sleep 5'")]).signal(number);
         }
         assert_eq!(sh("nssh -c 'kill -TERM $$' || echo $?").lines().last(), Some("143"));
@@ -41,10 +41,10 @@ sandboxed! {
     fn our_own_failure_is_125() {
         let cap = ["setpriv", "--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin"];
         let ended = program(&[&cap[..], &["nssh", "-c", "echo outside"]].concat()).code(125).says("CAP_SYS_ADMIN");
-        assert_eq!(ended.text(), "", "a shell out here");
+        assert_eq!(ended.text(), "", "a shell outside");
         sh("kak setup");
         let ended = program(&[&cap[..], &["nssh", "-c", "echo outside"]].concat()).code(125).says("CAP_SYS_ADMIN");
-        assert_eq!(ended.text(), "", "a shell out here");
+        assert_eq!(ended.text(), "", "a shell outside");
     }
 
     fn arguments_arrive_byte_for_byte() {
@@ -55,7 +55,7 @@ sandboxed! {
             .args(odd.map(OsStr::from_bytes)));
         let wanted: Vec<u8> = [&b"zero"[..]].iter().chain(odd.iter()).flat_map(|word| [word, &b"\0"[..]].concat()).collect();
         assert_eq!(ended.code(0).stdout, wanted);
-        // Not one of them is kak's: these are all the shell's.
+        // kak takes none of them as its own: they are all the shell's.
         assert_eq!(sh("nssh -c 'echo \"$0 $1\"' x y"), "x y");
         assert_eq!(sh("nssh --norc -c 'echo norc'"), "norc");
         assert_eq!(sh("nssh --help | head -n 1"), sh("bash --help | head -n 1"));
@@ -119,13 +119,13 @@ sandboxed! {
             ("-nssh", "-bash"),
             ("-/bin/nssh", "-/bin/bash"),
         ] {
-            // Out here, and from in there.
+            // From outside, and from inside.
             let called = format!("bash -c 'exec -a {called} nssh -c \"echo \\$0\"'");
             assert_eq!(sh(&called), wanted);
             assert_eq!(program(&["nssh", "-c", &called]).code(0).text().trim(), wanted);
         }
         assert_eq!(sh("/bin/kak nssh -- -c 'echo $0'"), "bash");
-        // So it speaks of itself by the same name.
+        // So its messages begin with the same name.
         let said = |shell: &str| program(&[shell, "-c", "no-such-program"]).code(127).stderr;
         assert_eq!(said("/bin/nssh"), said("/bin/bash"));
     }
@@ -135,7 +135,8 @@ sandboxed! {
         for shell in ["/bin/nssh", "/srv/link", "/usr/bin/hard", "/srv/bash"] {
             program(&["kak", "setup", "--shell", shell]).code(1).says("is kak itself");
         }
-        // What is put there later is not run for ever; a copy looks for the jail's shell as well, and finds itself.
+        // A kak that is put there later does not execute itself for ever; nor does a copy, which runs the jail's shell,
+        // too.
         sh("kak setup --shell /srv/nssh");
         assert_eq!(sh("nssh -c 'echo $SHELL $0'"), "/srv/nssh nssh");
         for later in ["ln -sf /bin/kak /srv/nssh", "rm /srv/nssh; cp /bin/kak /srv/nssh; echo >>/srv/nssh"] {
@@ -143,10 +144,10 @@ sandboxed! {
             let ended = program(&["timeout", "10", "nssh", "-c", "true"]).code(126).says("is kak itself");
             assert_eq!(ended.text(), "");
         }
-        // A login shell calls itself otherwise than its file, which is what is not there.
+        // The message names the missing file, not the login shell's argv[0].
         sh("rm /srv/nssh");
         run("bash -c 'exec -a -nssh nssh'").code(127).says("kak: nssh: exec /srv/nssh: no such file");
-        // Nor is it kak where nobody has said which one.
+        // Nor is kak the shell by default, without --shell.
         sh("kak teardown; mount --bind /bin/kak /bin/bash; kak setup");
         assert_eq!(sh("nssh -c 'echo $0'"), "sh");
         sh("kak teardown; mount --bind /bin/kak $(readlink -f /bin/sh)");
@@ -154,7 +155,7 @@ sandboxed! {
     }
 
     fn it_is_silent() {
-        // The first one too, which makes the jail.
+        // Also the first one, which makes the jail.
         for _ in 0..2 {
             let ended = program(&["nssh", "-c", "true"]).code(0);
             assert_eq!((ended.text().as_str(), ended.stderr.as_str()), ("", ""));
@@ -165,7 +166,7 @@ sandboxed! {
     }
 
     fn a_first_session_leaves_nothing_in_the_callers_pipe() {
-        // Were the caller's pipe held by init or the keeper, its reader would wait for ever.
+        // If init or the keeper had the caller's pipe open, its reader would wait for ever.
         assert_eq!(sh("nssh -c 'echo first' 2>&1 | cat"), "first");
     }
 
@@ -188,10 +189,10 @@ sandboxed! {
         sh("mkdir -p /opt/only/outside /srv/both; chmod 750 /srv; kak setup");
         assert_eq!(sh("cd /usr/share; nssh -c pwd"), "/usr/share");
         assert_eq!(sh("cd /srv/both; nssh -c 'pwd; /bin/pwd'"), "/srv/both\n/srv/both");
-        // Not the outer directory by another name.
+        // It is not the outer directory by another name.
         assert_eq!(sh("cd /opt/only/outside; HOME=/root nssh -c 'pwd; /bin/pwd'"), "/root\n/root");
         assert_eq!(sh("cd /opt/only/outside; HOME=/no/where nssh -c /bin/pwd 2>/dev/null"), "/");
-        // A login begins at home. What tmux starts looks like one, and stays where tmux has put it.
+        // A login starts in the home directory. A shell in tmux looks like a login, but stays where tmux started it.
         assert_eq!(sh("cd /usr/share; bash -c 'exec -a -nssh nssh -c pwd'"), "/root");
         assert_eq!(sh("cd /usr/share; TMUX=/x,1,0 bash -c 'exec -a -nssh nssh -c pwd'"), "/usr/share");
     }
@@ -203,7 +204,7 @@ sandboxed! {
         assert_eq!((ended.text().as_str(), ended.stderr.as_str()), ("/\n", ""));
         let said = sh(&format!("script -qec \"{login}\" /dev/null </dev/null"));
         assert_eq!(said, "kak: nssh: cd /opt/home: No such file or directory\r\n/");
-        // Who does not log in has not asked to be there.
+        // A command that is no login falls back to the home directory without a message.
         let said = sh("cd /opt/home; script -qec 'nssh -c /bin/pwd' /dev/null </dev/null");
         assert_eq!(said, "/root");
     }
@@ -212,13 +213,13 @@ sandboxed! {
         sh("kak setup");
         assert_eq!(sh("MARK=1 SHELL=/bin/nssh nssh -c 'echo $MARK $SHELL'"), "1 /bin/bash");
         assert_eq!(sh("HOME=/srv USER=x LOGNAME=y nssh -c 'echo $HOME $USER $LOGNAME'"), "/srv x y");
-        // As docker exec has it.
+        // As in docker exec.
         let bare = "env -i PATH=/usr/bin:/bin HOSTNAME=c HOME=/root TERM=xterm";
         let wanted = "HOME=/root HOSTNAME=c LOGNAME=root PATH=/usr/bin:/bin SHELL=/bin/bash TERM=xterm USER=root";
         let exported = "env | grep -vE \"^(PWD|SHLVL|_)=\" | sort | xargs";
         assert_eq!(sh(&format!("{bare} nssh -c '{exported}'")), wanted);
         assert_eq!(sh(&format!("{bare} nssh -c 'nssh -c \"echo \\$SHELL\"'")), "/bin/bash");
-        // What belongs to descriptors, or to another network, stays outside.
+        // Variables that belong to file descriptors, or to another network, are removed.
         let left = ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "LISTEN_PIDFDID", "NOTIFY_SOCKET", "KAK_NETNS"];
         let given = left.map(|name| format!("{name}=1")).join(" ");
         assert_eq!(sh(&format!("env {given} nssh -c 'env | grep -E \"{}\" || true'", left.join("|"))), "");
@@ -230,13 +231,13 @@ sandboxed! {
         let login = |env: &str, script: &str| sh(&format!("env {env} bash -c 'exec -a -nssh nssh -c \"{script}\"'"));
         let who = "echo \\$HOME \\$USER \\$LOGNAME \\$SHELL";
         assert_eq!(login("HOME=/tmp USER=x LOGNAME=x SHELL=/bin/nssh", who), "/root root root /bin/bash");
-        // Of several names for one number, the one that the login program has; but no other number's.
+        // Of several users with this UID, the one that the login program names; but none with another UID.
         assert_eq!(login("USER=toor LOGNAME=toor HOME=/", who), "/var toor toor /bin/bash");
         assert_eq!(login("USER=nobody LOGNAME=nobody HOME=/", who), "/root root root /bin/bash");
-        // Who is in no file is known to his login program.
+        // For a user who is not in /etc/passwd, what the login program has set counts.
         sh("sed -i /:0:0:/d /etc/passwd");
         assert_eq!(login("HOME=/srv USER=far LOGNAME=far", who), "/srv far far /bin/bash");
-        // All else that the login program has said.
+        // Other variables of the login program are kept.
         let kept = ["TERM", "COLORTERM", "NO_COLOR", "LANG", "LC_TIME", "SSH_CONNECTION", "SUDO_USER", "TZ"];
         let given = kept.map(|name| format!("{name}=1")).join(" ");
         let found = login(&given, &format!("env | grep -cE \\\"^({})=1\\\"", kept.join("|")));
@@ -264,7 +265,7 @@ sandboxed! {
 
     fn a_command_runs_in_the_background_of_a_terminal() {
         sh("kak setup");
-        // And a shell to talk to waits for its turn.
+        // But an interactive shell stops until it is in the foreground.
         for (words, status) in [("--norc -c true", "0"), ("-o posix -c true", "0"), ("-lc true", "0"), ("-i", "149"), ("", "149")] {
             let jobs = format!("nssh {words} & wait $!; echo status $?; kill -KILL $! || true");
             std::fs::write("/var/jobs", jobs).unwrap();
@@ -309,7 +310,7 @@ sandboxed! {
 
     fn a_jail_that_ends_while_it_is_joined_is_gone() {
         sh("kak setup");
-        // The one that starts the monitor is at it, in the jail already.
+        // Delayed before the fork that starts the monitor, when it is in the jail already.
         let slow = "strace -f -qq -o /tmp/trace -e trace=fork -e inject=fork:delay_enter=1500000:when=1 nssh -c 'echo ran'";
         let joining = Command::new("sh").args(["-c", slow]).stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         until("it is in the jail", || {
@@ -326,7 +327,7 @@ sandboxed! {
 
     fn no_program_is_run_but_the_shell() {
         uplink::plug();
-        // strace stays with the keeper that a command leaves behind, so only the command itself is waited for.
+        // strace does not end before the keeper that a command leaves behind, so this waits for the command only.
         let traced = |command: &str| -> Vec<String> {
             Command::new("strace")
                 .args(["-f", "-qq", "-e", "trace=execve,execveat", "-e", "signal=none", "-o", "/tmp/trace"])
@@ -335,7 +336,7 @@ sandboxed! {
                 .unwrap();
             until(command, || std::path::Path::new("/tmp/done").exists());
             let execs = sh("rm /tmp/done; cat /tmp/trace");
-            // An old strace shows system calls that it does not know whatever it is asked for.
+            // An old strace also prints system calls that it does not know, whatever -e trace= says.
             execs.lines().filter(|line| line.contains("exec") && !line.contains("\"sh\"") && !line.contains("\"touch\"")).skip(1).map(str::to_owned).collect()
         };
         assert_eq!(traced("kak setup"), [""; 0]);

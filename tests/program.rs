@@ -1,8 +1,8 @@
-//! kak itself, as a jail sees it, is nothing that the jail can write.
+//! A jail cannot write to kak's own binary.
 
 use crate::sandbox::*;
 
-/// What is compared: the outer file's bytes, and that it is the same file.
+/// The outer file's checksum, inode, mode and size.
 fn outer() -> String {
     sh("for file in /bin/kak /usr/bin/kak; do cksum $file; stat -L -c '%i %a %s' $file; done")
 }
@@ -44,7 +44,7 @@ sandboxed! {
             until("it is there again", || run("kak status").status.code() == Some(0));
             program(&["nssh", "-c", "chmod 755 /usr/bin/kak"]).says("read-only");
         }
-        // A new version is put in its place outside, which takes the mount away in there.
+        // If the file is replaced by a new version outside, the kernel detaches the mount in the jail.
         sh("cp /bin/kak /usr/bin/new; mv /usr/bin/new /usr/bin/kak");
         until("it is there again", || run("kak status").status.code() == Some(0));
         program(&["nssh", "-c", "chmod 755 /usr/bin/kak"]).says("read-only");

@@ -1,6 +1,6 @@
-//! Sessions with a terminal of their own: `kak nssh --pty`, on a real terminal, in pipes, and when something ends.
+//! Sessions with a terminal of their own: `kak nssh --pty`, on a terminal and in pipes, and how they end.
 
-/// Ends and stops.
+/// How sessions end and stop.
 mod ends;
 
 use std::fs::File;
@@ -13,13 +13,13 @@ use rustix::termios::{Winsize, tcsetwinsize};
 
 use crate::sandbox::*;
 
-/// A terminal that somebody sits at, and what runs on it.
+/// An outer terminal, and the program that runs on it.
 struct Terminal {
-    /// What is read there and typed there.
+    /// Reads and types.
     session: PtySession,
-    /// The terminal itself.
+    /// The master end of the pty.
     master: File,
-    /// Its name here.
+    /// The terminal's name outside the jail.
     name: String,
 }
 
@@ -44,21 +44,21 @@ impl Terminal {
         }
     }
 
-    /// A shell of a session of its own, at its prompt.
+    /// Runs a session's shell, and waits for its prompt.
     fn inside() -> Self {
         let mut terminal = Self::new(&watched("--norc"));
         terminal.prompt("in> ");
         terminal
     }
 
-    /// A shell outside that has job control.
+    /// Runs a shell with job control outside, and waits for its prompt.
     fn outside() -> Self {
         let mut terminal = Self::new("PS1='out> ' exec bash --norc");
         terminal.prompt("out> ");
         terminal
     }
 
-    /// Waits for a text.
+    /// Waits for a text on the terminal.
     #[track_caller]
     fn shows(&mut self, text: &str) {
         if let Err(why) = self.session.exp_string(text) {
@@ -77,7 +77,8 @@ impl Terminal {
         self.session.send_line(line).unwrap();
     }
 
-    /// Types a line in the session's shell, and waits for a text that the line itself does not have, and the prompt.
+    /// Types a line for the session's shell, and waits for a text that the line itself does not contain, and the
+    /// prompt.
     #[track_caller]
     fn line(&mut self, line: &str, wanted: &str) {
         assert!(!line.contains(wanted));
@@ -86,13 +87,13 @@ impl Terminal {
         self.prompt("in> ");
     }
 
-    /// Whether it is raw now.
+    /// Whether the outer terminal is in raw mode now.
     fn is_raw(&self) -> bool {
         let modes = sh(&format!("stty -a -F {}", self.name));
         modes.contains("-icanon") && modes.contains("-isig") && modes.contains("-opost")
     }
 
-    /// Waits for the end of what runs there; its exit status.
+    /// Waits for the program to end; its exit status.
     #[track_caller]
     fn ended(mut self) -> i32 {
         self.session.exp_eof().unwrap();
@@ -103,8 +104,8 @@ impl Terminal {
     }
 }
 
-/// A script that runs a session with these words for its shell, and compares the terminal's modes before and after: it
-/// exits as nssh does, and says what is not the same. A shell with job control would put them back itself.
+/// A script that runs a session with these words for its shell, exits with nssh's status, and reports if the terminal's
+/// modes are not those before. It has no job control, as a shell with that would restore them itself.
 fn watched(words: &str) -> String {
     format!(
         "before=$(stty -g); kak nssh --pty -- {words}; status=$?; after=$(stty -g)
@@ -113,7 +114,7 @@ fn watched(words: &str) -> String {
     )
 }
 
-/// Whether that process is stopped.
+/// Whether the session's nssh is stopped.
 fn is_stopped() -> bool {
     processes().iter().any(|(pid, name)| {
         name == "kak"
@@ -122,7 +123,7 @@ fn is_stopped() -> bool {
     })
 }
 
-/// The process outside that a session hangs on.
+/// The PID of the session's nssh, which is outside the jail.
 fn nssh() -> i64 {
     let all = processes();
     let mut mine = all
@@ -132,20 +133,20 @@ fn nssh() -> i64 {
     *pid
 }
 
-/// What a process was started with.
+/// A process's command line.
 fn cmdline(pid: i64) -> String {
     let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     String::from_utf8_lossy(&words).replace('\0', " ")
 }
 
-/// How many sessions there are.
+/// How many sessions `kak status` lists.
 fn sessions() -> usize {
     json("kak status --json")["sessions"]
         .as_array()
         .map_or(0, Vec::len)
 }
 
-/// Waits until the jail is empty but for its init.
+/// Waits until init is the only process in the jail.
 #[track_caller]
 fn nobody_inside() {
     let pid = init("USER");
@@ -159,7 +160,7 @@ fn nobody_inside() {
     });
 }
 
-/// Runs a session without a terminal; `input` is what it reads.
+/// Runs a session without an outer terminal, with this standard input.
 fn piped(words: &[&str], input: Stdio) -> Child {
     Command::new("kak")
         .args(["nssh", "--pty", "--"])
@@ -182,12 +183,13 @@ sandboxed! {
         terminal.prompt("in> ");
         let inner = sh("cat /mnt/user/tmp/tty");
         assert!(inner.starts_with("/dev/pts/") && inner != outer, "{inner} in {outer}");
-        // The shell leads a session there, and its terminal knows its foreground: no zero, as a group from outside is.
+        // The shell is a session leader, and its terminal's foreground group is one of the jail's: one from outside
+        // would be 0.
         let ids = sh("cat /mnt/user/tmp/ids");
         let ids: Vec<&str> = ids.split_whitespace().collect();
         assert!(ids[0] == ids[1] && ids[1] == ids[2] && ids[0] != "0" && ids[3] != "0", "{ids:?}");
         terminal.line("test -c /dev/tty && exec 3</dev/tty && readlink /proc/self/fd/3 >/dev/null; echo o${x}k", "ok");
-        // Nothing in the jail has the outer one open, or is controlled by it, and nssh is not in there.
+        // No process in the jail has the outer terminal open, or as its controlling one, and nssh is not in the jail.
         let jail = sh(&format!("readlink /proc/{}/ns/pid", init("USER")));
         let device = sh(&format!("stat -c %Hr,%Lr {outer}"));
         let (major, minor) = device.split_once(',').map(|(a, b)| (a.parse::<i64>().unwrap(), b.parse::<i64>().unwrap())).unwrap();
@@ -265,7 +267,7 @@ sandboxed! {
         terminal.shows("Stopped");
         terminal.prompt("in> ");
         terminal.line("bg >/dev/null; kill %1; wait; echo o${x}k", "ok");
-        // The caller's shell has seen none of it.
+        // None of these signals has reached nssh or its caller.
         terminal.session.send_control('d').unwrap();
         assert_eq!(terminal.ended(), 0);
         nobody_inside();
@@ -297,12 +299,12 @@ sandboxed! {
 
     fn nothing_is_lost_of_much_output() {
         sh("kak setup; head -c 6000000 /dev/urandom | base64 >/var/big");
-        // To a terminal, and to pipes whose reader takes his time.
+        // To a terminal, to pipes, also with a slow reader, and to a file.
         sh("script -E never -qec \"kak nssh --pty -- -c 'cat /var/big'\" /dev/null </dev/null | tr -d '\\r' >/var/out; cmp /var/big /var/out");
         sh("kak nssh --pty -- -c 'cat /var/big' </dev/null | tr -d '\\r' | cmp - /var/big");
         sh("kak nssh --pty -- -c 'stty -opost; cat /var/big' </dev/null >/var/out; cmp /var/big /var/out");
         sh("kak nssh --pty -- -c 'stty -opost; head -c 60000 /var/big' </dev/null | (sleep 0.2; head -c 60000 /var/big | cmp - /dev/fd/3) 3<&0");
-        // The status is not there before the last byte is.
+        // nssh does not end before the last byte is written.
         for n in [1, 4095, 4096, 4097, 16384, 65536, 70000] {
             sh(&format!("kak nssh --pty -- -c 'stty -opost; exec head -c {n} /var/big' </dev/null >/var/out; head -c {n} /var/big | cmp - /var/out"));
         }
@@ -310,10 +312,10 @@ sandboxed! {
 
     fn nothing_is_lost_of_much_input() {
         sh("kak setup; head -c 3000000 /dev/urandom | base64 >/var/big");
-        // The far end does not read before it has all of it that a pty takes.
+        // The session reads only when the pty is full.
         sh("kak nssh --pty -- -c 'sleep 0.2; cat >/tmp/out' </var/big; cmp /var/big /mnt/user/tmp/out");
         sh("cat /var/big | kak nssh --pty -- -c 'cat >/tmp/out'; cmp /var/big /mnt/user/tmp/out");
-        // Without a newline at its end, too; and it is the end for everybody.
+        // Without a newline at the end, too; and every later reader also gets the end of input.
         assert_eq!(sh("printf 'a\\nb' | kak nssh --pty -- -c 'cat; echo; cat; cat; echo done' | tr -d '\\r'"), "a\nb\ndone");
     }
 
@@ -324,12 +326,12 @@ sandboxed! {
             (ended.status.code(), ended.text().replace('\r', ""), ended.stderr)
         };
         assert_eq!(ended("kak nssh --pty -- -c 'test -t 0 && test -t 1 && test -t 2 && echo yes; exit 5'"), (Some(5), "yes\n".into(), String::new()));
-        // What is read is not shown.
+        // The terminal does not echo the input.
         assert_eq!(ended("echo word | kak nssh --pty -- -c 'read line; echo got $line'"), (Some(0), "got word\n".into(), String::new()));
         for script in ["exit 5", "true; exit 5", "cat; exit 5"] {
             assert_eq!(ended(&format!("echo '{script}' | TERM=dumb kak nssh --pty -- --norc")).0, Some(5));
         }
-        // The end of input is one for a shell that reads commands, whenever it looks.
+        // A shell that reads commands gets the end of input, too, whenever it reads.
         for _ in 0..5 {
             assert_eq!(ended("echo true | TERM=dumb kak nssh --pty -- --norc").0, Some(0));
             assert_eq!(ended("TERM=dumb kak nssh --pty -- --norc </dev/null").0, Some(0));
@@ -349,7 +351,7 @@ sandboxed! {
     fn what_is_put_into_its_terminal_stays_there() {
         sh("kak setup");
         let mut terminal = Terminal::outside();
-        // TIOCSTI by number, byte by byte, as root may; whoever may not is told so.
+        // TIOCSTI (0x5412), byte by byte; without the right to it, it fails.
         let inject = "perl -e 'for (split //, \"touch /opt/injected\\n\") { ioctl(STDIN, 0x5412, $_) or warn $! }'; perl -e 'open(T, \"+</dev/tty\"); for (split //, \"touch /opt/injected\\n\") { ioctl(T, 0x5412, $_) }'";
         std::fs::write("/var/inject", inject).unwrap();
         terminal.types("kak nssh --pty -- -c 'sh /var/inject'; echo sta''tus=$?");
@@ -359,7 +361,8 @@ sandboxed! {
         terminal.shows("nothing");
         terminal.prompt("out> ");
         assert!(!Path::new("/opt/injected").exists());
-        // Without a terminal of its own it does not, where the kernel lets anybody do that, or this is its root.
+        // Without --pty it does reach the outer shell, if the kernel allows TIOCSTI for all, or this is the initial
+        // user namespace's root.
         let anybody = std::fs::read_to_string("/proc/sys/dev/tty/legacy_tiocsti").map_or(true, |value| value.trim() != "0");
         let root = sh("tr -s ' ' </proc/self/uid_map").trim() == "0 0 4294967295";
         terminal.types("nssh -c 'sh /var/inject'; echo no''thing");
@@ -369,7 +372,7 @@ sandboxed! {
         terminal.prompt("out> ");
         assert_eq!(Path::new("/opt/injected").exists(), anybody || root);
         sh("rm -f /opt/injected");
-        // Nor does it reach anybody when nssh is killed in the middle of it.
+        // Nor does anything reach the outer shell when nssh is killed meanwhile.
         terminal.types("PS1='in''> ' kak nssh --pty -- --norc");
         terminal.prompt("in> ");
         terminal.types("while echo lo''op; do sh /var/inject 2>/dev/null; done");
@@ -393,7 +396,7 @@ sandboxed! {
         let yes = || processes().into_iter().find(|(_, name)| name == "yes").map(|(pid, _)| pid);
         until("yes runs", || yes().is_some());
         let yes = yes().unwrap();
-        // Everybody sleeps once all that has room is full: as often as one looks.
+        // Once all buffers are full, both sleep, however often one looks.
         let mut asleep = 0;
         until("both sleep", || {
             asleep = if state(pid).starts_with('S') && state(yes).starts_with('S') { asleep + 1 } else { 0 };
@@ -401,7 +404,7 @@ sandboxed! {
         });
         let size: i64 = process_field(pid, "VmRSS").unwrap().trim_end_matches(" kB").parse().unwrap();
         assert!(size < 8192, "{size} kB");
-        // It still hears what it is told.
+        // It still handles signals.
         sh(&format!("kill -TERM {pid}"));
         until("it has ended", || child.try_wait().unwrap().is_some());
         nobody_inside();

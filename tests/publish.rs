@@ -1,4 +1,4 @@
-//! Ports of the machine's that lead into a jail, from everywhere.
+//! Published ports: ports of the machine that lead into a jail, from everywhere.
 //!
 //! ```text
 //!   jail USER                      the machine of the test                          upstream
@@ -15,13 +15,13 @@
 use crate::sandbox::traffic::*;
 use crate::sandbox::*;
 
-/// The namespace beside the jail.
+/// Another namespace, with an uplink.
 const BLUE: &str = "/run/netns/blue";
 
-/// The machine, the jail with these options, in which somebody answers at port 80, and the namespace.
+/// Makes the machine, the jail with these options and a server at port 80 in it, and the namespace.
 fn publish(options: &str) {
     uplink::plug();
-    // As strict as a machine can be about where a packet comes from.
+    // With strict reverse path filtering.
     sh(&format!(
         "echo 1 >/proc/sys/net/ipv4/conf/all/rp_filter; kak setup {options}; kak netns add blue --uplink"
     ));
@@ -43,7 +43,7 @@ sandboxed! {
         publish("--publish 8080:80 --publish 8080:80/udp");
         let at = |address: &str| format!("{address}:8080");
         for by in ALL {
-            // Another machine is seen as it is.
+            // Another machine is seen by its own address.
             assert_eq!(ask(by, UPSTREAM, &at(uplink::OURS)), uplink::THEIRS);
             // The machine itself, by each of its addresses.
             assert_eq!(ask(by, HERE, &at(uplink::OURS)), uplink::OURS);
@@ -56,7 +56,7 @@ sandboxed! {
             assert_eq!(ask(by, BLUE, &at("10.0.1.1")), "10.0.0.1");
             assert_eq!(ask(by, JAIL, &at(uplink::OURS)), "10.0.0.1");
             assert_eq!(ask(by, JAIL, &at("10.0.0.1")), "10.0.0.1");
-            // The jail's port itself is nobody's but the machine's.
+            // Only the machine reaches the jail's port itself.
             ask_in_vain(by, UPSTREAM, "203.0.113.2:80");
             ask_in_vain(by, BLUE, "10.0.0.2:80");
         }
@@ -83,13 +83,13 @@ sandboxed! {
                 ask_in_vain(by, HERE, elsewhere);
             }
         }
-        // Nothing of loopback's goes by the link that need not.
+        // No port is published at a loopback address, so none is routed over the link.
         assert_eq!(sh("cat /proc/sys/net/ipv4/conf/kak-USER/route_localnet"), "0");
     }
 
     fn a_port_of_the_loopback_address_is_the_machines_alone() {
         publish("--publish 127.0.0.1:8080:80 --publish 127.0.0.1:8080:80/udp");
-        // A neighbour on the cable can say whatever address he likes.
+        // A neighbour on the link can send to any destination address.
         sh("nsenter --net=/var/upstream sh -c '
             ip addr del 127.0.0.1/8 dev lo; ip route add 127.0.0.1 via 203.0.113.2 src 203.0.113.1
             echo 1 >/proc/sys/net/ipv4/conf/up0/route_localnet'");
@@ -101,13 +101,13 @@ sandboxed! {
             ask_in_vain(by, UPSTREAM, "203.0.113.2:8080");
             ask_in_vain(by, HERE, "203.0.113.2:8080");
         }
-        assert!(seen(HERE) > 1, "he did say it");
+        assert!(seen(HERE) > 1, "the packets did arrive");
         assert_eq!(seen(JAIL), 0);
     }
 
     fn only_the_jails_own_link_carries_loopback() {
         uplink::plug();
-        // Docker without --privileged has it so.
+        // As in Docker without --privileged.
         sh("mount --bind /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys");
         let before = dump();
         sh("kak setup --publish 8080:80");
@@ -117,7 +117,7 @@ sandboxed! {
         assert_eq!(ask(By::Tcp, HERE, "127.0.0.1:8080"), "10.0.0.1");
         sh("kak teardown");
         assert_same("a published port", &before, &dump());
-        // Somebody turns it off.
+        // The setting is switched off.
         sh("umount /proc/sys; kak setup --publish 8080:80; echo 0 >/proc/sys/net/ipv4/conf/kak-USER/route_localnet");
         assert!(run("kak status").code(3).text().contains("--  echo 1 >/proc/sys/net/ipv4/conf/kak-USER/route_localnet"));
         sh("kak setup --publish 8080:80; kak status");
@@ -155,10 +155,10 @@ sandboxed! {
         }
         refused("--publish 99:80 --publish 1000:80", 1, taken);
         refused("--publish 192.0.2.99:99", 1, "no such address");
-        // What somebody serves at another address or by another protocol is not taken.
+        // A port that is served at another address, or by the other protocol, is free.
         let _tcp = TcpListener::bind("0.0.0.0:1005").unwrap();
         sh("kak setup --publish 127.0.0.1:1001:80 --publish 203.0.113.2:1002:80/udp --publish 1005:80/udp");
-        // Another record's port.
+        // A port that another jail or namespace publishes.
         let before = dump();
         run("kak setup -n OTHER --publish 203.0.113.2:1005/udp").code(1).says("leads to USER already");
         run("kak netns add blue --uplink --publish 1005/udp").code(1).says("leads to USER already");
@@ -181,12 +181,12 @@ sandboxed! {
     fn who_asked_before_is_answered_too() {
         use std::net::UdpSocket;
         uplink::plug();
-        // So that the kernel keeps account of connections already.
+        // So that the kernel tracks connections already.
         sh("kak netns add blue --uplink");
         let asker = within(UPSTREAM, || UdpSocket::bind("203.0.113.1:4000").unwrap());
         asker.connect("203.0.113.2:8080").unwrap();
         asker.set_read_timeout(Some(std::time::Duration::from_millis(50))).unwrap();
-        // Nobody is there, and the asker goes on and on.
+        // There is no server yet, and the asker keeps sending.
         let ask = || {
             asker.send(b"?").ok();
             asker.recv(&mut [0; 99]).is_ok()
@@ -197,7 +197,7 @@ sandboxed! {
             serve(JAIL, "0.0.0.0:80");
             serve(JAIL, "0.0.0.0:81");
             until("it is answered", ask);
-            // Nor does it go on to where the jail was.
+            // After teardown, the tracked connection must not lead on to where the jail was.
             sh("kak teardown");
         }
         let server = UdpSocket::bind("0.0.0.0:8080").unwrap();

@@ -1,21 +1,21 @@
-//! What root in a jail reaches of the outside through the processes that it sees there, and what the outside leaves in a
-//! session: directories, descriptors, namespaces. Each time a control shows that the same look finds something where there
-//! is something. It is run by `probe/reach.py`.
+//! What root in a jail reaches of the outside: through the processes that it sees there, by `probe/reach.py`, and
+//! through what a session has from its caller (directories, descriptors, namespaces). A control shows that the probe
+//! does find the outside where it is within reach.
 
 use std::collections::BTreeSet;
 use std::process::{Child, Command, Stdio};
 
 use crate::sandbox::*;
 
-/// Looks through all processes of a jail.
+/// The probe, which looks through all processes that it sees.
 pub const REACH: &str = include_str!("probe/reach.py");
 
-/// What was got of a process.
+/// A thing that the probe got from a process: a line of its output.
 #[derive(Debug)]
 pub struct Got {
     /// The process's name.
     pub who: String,
-    /// By which way.
+    /// The way: the entry in /proc, or the system call.
     pub what: String,
     /// The file's device and inode.
     pub file: String,
@@ -23,11 +23,11 @@ pub struct Got {
     pub kind: String,
     /// Its size.
     pub size: String,
-    /// Its name, or what is in it.
+    /// Its name, or the names in it.
     pub name: String,
 }
 
-/// What the probe told.
+/// Parses the output of the probe.
 pub fn got(text: &str) -> Vec<Got> {
     text.lines()
         .filter_map(|line| {
@@ -45,7 +45,7 @@ pub fn got(text: &str) -> Vec<Got> {
         .collect()
 }
 
-/// Device and inode of each of these, as the probe writes them.
+/// Device and inode of each of these files, as the probe writes them.
 pub fn numbers(paths: &str) -> BTreeSet<String> {
     sh(&format!("stat -L -c %d:%i {paths}"))
         .lines()
@@ -53,18 +53,18 @@ pub fn numbers(paths: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// What is outside and must not be reached: the root, what is hidden, kak's own state, and the namespaces.
+/// Places that must not be reached from inside: the outer root, what is hidden, kak's own state, and the namespaces.
 const OUTER: &str = "/ /opt /tmp /mnt /run/kak /run/kak/USER /run/kak/USER/record /run/netns /run/netns/USER.outer \
     /proc/self/ns/mnt /proc/self/ns/net /proc/self/ns/pid";
 
-/// Marks what is outside, and keeps names of it that would be seen inside.
+/// Puts entries named `outer` into the outer directories, and a name into /run/netns, to be recognized inside.
 fn mark() {
     sh(
         "touch /opt/outer /tmp/outer /mnt/outer; mkdir -p /opt/only/outside; ip netns add USER.outer",
     );
 }
 
-/// Asserts that nothing of this is of the outside.
+/// Asserts that init was seen, and that none of these things is of the outside.
 #[track_caller]
 pub fn nothing_outer(all: &[Got], outer: &BTreeSet<String>) {
     assert!(
@@ -78,7 +78,7 @@ pub fn nothing_outer(all: &[Got], outer: &BTreeSet<String>) {
     }
 }
 
-/// Asserts that of kak's own processes nobody has open what leads anywhere: what they have is of no use to others.
+/// Asserts that kak's own processes have nothing open that is of use to others.
 #[track_caller]
 pub fn only_of_no_use(all: &[Got]) {
     let mine = ["kak-init/", "kak-session/"];
@@ -90,7 +90,7 @@ pub fn only_of_no_use(all: &[Got]) {
         .filter(|got| mine.iter().any(|name| got.who.starts_with(name)) && open(&got.what))
     {
         let name = got.name.trim_start_matches("anon_inode:");
-        // The lock is an empty file that says nothing; the pipes lead to the one nssh that the session is of.
+        // The lock is an empty file; the pipes lead only to the session's own nssh.
         let known = name == "/dev/null" && got.kind == "20000"
             || ["[signalfd]", "inotify"].contains(&name)
             || name.starts_with("/proc/") && name.ends_with("/mountinfo")
@@ -103,7 +103,7 @@ pub fn only_of_no_use(all: &[Got]) {
     }
 }
 
-/// Starts a session that stays, from a directory that is only outside, with one open.
+/// Starts a session that stays, from a directory that exists only outside, with outer directories open.
 fn stay(options: &str) -> Child {
     let script = format!(
         "cd /opt/only/outside; exec 7</ 8</opt 9</run/netns; exec kak nssh {options} -- -c 'exec sleep 1000'"
@@ -133,13 +133,13 @@ sandboxed! {
         let all = look();
         nothing_outer(&all, &outer);
         only_of_no_use(&all);
-        // All of them were seen, and something of each: init, two monitors, their shells.
+        // Init, the monitors and the shells were all seen, each with something of it.
         for name in ["kak-init/1", "kak-session/", "sleep/"] {
             for what in ["root", "cwd", "ns/mnt", "ns/net", "fd/"] {
                 assert!(all.iter().any(|got| got.who.starts_with(name) && got.what.starts_with(what)), "{name} {what}: {all:?}");
             }
         }
-        // A control: of a process outside the same look finds what is outside.
+        // A control: outside, the same probe finds what is outside.
         let outside = got(&sh("cd /opt/only/outside; exec 7</; python3 /var/reach.py"));
         assert!(outside.iter().any(|got| outer.contains(&got.file) && got.what == "root"));
         assert!(outside.iter().any(|got| got.who.starts_with("me/") && got.what == "fd/7" && outer.contains(&got.file)));
@@ -162,7 +162,7 @@ sandboxed! {
         mark();
         sh("kak setup; ln -s /proc/self/fd/7 /var/seven");
         let outer = numbers("/ /opt /opt/only /opt/only/outside");
-        // A directory that is called by a descriptor (CVE-2024-21626): the caller's own, or one that a name leads to.
+        // A home directory by the path of a file descriptor (CVE-2024-21626), directly or through a link.
         for n in 0..12 {
             for home in [format!("/proc/self/fd/{n}"), format!("/proc/thread-self/fd/{n}/.."), format!("/proc/1/fd/{n}"), "/var/seven".into()] {
                 let said = sh(&format!(
@@ -171,7 +171,7 @@ sandboxed! {
                 assert!(said.starts_with("/\n") && !said.contains("outer") && !said.lines().any(|line| outer.contains(line)), "{home}: {said}");
             }
         }
-        // A directory in the place of a standard descriptor.
+        // A directory as a standard descriptor.
         for way in ["</", "</opt", "1</", "2</"] {
             let ended = run(&format!("exec 9>/var/said; nssh -c 'for fd in 0 1 2; do stat -L -c %d:%i /proc/self/fd/$fd/. /proc/self/fd/$fd/..; done >/var/said 2>/dev/null; true' {way}"));
             assert_eq!(ended.status.code(), Some(0), "{ended}");

@@ -1,8 +1,9 @@
-//! Whoever has resolvers of his own keeps them, whatever becomes of the machine's.
+//! Jails and namespaces with a resolv.conf of their own keep it, and copies follow the machine's, whatever happens to
+//! that.
 
 use crate::sandbox::*;
 
-/// The namespace `a` with a resolv.conf of its own that says `ns`, on a machine whose own says `host` and is no mount.
+/// Makes the namespace `a`, whose own resolv.conf says `ns`, and the machine's, a plain file that says `host`.
 fn namespace() {
     sh(
         "mkdir -p /etc/netns/a; umount /etc/resolv.conf; echo host >/etc/resolv.conf
@@ -10,32 +11,34 @@ fn namespace() {
     );
 }
 
-/// Somebody who lives in a namespace by `kak netns exec`; what is between the words before `exec` and him is `how`.
+/// Starts a process that stays in a namespace, by the command `how` (`kak netns exec ...`); its PID.
 fn inhabitant(how: &str) -> i64 {
     sh("rm -f /tmp/pid");
     sh(&format!(
         "{how} sh -c 'echo $$ >/tmp/new; mv /tmp/new /tmp/pid; exec sleep 1000' >/dev/null 2>&1 &"
     ));
-    until("he is in", || std::path::Path::new("/tmp/pid").exists());
+    until("the process has started", || {
+        std::path::Path::new("/tmp/pid").exists()
+    });
     let pid = sh("cat /tmp/pid").parse().unwrap();
-    until("he stays", || {
+    until("the process stays", || {
         process_field(pid, "Name").is_some_and(|name| name == "sleep")
     });
     pid
 }
 
-/// What /etc/resolv.conf is to a process.
+/// The contents of /etc/resolv.conf as a process sees it.
 fn seen_by(pid: i64) -> String {
     run(&format!("nsenter -t {pid} -m cat /etc/resolv.conf")).text()
 }
 
-/// Ends a process, and waits until nobody else of kak is left.
+/// Kills a process, and waits until no other is left.
 fn end(pid: i64) {
     sh(&format!("kill -KILL {pid}"));
     until("nobody is left", || processes().is_empty());
 }
 
-/// All ways in which a machine's resolv.conf becomes another.
+/// The ways in which a machine's resolv.conf can change.
 const CHANGES: &[&str] = &[
     "echo host >/etc/new; mv /etc/new /etc/resolv.conf",
     "rm /etc/resolv.conf; echo host >/etc/resolv.conf",
@@ -73,7 +76,7 @@ sandboxed! {
         }
         sh("kak status; kak teardown");
         until("nobody is left", || processes().is_empty());
-        // It may begin with any of them, and what a link leads to may be replaced without anybody seeing it inside.
+        // With a link from the start, a replaced target is never seen inside, not even for a moment.
         sh("ln -sf /run/one/conf /etc/resolv.conf; kak setup --dns 192.0.2.53");
         let pid = init("USER");
         for n in 0..50 {
@@ -87,9 +90,9 @@ sandboxed! {
         namespace();
         for closed in ["<&-", ">&-", "2>&-", "<&- >&-", "<&- >&- 2>&-"] {
             sh(&format!("rm -f /tmp/pid; sh -c 'exec kak netns exec a sh -c \"echo \\$\\$ >/tmp/pid; exec sleep 1000\" {closed}' >/dev/null 2>&1 &"));
-            until("he is in", || !run("cat /tmp/pid").text().is_empty());
+            until("the process has started", || !run("cat /tmp/pid").text().is_empty());
             let pid = sh("cat /tmp/pid").parse().unwrap();
-            until("he stays", || process_field(pid, "Name").is_some_and(|name| name == "sleep"));
+            until("the process stays", || process_field(pid, "Name").is_some_and(|name| name == "sleep"));
             sh("echo host >/etc/new; mv /etc/new /etc/resolv.conf");
             until(closed, || seen_by(pid) == "ns\n");
             end(pid);
@@ -108,7 +111,7 @@ sandboxed! {
     }
 
     fn the_guard_is_there_where_nothing_tells_of_names() {
-        // A user may have only so many inotify instances, and others may have taken them.
+        // Without inotify: as if other programs had used up the user's instances.
         let script = "echo 0 >/proc/sys/user/max_inotify_instances; mount -t tmpfs run /run; cp -r /etc /run/etc; mount --bind /run/etc /etc
             mkdir -p /etc/netns/a; echo ns >/etc/netns/a/resolv.conf; echo host >/etc/resolv.conf; kak netns add a
             kak netns exec a sh -c 'echo $$ >/run/pid; exec sleep 1000' & while ! [ -s /run/pid ]; do sleep .01; done
@@ -126,7 +129,7 @@ sandboxed! {
         for ip in ["kak netns", "ip netns"] {
             assert_eq!(sh(&format!("{ip} pids a")), pid.to_string());
         }
-        // It would keep the network from going, too.
+        // In it, it would keep the network alive, too.
         sh("kak netns delete a");
         end(pid);
     }
@@ -148,7 +151,7 @@ sandboxed! {
             ("echo nameserver 192.0.2.6 >/run/one/new; mv /run/one/new /run/one/conf", "192.0.2.6"),
             ("echo nameserver 192.0.2.7 >/run/one/conf", "192.0.2.7"),
             ("rm -r /run/one; mkdir /run/one; echo nameserver 192.0.2.8 >/run/one/conf", "192.0.2.8"),
-            // Where there is none for a while it keeps what it has, as soon as there is a place for it.
+            // While the machine has none, the copy stays, and is mounted again as soon as there is a place for it.
             ("rm /etc/resolv.conf", ""),
             ("ln -s /nowhere /etc/resolv.conf", "192.0.2.8"),
             (": >/etc/new; mv /etc/new /etc/resolv.conf", "192.0.2.8"),
@@ -167,7 +170,7 @@ sandboxed! {
             assert_eq!(seen_by(jail), seen_by(blue), "{change}");
         }
         assert_eq!(seen_by(jail), "nameserver 192.0.2.9\n");
-        // It is as good as the one that was there at first.
+        // The changed copy counts as complete, as the first one did.
         sh("kak status; kak status -n blue; kak status --json | grep '\"up\":true'");
         assert!(!sh("kak setup").lines().any(|line| line.starts_with('+')));
         assert_eq!(init("USER"), jail);
@@ -198,14 +201,14 @@ sandboxed! {
             ].iter().enumerate() {
                 sh(&format!("for name in USER blue; do (set -- /etc/netns/$name/resolv.conf; {change} $1); done"));
                 until(change, || seen_by(jail) == format!("nameserver 192.0.2.{}\n", n + 2));
-                // As with `ip netns exec`.
+                // As with `ip netns exec`, a replaced file does not reach a running command.
                 assert_eq!(seen_by(blue), "nameserver 192.0.2.1\n", "{change}");
-                // As before, and no more of them: it is root's file, which nobody else changes.
+                // As many mounts as before.
                 until("it is complete", || run("kak status").status.code() == Some(0));
                 assert!(!sh("kak setup").lines().any(|line| line.starts_with('+')), "{change}");
                 assert_eq!([mounts(jail), mounts(blue)], as_first, "{change}");
             }
-            // One that is gone, or is none, is no reason to have the machine's.
+            // If it is removed, or becomes a directory, the jail does not fall back to the machine's.
             let last = "nameserver 192.0.2.5\n";
             sh("cd /etc/netns/USER; mv resolv.conf ../own; mkdir resolv.conf");
             assert_eq!(seen_by(jail), last);
@@ -213,7 +216,7 @@ sandboxed! {
             assert_eq!(seen_by(jail), last);
             sh("mv /etc/netns/own /etc/netns/USER/resolv.conf; kak setup; kak status");
             assert_eq!(seen_by(jail), last);
-            // One that setup makes anew has been seen when it returns.
+            // When setup returns, one that it made anew is in place.
             for _ in 0..20 {
                 sh("rm /etc/netns/USER/resolv.conf; kak setup; kak status");
             }
@@ -233,7 +236,7 @@ sandboxed! {
         until("it has the new one", || seen_by(jail) == "nameserver 192.0.2.2\n");
         sh(&format!("kill -KILL {}", process_field(jail, "PPid").unwrap()));
         until("nobody is left", || processes().is_empty());
-        // It comes up again with the resolvers of now.
+        // It comes up again with the machine's current resolvers.
         sh("echo nameserver 192.0.2.3 >/etc/resolv.conf; kak setup");
         let jail = init("USER");
         until("it has the newest one", || seen_by(jail) == "nameserver 192.0.2.3\n");
@@ -261,7 +264,7 @@ sandboxed! {
                     .args(["-p", &relay.to_string()]).spawn().unwrap();
                 until("it is traced", || process_field(relay, "TracerPid").is_some_and(|pid| pid != "0"));
                 std::fs::write("/etc/resolv.conf", texts[1]).unwrap();
-                // The lock, when it is let go, is the last that belongs to the change.
+                // Releasing the lock is the last step of a change.
                 until("it is done or dead", || !alive(relay) || seen_by(jail) == texts[1] && run("flock -n /run/kak true").status.success());
                 let survived = alive(relay);
                 rustix::process::kill_process(rustix::process::Pid::from_child(&strace), rustix::process::Signal::TERM).ok();
@@ -292,7 +295,7 @@ sandboxed! {
         assert_eq!(seen(), has("1"));
         sh("echo nameserver 192.0.2.2 >/etc/resolv.conf");
         until("the copy is another", || seen() == has("2"));
-        // Once somebody has written into it, it is his.
+        // A copy that somebody has written to is no copy any more.
         sh("echo nameserver 192.0.2.40 >/etc/netns/copy/resolv.conf; echo nameserver 192.0.2.3 >/etc/resolv.conf");
         sh("kak setup -n copy2");
         sh("echo nameserver 192.0.2.4 >/etc/resolv.conf");
@@ -311,16 +314,16 @@ sandboxed! {
                 .says("--dns: /etc/netns/USER/resolv.conf is there already").says("leave --dns out");
         }
         assert_same("when it was refused", &before, &dump());
-        // One that says the same is no obstacle, and stays.
+        // A file with the same contents is accepted, and stays.
         sh("kak setup --dns 192.0.2.20; kak teardown");
         assert_same("afterwards", &before, &dump());
-        // For a jail that has been, too.
+        // The same for a jail that is down but has a record.
         sh("kak setup");
         sh(&format!("kill -KILL {}", process_field(init("USER"), "PPid").unwrap()));
         until("nobody is left", || processes().is_empty());
         run("kak setup --dns 192.0.2.10").code(1).says("leave --dns out");
         sh("kak teardown");
-        // Nor is one that kak has made itself.
+        // A file that kak has made itself does not count.
         sh("rm -r /etc/netns; kak setup --dns 192.0.2.10");
         sh(&format!("kill -KILL {}", process_field(init("USER"), "PPid").unwrap()));
         until("nobody is left", || processes().is_empty());
@@ -371,7 +374,7 @@ sandboxed! {
                 assert_same(state, &before, &dump());
             }
         }
-        // What is asked for is there.
+        // A --bind to that place is honoured.
         sh("mkdir /run/mine; touch /run/mine/x; kak setup --bind /run/mine:/run/nscd");
         assert_eq!(sh("nssh -c 'ls /run/nscd'"), "x");
         sh("kak status; kak teardown");

@@ -1,4 +1,4 @@
-//! Who is in a jail: sessions are listed, and ended where nobody can end them any more.
+//! The sessions of a jail: how they are listed, and ended by `kak kill`.
 
 use std::process::{Child, Command, Stdio};
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::sandbox::terminal::Terminal;
 use crate::sandbox::*;
 
-/// What `kak status` lists.
+/// The sessions that `kak status` lists.
 fn listed() -> Vec<Value> {
     json("kak status --json || test $? = 3")["sessions"]
         .as_array()
@@ -15,7 +15,7 @@ fn listed() -> Vec<Value> {
         .clone()
 }
 
-/// Starts a session, of which nothing is read.
+/// Starts a session with no input and no standard error.
 fn start(script: &str) -> Child {
     Command::new("nssh")
         .args(["-c", script])
@@ -25,12 +25,12 @@ fn start(script: &str) -> Child {
         .unwrap()
 }
 
-/// The processes of this name.
+/// How many processes have this name.
 fn named(name: &str) -> usize {
     processes().values().filter(|other| *other == name).count()
 }
 
-/// A program for python: gives the number of a process that is gone to another one, which has nothing to do with kak.
+/// A Python program: gives the PID of a process that has ended to another one, which has nothing to do with kak.
 const STRANGER: &str = r#"
 import os, sys
 wanted = int(sys.argv[1])
@@ -41,7 +41,7 @@ for attempt in range(1000):
     if pid == 0:
         if os.getpid() == wanted:
             os.setsid()
-            # Whoever waits for the end of what we say waits for the end of this.
+            # Else a reader of our output would wait for the end of this process, too.
             os.closerange(0, 3)
             os.execlp("sleep", "stranger", "1000")
         os._exit(0)
@@ -78,13 +78,13 @@ sandboxed! {
         terminal.line("nssh");
         terminal.prompt(0);
         assert_eq!(listed()[0]["terminal"], name.trim_start_matches("/dev/"));
-        // Its user chose the words: they are text, and no more.
+        // The user chose the words: control characters in them are not printed as such.
         terminal.line("exec bash -c 'read line' $'\\e[2J' $'\\n' end");
         until("it is another command", || listed()[0]["command"] == "bash -c read line ?[2J ? end");
         sh("kak kill --all");
         terminal.prompt(129);
         assert!(listed().is_empty());
-        // Nor do the characters by which kak passes on what is no text: these would be an escape and a quote.
+        // Nor are the characters by which kak encodes bytes that are no text: these would become an escape and a quote.
         let mut session = start("exec bash -c 'sleep 1000; true' $'\\364\\217\\274\\233[2J' $'\\364\\217\\274\\242'");
         let command = "bash -c sleep 1000; true ?[2J ?";
         until("it is listed", || listed().first().is_some_and(|one| one["command"] == command));
@@ -108,7 +108,7 @@ sandboxed! {
 
     fn a_session_is_ended_with_what_it_has_started() {
         sh("kak setup");
-        // Neither in a process group of their own.
+        // The sleeps have no process group of their own.
         let mut one = start("sleep 1000; true");
         let mut two = start("sh -c 'sleep 1000; true'; true");
         until("both run", || named("sleep") == 2 && listed().len() == 2);
@@ -140,14 +140,14 @@ sandboxed! {
         assert!(listed().is_empty(), "a shell that nobody has reaped yet");
         sh(&format!("kill -CONT {monitor}"));
         assert!(!session.wait().unwrap().success());
-        // A monitor that has told of the end, and is still there: what its shell has left is no shell.
+        // A monitor that has passed on the status, and still exists: the process that its shell has left is no session.
         let mut session = Command::new("strace")
             .args(["-f", "-o", "/dev/null", "-e", "inject=exit_group:delay_enter=2000000", "nssh", "-c", "(setsid sleep 1000 &); exit 3"])
             .spawn()
             .unwrap();
         until("the session is over", || named("kak-over") == 1);
         assert!(listed().is_empty(), "{:?}", listed());
-        // It would wait for what is left, too.
+        // strace would wait for the process that is left, too.
         session.kill().unwrap();
         session.wait().unwrap();
     }
@@ -160,7 +160,7 @@ sandboxed! {
             let shell = listed()[0]["pid"].as_i64().unwrap();
             let child: i64 = sh(&format!("cat /proc/{shell}/task/{shell}/children")).parse().unwrap();
             let victim = if nth == 2 { shell } else { child };
-            // Init is the first that is pinned.
+            // kak first calls pidfd_open(2) for init.
             let mut kill = Command::new("strace")
                 .args(["-qq", "-o", "/dev/null", "-e", "trace=pidfd_open", "-e", &format!("inject=pidfd_open:delay_enter=3000000:when={nth}")])
                 .args(["kak", "kill", "--all"])

@@ -1,17 +1,17 @@
-//! Several jails side by side, and which of them is meant: -n, KAK_JAIL, USER.
+//! Several jails side by side, and which of them a command means: by -n, by KAK_JAIL, or USER.
 
 use std::process::{Command, Stdio};
 
 use crate::sandbox::*;
 
-/// What is there of a jail that nobody touches: its processes, the steps that hold, the record, the inside.
+/// The state of a jail that must not change: its status, its record, and what it looks like inside.
 fn whole(jail: &str) -> String {
     let status = sh(&format!("kak status -n {jail}"));
     let record = sh(&format!("cat /run/kak/{jail}/record"));
     let inside = sh(&format!(
         "KAK_JAIL={jail} nssh -c 'ip -4 -o addr | cut -d \" \" -f 2-; ip route; ls -A /opt; cut -d \" \" -f 4- /proc/self/mountinfo'"
     ));
-    // The age of a session is another each time.
+    // The lines of sessions contain their ages.
     let status: Vec<&str> = status
         .lines()
         .filter(|line| !line.starts_with("session"))
@@ -27,7 +27,7 @@ sandboxed! {
         assert_ne!(user, one);
         assert_eq!(one, sh(&format!("readlink /proc/{}/ns/pid", init("one"))));
         assert_eq!(pid("KAK_JAIL=one kak nssh --"), one);
-        // An option weighs more, whatever the variable says.
+        // The option -n comes before the variable, whatever that says.
         assert_eq!(pid("KAK_JAIL=one kak nssh -n USER --"), user);
         assert_eq!(pid("KAK_JAIL=../x kak nssh -n one --"), one);
         // As a login shell, too.
@@ -49,7 +49,7 @@ sandboxed! {
         let before = dump();
         for value in ["../x", "", "a b", ".", "x/y"] {
             for command in ["kak setup", "kak setup --explain", "kak teardown", "kak status", "kak kill --all", "kak nssh -- -c 'echo in'", "nssh -c 'echo in'"] {
-                // From a shell, 2 would be the command's.
+                // nssh uses 125, as 2 could be the command's own status.
                 let status = if command.starts_with("nssh") { 125 } else { 2 };
                 let ended = run(&format!("KAK_JAIL='{value}' {command}")).code(status).says("KAK_JAIL");
                 assert_eq!(ended.text(), "", "{command}");
@@ -65,7 +65,7 @@ sandboxed! {
         sh("mkdir /data; kak setup -n one --root /mnt/first --subnet 10.7.0.0/24 --bind /data --publish 8001:80
             kak nssh -n one -- -c 'echo precious >/opt/file; echo shared >/data/file'");
         let first = dump();
-        // A session of its own, which goes on all the time.
+        // A session in the first jail, which goes on all the time.
         let mut session = Command::new("nssh")
             .args(["-c", "read line; echo $line; exit 9"])
             .env("KAK_JAIL", "one")
@@ -109,7 +109,8 @@ sandboxed! {
         let names: Vec<_> = all.as_array().unwrap().iter().map(|jail| jail["jail"].as_str().unwrap()).collect();
         assert_eq!(names, ["one", "red", "two"]);
         assert_eq!(all[2], json("kak status -n two --json"));
-        // What is not whole says so; what cannot be read is told, and the others shown.
+        // An incomplete jail is shown as such; a record that cannot be parsed is an error, and the others are still
+        // shown.
         sh("ip link del kak-one");
         assert!(program(&["kak", "status", "--all"]).code(3).text().starts_with("one: up but not complete, init is"));
         sh("mkdir /run/kak/odd; echo nonsense >/run/kak/odd/record");

@@ -1,8 +1,8 @@
-//! /etc/shells is somebody else's: it gets one line, and is what it was when that is taken back.
+//! /etc/shells is not kak's file: it gets one line, and is as before when that is removed.
 
 use crate::sandbox::*;
 
-/// All that a file is: its bytes, names, owner, mode, attributes and the link that leads to it.
+/// All about a file: its bytes, inode, link count, owner, mode and attributes, and the target if it is a link.
 fn whole(path: &str) -> String {
     sh(&format!(
         "cat -A {path}; stat -c '%i %h %a %u %g' $(realpath {path}); readlink {path} || true
@@ -10,7 +10,7 @@ fn whole(path: &str) -> String {
     ))
 }
 
-/// Writes an attribute on /etc/shells, where somebody may.
+/// Sets an extended attribute of /etc/shells, if that is permitted.
 fn mark() {
     run(
         "python3 -c 'import os; os.setxattr(\"/etc/shells\", \"security.kak\", b\"a value\")' 2>/dev/null",
@@ -44,7 +44,7 @@ sandboxed! {
         };
         let only = "/etc/shells";
         assert_eq!(life("/bin/sh", "echo /bin/fish >>/etc/shells"), format!("/bin/sh$\n/bin/fish$\n{only}"));
-        // One more line like ours is somebody else's.
+        // Another line like kak's is not kak's.
         assert_eq!(life("/bin/sh\\n", "echo /bin/nssh >>/etc/shells"), format!("/bin/sh$\n/bin/nssh$\n{only}"));
         assert_eq!(life("/bin/sh\\n", "printf '/bin/nssh\\n/bin/fish\\n' >>/etc/shells"), format!("/bin/sh$\n/bin/nssh$\n/bin/fish$\n{only}"));
         assert_eq!(life("", "sed -i /nssh/d /etc/shells; chmod 640 /etc/shells; chown 1:5 /etc/shells || true"), only);
@@ -63,7 +63,7 @@ sandboxed! {
             sh(&format!("kak setup; {meanwhile}; kak teardown; sed -i /fish/d /etc/store/list"));
             assert_same(meanwhile, &before, &dump());
         }
-        // One that leads nowhere, too.
+        // A dangling link, too.
         sh("rm /etc/store/list");
         let before = dump();
         sh("kak setup; grep -qx /bin/nssh /etc/store/list; kak teardown");

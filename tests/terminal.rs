@@ -1,17 +1,17 @@
-//! Terminals: that nssh behaves as the shell that it runs, typed at a real one.
+//! Terminals: on a real one, nssh behaves like the shell that it runs.
 
 use crate::sandbox::terminal::{END, INTERRUPT, QUIT, SUSPEND, Terminal};
 use crate::sandbox::*;
 
-/// How a session ends: by itself, by a signal, with its terminal, with the jail.
+/// How a session ends: by itself, by a signal, with its terminal or with the jail.
 mod ends;
-/// What a session gets from its caller, who may have no terminal, or half of one.
+/// What a session gets from its caller, which may have no terminal, or one for some descriptors only.
 mod starts;
 
-/// The shells that a jail has here, each with those that stand outside of it.
+/// The shells that are tried, in the jail and outside, in all combinations.
 const SHELLS: [&str; 2] = ["/bin/bash", "/bin/dash"];
 
-/// Does something at a prompt of each shell outside, with a jail that has each shell inside.
+/// Does something at the prompt of each outer shell, with each shell as the jail's.
 fn at_each_prompt(mut act: impl FnMut(&mut Terminal, &str, &str)) {
     for inner in SHELLS {
         sh(&format!("kak setup --shell {inner}"));
@@ -26,7 +26,7 @@ fn at_each_prompt(mut act: impl FnMut(&mut Terminal, &str, &str)) {
     }
 }
 
-/// The processes of this machine, jails too, that were started with exactly these words.
+/// The PIDs of the processes, in jails too, whose command line is exactly these words.
 fn running(words: &str) -> Vec<i64> {
     let wanted: Vec<&str> = words.split(' ').collect();
     let is_wanted = |pid: i64| {
@@ -36,21 +36,21 @@ fn running(words: &str) -> Vec<i64> {
                 .eq(wanted.iter().copied())
         })
     };
-    // What nssh leaves in the jail and what it leaves outside has not executed anything.
+    // Not nssh's own helpers, which are forks that have not executed anything.
     let all = processes().into_iter();
     all.filter(|(pid, name)| !name.starts_with("kak-") && is_wanted(*pid))
         .map(|(pid, _)| pid)
         .collect()
 }
 
-/// Waits until exactly one process was started with these words; its PID.
+/// Waits until exactly one process has these words as its command line; its PID.
 #[track_caller]
 fn one(words: &str) -> i64 {
     until(&format!("one {words}"), || running(words).len() == 1);
     running(words)[0]
 }
 
-/// The processes of this name.
+/// The PIDs of the processes of this name.
 fn named(name: &str) -> Vec<i64> {
     processes()
         .into_iter()
@@ -64,7 +64,7 @@ fn is_stopped(pid: i64) -> bool {
     process_field(pid, "State").is_some_and(|state| state.starts_with('T'))
 }
 
-/// Enters the jail by nssh and gives its prompt another look than the outer one's.
+/// Enters the jail by nssh, and sets a prompt there that differs from the outer one.
 #[track_caller]
 fn enter(terminal: &mut Terminal, command: &str) {
     terminal.line(command);
@@ -91,7 +91,7 @@ sandboxed! {
             terminal.keys(INTERRUPT);
             terminal.prompt(130);
             assert!(running("sleep 1000").is_empty());
-            // One that takes its time to go.
+            // A command that takes its time to end.
             terminal.line("nssh -c \"exec bash -c 'trap \\\"sleep 0.3; echo la''st; trap - INT; kill -INT \\\\\\$\\\\\\$\\\" INT; echo re''ady; while :; do sleep 1; done'\"");
             terminal.wait_for("ready");
             terminal.keys(INTERRUPT);
@@ -135,7 +135,7 @@ sandboxed! {
             terminal.line("jobs");
             terminal.wait_for("Stopped");
             terminal.prompt(0);
-            assert!(is_stopped(sleep), "it runs on behind");
+            assert!(is_stopped(sleep), "it goes on running");
             terminal.line("fg");
             terminal.wait_for("finished");
             terminal.prompt(0);
@@ -190,7 +190,7 @@ sandboxed! {
             let cat = one("cat");
             let nssh = one("nssh -c cat");
             until("both are stopped", || is_stopped(cat) && is_stopped(nssh));
-            // And nobody goes round in circles meanwhile.
+            // And none of the processes wakes up meanwhile.
             let monitor = named("kak-session")[0];
             let switches = || {
                 let of = |pid| ["voluntary_ctxt_switches", "nonvoluntary_ctxt_switches"].map(|field| process_field(pid, field));

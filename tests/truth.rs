@@ -1,8 +1,8 @@
-//! Every step against the shell command that it prints, both ways.
+//! Every step is compared with the shell command that it prints: what one does the other must see and undo.
 
 use crate::sandbox::*;
 
-/// A machine on which a jail has steps of every kind, with the options that make them.
+/// A machine on which a jail has steps of every kind, given [`OPTIONS`].
 fn plug() {
     uplink::plug6();
     sh("mkdir -p /run/nscd /run/systemd/resolve");
@@ -16,7 +16,7 @@ fn plug() {
 NFT");
 }
 
-/// These options.
+/// The options for that.
 const OPTIONS: &str = "--login-shell root --publish 8080:80 --publish 203.0.113.2:5353:53/udp --ipv6 --publish [2001:db8::2]:5354:53/udp";
 
 /// One step of the script that `kak setup --explain` prints.
@@ -25,7 +25,7 @@ struct Step {
     text: String,
 }
 
-/// The outer steps of the script: a line of why (`# ...`), then the command. The inner ones are its last command.
+/// The outer steps of the script: each has a reason (`# ...`), then its command. The inner ones are its last command.
 fn steps(script: &str) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::new();
     let mut why = true;
@@ -49,7 +49,7 @@ fn steps(script: &str) -> Vec<Step> {
     steps
 }
 
-/// The lines of `kak setup --dry-run`: whether it is done, and the first line of its command.
+/// The lines of `kak setup --dry-run`: whether the step is done, and the first line of its command.
 fn plan() -> Vec<(bool, String)> {
     sh(&format!("kak setup --dry-run {OPTIONS}"))
         .lines()
@@ -83,7 +83,7 @@ sandboxed! {
                 assert_eq!(*done, other <= n || planned[other].0, "{text}: after sh did {}", step.text);
             }
         }
-        // All that sh made goes away again.
+        // All that sh made is removed again.
         sh("kak teardown");
         assert_same("sh made it, kak took it away", &before, &dump());
     }
@@ -117,16 +117,16 @@ sandboxed! {
         };
         let whole = inner();
         assert!(whole.len() > 8 && whole.iter().all(|(done, _)| *done), "{whole:?}");
-        // Every mount that can be taken away from a root, topmost first.
+        // Every mount that can be unmounted in the jail, topmost first.
         let mut gone = Vec::new();
         for (n, (_, text)) in whole.iter().enumerate().rev() {
-            // A cover is made in the root.
+            // For a cover, the target is a path inside.
             let covered = text.split_whitespace().skip_while(|word| *word != "kak").nth(1);
             let Some(target) = covered.or_else(|| text.split_whitespace().filter(|word| word.starts_with("/mnt/user/")).find_map(|word| word.trim_end_matches(';').strip_prefix("/mnt/user"))) else {
                 continue;
             };
             if ["/usr", "/dev"].contains(&target) {
-                continue; // what does it lives there
+                continue; // what this test runs is there
             }
             if ["/etc/resolv.conf", "/usr/bin/kak"].contains(&target) {
                 continue; // init mounts it again
@@ -155,7 +155,7 @@ sandboxed! {
         std::process::Command::new("setsid").args(["sh", "-eu", "/tmp/script"]).spawn().unwrap();
         until("kak calls it complete", || run("kak status").status.code() == Some(0));
         assert_eq!(json("kak status --json")["up"], true);
-        // It is a jail in every way.
+        // It is a jail like one of setup's.
         assert_eq!(sh("nssh -c 'ls /sys/class/net; ls -A /opt /mnt; stat -c %a /tmp'"), "eth0\nlo\n/mnt:\n\n/opt:\n1777");
         assert_eq!(sh(&format!("nssh -c 'cat </dev/tcp/{}/{}'", uplink::THEIRS, uplink::PORT)), uplink::OURS);
         sh("kak teardown; rm -f /tmp/script");
@@ -180,7 +180,7 @@ sandboxed! {
     fn the_script_makes_the_same_machine_as_setup() {
         plug();
         sh(&format!("kak setup --explain {OPTIONS} >/tmp/script"));
-        // Link numbers, hardware addresses and what follows from them are given anew each time.
+        // Without link indexes and hardware addresses, and what follows from these: they differ each time.
         let comparable = || {
             let inside = sh("nssh -c 'findmnt -rn -o TARGET,FSTYPE,OPTIONS | sort; cat /etc/resolv.conf; ip -4 -o addr | cut -d \" \" -f 2-; ip route; ip -6 route show default; ip -6 -o addr show scope global | cut -d \" \" -f 2-'");
             format!("{}\n{}\n{inside}", sh("ip -4 -o addr | cut -d ' ' -f 2-; ip route"), lasting(&dump()))
@@ -199,7 +199,7 @@ sandboxed! {
         let options = format!("{OPTIONS} --hide srv --bind /var:/opt/var --bind /var/file:/mnt/a/b/file");
         let before = dump();
         let script = steps(&sh(&format!("kak setup --explain {options}")));
-        // The one before last may be what the last stands on, and hide what is left of it.
+        // Each step is once the last one: else undoing the one that it is based on could hide what is left of it.
         for last in 2..script.len() {
             let text: String = script.iter().take(last + 1).map(|step| format!("{}\n", step.text)).collect();
             sh(&text);
@@ -211,10 +211,10 @@ sandboxed! {
     fn a_namespace_that_is_not_the_jails_is_as_it_was() {
         plug();
         sh("ip netns add USER");
-        // Once it was up, the kernel leaves lo its address.
+        // Once lo was up, the kernel leaves it its address.
         sh("ip -n USER link set lo up; ip -n USER link set lo down");
         let look = "cat /proc/sys/net/ipv4/ip_forward; nft list ruleset";
-        // Where there is only one group, the kernel does not let anybody take back that it may ping.
+        // If the user namespace has only one group, the kernel does not accept the range that allows nobody.
         let ping = "/proc/sys/net/ipv4/ping_group_range";
         let ping = if run(&format!("ip netns exec USER sh -c 'echo 1 0 >{ping}'")).status.success() { ping } else { "" };
         let inside = || sh(&format!("ip -n USER addr; ip -n USER route; ip netns exec USER sh -c '{look}; cat </dev/null {ping}'"));
@@ -230,12 +230,12 @@ sandboxed! {
         uplink::plug();
         sh("mkdir -p /srv /data/sub /opt/tools; mount -t tmpfs sub /data/sub; mkdir '/data/sub/a b'; mount -t tmpfs deep '/data/sub/a b'
             echo one >/data/one; echo two >/data/sub/two; echo three >/var/three; ln -s data /link");
-        // kak is where the jail does not see it, and where nobody looks for programs.
+        // kak is in a place that the jail does not see, and that is not in PATH.
         sh("mv /usr/bin/kak /opt/tools/kak; ln -s /opt/tools/kak /usr/bin/kak");
         let all = "--hide srv --bind /data:/opt/data:ro --bind /data:/srv/rw --bind /var/three:/mnt/deep/er/three --dns 192.0.2.53 --dns 2001:db8::53
             --unshare uts,ipc,cgroup,time --hostname inside --shell /bin/sh --root /var/jails/one --subnet 172.30.7.0/28 --publish 8080:80";
         let few = "--no-nat --root '/var/a jail' --bind '/data/sub/a b:/opt/a b:ro'";
-        // Numbers of namespaces and mounts, and addresses of hardware, are given anew each time.
+        // Without the numbers of namespaces and mounts, and hardware addresses: they differ each time.
         let comparable = || {
             let inside = "findmnt -rn -o TARGET,FSTYPE,OPTIONS | sort; cat /etc/resolv.conf; ip -4 -o addr | cut -d ' ' -f 2-; ip route
                 hostname; echo $0; ls -A / /opt /srv /mnt; cut -d . -f 1 /proc/uptime | grep -c ^.$ || true";
@@ -285,7 +285,7 @@ sandboxed! {
         let all = serde_json::to_string(&rules).unwrap();
         assert!(all.contains("masquerade") && all.contains("10.0.0.0"), "{all}");
         assert!(all.contains("tcp option") && all.contains("maxseg"), "no MSS clamp: {all}");
-        // findmnt, out here and in there
+        // findmnt, outside and inside
         let mounts = json("findmnt -J -t nsfs -o TARGET,FSTYPE");
         let targets: Vec<_> = mounts["filesystems"].as_array().unwrap().iter().map(|mount| mount["target"].as_str().unwrap()).collect();
         assert!(targets.contains(&"/run/netns/USER"), "{targets:?}");

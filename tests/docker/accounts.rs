@@ -7,23 +7,23 @@ fn shell(container: &Container) -> String {
     container.outside("grep ^root: /etc/passwd | cut -d : -f 7")
 }
 
-/// A container without a first session, with which it would end.
+/// A container that is started without a first session, so that it does not end with one.
 fn quiet(args: &[&str], image: &str) -> Container {
     let container = Container::run(&[&["-d", "--privileged"], args].concat(), image, &[]);
     container.wait_up();
     container
 }
 
-/// What a container's log says.
+/// A container's log: standard output, then standard error.
 fn said(container: &Container) -> String {
     let logs = docker(&["logs", &container.0]).code(0);
     format!("{}{}", logs.stdout, logs.stderr)
 }
 
-/// A script for bash: what of the container's files an edit of /etc/passwd touches.
+/// A script for bash: the state of the files in /etc that an edit of /etc/passwd touches.
 const FILES: &str = "cd /etc; echo passwd* *.lock* *kak*; md5sum passwd; stat -c '%a %u %g' passwd";
 
-/// A script for bash: in which jail this is, if in any.
+/// A script for bash: the PID namespace, which says whether this is in a jail and in which.
 const WHERE: &str = "readlink /proc/self/ns/pid";
 
 #[test]
@@ -33,7 +33,7 @@ fn roots_login_shell_leads_into_the_jail() {
     assert_eq!(shell(&container), "/bin/nssh");
     let jail = container.inside(WHERE);
     assert_ne!(container.outside(WHERE), jail);
-    // From outside it leads in, as a login shell and as another, and from inside it stays there.
+    // From outside, su leads into the jail, with a login shell or another; from inside, it stays there.
     for su in ["su -", "su", "su -l root"] {
         let script = format!("{su} -c '{WHERE}; id -u; echo $SHELL; exit 7'; echo $?");
         let wanted = format!("{jail}\n0\n/bin/bash\n7");
@@ -42,7 +42,7 @@ fn roots_login_shell_leads_into_the_jail() {
     }
     assert_eq!(container.outside(&format!("echo '{WHERE}' | su -")), jail);
     container.outside("su - -c 'shopt -q login_shell'");
-    // `docker exec C bash` stays the way around it, and teardown gives the old one back.
+    // `docker exec C bash` still gives a shell outside, and teardown restores the old login shell.
     container.outside("kak teardown");
     assert_eq!(container.outside(FILES), before);
     assert_ne!(container.outside(&format!("su - -c '{WHERE}'")), jail);
@@ -57,7 +57,7 @@ fn roots_login_shell_leads_into_the_jail() {
 fn every_life_of_a_container_gives_roots_shell_back() {
     let container = Container::jail();
     let before = Container::bare().outside(FILES);
-    // What the container's files are when nothing runs in it.
+    // The state of the files while the container is stopped, read from an image of it.
     let stopped = || {
         let image = Image(unique("image"));
         docker(&["commit", &container.0, &image.0]).code(0);
@@ -79,7 +79,7 @@ fn every_life_of_a_container_gives_roots_shell_back() {
     }
     docker(&["start", &container.0]).code(0);
     container.wait_up();
-    // The lock of one who was killed while he changed accounts, and had the number that every first process has.
+    // A lock left by a kak that was killed while it changed accounts, as PID 1: a PID that is in use after the restart.
     container.outside("printf '1\\0' >/etc/passwd.lock");
     docker(&["kill", &container.0]).code(0);
     docker(&["start", &container.0]).code(0);
@@ -94,7 +94,7 @@ fn a_container_that_was_committed_while_its_jail_was_up() {
     let first = Container::jail();
     let image = Image(unique("image"));
     docker(&["commit", &first.0, &image.0]).code(0);
-    // With the record, and with a /run that does not last.
+    // With the record, and without it, as /run is a new tmpfs.
     for args in [&[][..], &["--tmpfs", "/run"]] {
         let second = quiet(args, &image.0);
         assert_eq!(shell(&second), "/bin/nssh", "{args:?}");

@@ -1,4 +1,4 @@
-//! What the image needs, which is nothing: no program is run, and none is missed.
+//! kak needs no other program in the image: it runs none, and works where there is none.
 
 use std::process::Command;
 
@@ -25,7 +25,7 @@ fn no_program_is_run_but_the_shell() {
     ])
     .code(0);
     std::fs::remove_dir_all(&dir).unwrap();
-    // strace stays with the keeper that a command leaves behind, so only the command itself is waited for.
+    // strace does not end before the keeper that a command leaves behind, so this waits for the command only.
     let traced = |command: &str| {
         let script = format!(
             "cd /var/strace && rm -f done &&
@@ -39,7 +39,7 @@ fn no_program_is_run_but_the_shell() {
                 .status
                 .success()
         });
-        // An old strace shows system calls that it does not know whatever it is asked for.
+        // An old strace also prints system calls that it does not know, whatever -e trace= says.
         container.outside("grep exec /var/strace/trace | sed 1,2d")
     };
     assert_eq!(traced("/bin/kak setup"), "");

@@ -1,8 +1,8 @@
-//! On a network of one's own the engine resolves containers' names, at 127.0.0.11, which only the container reaches.
+//! On a user-defined network the engine resolves containers' names, at 127.0.0.11, which only the container reaches.
 
 use crate::rig::*;
 
-/// Another container on a network, which is there for its name.
+/// Another container on a network, whose name is looked up.
 fn neighbour_on(network: &Network) -> Container {
     let on = [
         "-d",
@@ -25,7 +25,7 @@ fn look_up(name: &str) -> String {
     format!("getent ahostsv4 {name} | head -n 1 | cut -d ' ' -f 1")
 }
 
-/// A script that prints how long the resolver's answer by TCP is, which is at least as long as the question.
+/// A script that asks for a name by TCP, and prints the last four bytes of the answer as an IPv4 address.
 fn by_tcp(name: &str) -> String {
     let asks = "use IO::Socket::INET; my $s = IO::Socket::INET->new(PeerAddr => \"127.0.0.11:53\") or die; \
         my $q = pack(\"n6\", 7, 256, 1, 0, 0, 0) . join(\"\", map { pack(\"C/a*\", $_) } split(/[.]/, shift)) . pack(\"Cnn\", 0, 1, 1); \
@@ -89,7 +89,7 @@ fn names_are_found_after_a_restart() {
     docker(&["restart", "-t", "5", &one.0]).code(0);
     one.wait_up();
     assert_eq!(one.inside(&look_up(&other.0)), address(&other));
-    // And after one that nobody was told of.
+    // And after a kill, which gives nobody a chance to clean up.
     docker(&["kill", &one.0]).code(0);
     docker(&["start", &one.0]).code(0);
     one.wait_up();
@@ -107,7 +107,7 @@ fn the_jails_resolvers_go_with_the_containers() {
         one.inside("grep ^nameserver /etc/resolv.conf"),
         "nameserver 192.0.2.1"
     );
-    // As an engine writes into it: the file is a mount.
+    // Written in place, as by the engine: the file is a mount.
     one.outside("echo nameserver 192.0.2.2 >/etc/resolv.conf");
     until("the jail has it", 5, || {
         one.inside("cat /etc/resolv.conf") == "nameserver 192.0.2.2"

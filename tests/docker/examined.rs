@@ -2,7 +2,7 @@
 
 use crate::rig::*;
 
-/// What the doctor says in a container with these rights: the exit status, and what is not as it should be.
+/// Runs `kak doctor` in a container with these rights: the exit status, and the lines that are not ok.
 fn doctor(rights: &[&str]) -> (Option<i32>, String) {
     let args = [
         &["run", "--rm", "--entrypoint", "kak"][..],
@@ -30,7 +30,7 @@ fn what_is_missing_is_named() {
             .find(|part| part.contains(&format!("  CAP_{capability}: ")));
         assert!(told.is_some_and(|told| told.contains(&cure)), "{bad}");
     }
-    // Nothing else is said to be broken, as nothing else was looked at.
+    // No other check fails: those that need the capabilities are not made.
     let failed = bad.lines().filter(|line| line.starts_with("fail"));
     assert_eq!(failed.count(), 2, "{bad}");
     assert!(bad.contains("mounts: not checked: that takes CAP_SYS_ADMIN"));

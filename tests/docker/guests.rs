@@ -2,7 +2,7 @@
 
 use crate::rig::*;
 
-/// A container whose entrypoint lets nobody (the user of that name) in, with the copy in it.
+/// A container whose entrypoint allows the user `nobody`, with the set-user-ID copy in it.
 fn with_guests(args: &[&str]) -> Container {
     let container = Container::run(
         &[&["-dit"][..], args].concat(),
@@ -21,10 +21,10 @@ fn guest(container: &Container, user: &str, script: &str) -> Ended {
     docker(&["exec", "-u", user, &container.0, "/bin/nssh", "-c", script])
 }
 
-/// Who somebody is, what he may, and where.
+/// A script that prints the caller's IDs, capabilities and namespaces.
 const WHO: &str = "id; grep -E '^Cap(Inh|Prm|Eff|Amb)' /proc/self/status; readlink /proc/self/ns/net; readlink /proc/self/ns/pid";
 
-/// Asserts that nobody gets in and daemon does not.
+/// Asserts that the user `nobody` gets in, without capabilities, and that `daemon` and 4321 do not.
 fn check(container: &Container) {
     let said = guest(container, "nobody", WHO).code(0).stdout;
     let inside = container.inside("readlink /proc/self/ns/net; readlink /proc/self/ns/pid");
@@ -48,7 +48,7 @@ fn check(container: &Container) {
 fn a_user_of_a_container_gets_in_if_he_is_named() {
     let container = with_guests(&["--privileged"]);
     check(&container);
-    // The same life goes on after a restart, and who may is in the record.
+    // The jail comes up again after a restart, and who is allowed is in the record.
     docker(&["restart", &container.0]).code(0);
     container.wait_up();
     check(&container);

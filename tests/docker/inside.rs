@@ -107,12 +107,12 @@ fn what_docker_exec_does_not_say_is_filled_in() {
     let who = "echo $SHELL $HOME $USER $LOGNAME; pwd";
     let root = "/bin/bash /root root root\n/";
     assert_eq!(exec(&[], who).code(0).stdout, root);
-    // A shell that a program starts, and the one that /etc/passwd has.
+    // A program in the session that starts the shell of /etc/passwd (su) or $SHELL.
     container.outside("sed -i '/^root:/s,[^:]*$,/bin/nssh,' /etc/passwd");
     let again = format!("su -c '{who}'; perl -e 'exec @ENV{{\"SHELL\"}}, \"-c\", q({who})'");
     let all = [root, root].join("\n");
     assert_eq!(exec(&[], &again).code(0).stdout, all);
-    // What is said stays.
+    // What docker exec does set is kept.
     let said = exec(
         &["-w", "/usr/share", "-e", "HOME=/var", "-e", "X=1"],
         "echo $HOME $X; pwd",
@@ -120,7 +120,7 @@ fn what_docker_exec_does_not_say_is_filled_in() {
     assert_eq!(said.code(0).stdout, "/var 1\n/usr/share");
     container.outside("mkdir /opt/only; chmod 700 /opt/only");
     assert_eq!(exec(&["-w", "/opt/only"], "pwd").code(0).stdout, "/root");
-    // Nobody becomes another user by it.
+    // It gives no other user root's rights: the user nobody does not get in.
     let other = exec(&["-u", "nobody"], "echo is in").code(125);
     assert_eq!(other.stdout, "");
 }

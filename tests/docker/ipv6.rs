@@ -1,16 +1,16 @@
-//! IPv6 on a network of the engine's that has it.
+//! IPv6 in a jail whose container is on an engine's network with IPv6.
 //!
 //! ```text
 //!   another container             container                              jail in it
 //!   +------------------------+    +---------------------------------+    +------------------------+
 //!   | eth0 fd..::3, a server |----|-- eth0 fd..::2   kak-USER ------|----|-- eth0 fd..::2         |
-//!   | at port 7000           |    |   127.0.0.11: who is by a name  |    |   a server at port 80  |
+//!   | at port 7000           |    |   127.0.0.11: names             |    |   a server at port 80  |
 //!   +------------------------+    +---------------------------------+    +------------------------+
 //! ```
 
 use crate::rig::*;
 
-/// Tells everybody who connects to a port under which address he is seen.
+/// A Perl server on a port that answers each connection with the client's address.
 fn server(port: u16) -> String {
     format!(
         "use IO::Socket::IP; $s = IO::Socket::IP->new(LocalHost => \"::\", LocalPort => {port}, Listen => 9, ReuseAddr => 1) or die; \
@@ -18,7 +18,7 @@ fn server(port: u16) -> String {
     )
 }
 
-/// A script for bash: asks somebody under which address one is seen.
+/// A script for bash: asks a server for the address that it sees the client by.
 fn ask(whom: &str, port: u16) -> String {
     format!("cat </dev/tcp/{whom}/{port}")
 }
@@ -30,7 +30,7 @@ fn address(container: &Container) -> String {
 
 #[test]
 fn a_jail_has_it_where_the_container_has() {
-    // Not every engine finds one by itself.
+    // With a subnet, as not every engine chooses one by itself.
     let subnet = format!("fd6b:616b:6b61:{:x}::/64", std::process::id() & 0xFFFF);
     let network = Network::with(&["--ipv6", "--subnet", &subnet]);
     let on = ["-d", "--network", &network.0];
@@ -48,7 +48,7 @@ fn a_jail_has_it_where_the_container_has() {
         one.wait_up();
         let everywhere = || {
             one.wait_up();
-            // By its name, and only by IPv6.
+            // The name has an IPv6 address, and the server there sees the container's.
             let name = format!("getent ahostsv6 {} | head -n 1 | cut -d ' ' -f 1", other.0);
             assert_eq!(one.inside(&name), address(&other));
             assert_eq!(one.inside(&ask(&address(&other), 7000)), address(&one));

@@ -1,10 +1,10 @@
-//! Run, stop, start, commit: the entrypoint.
+//! The entrypoint under docker run, stop, start and commit.
 
 use std::time::Duration;
 
 use crate::rig::*;
 
-/// Everything of a container that a setup could change, by tools that a slim image has.
+/// A script that prints all of a container that a setup could change, with the tools of a slim image.
 const DUMP: &str = "
     sed -E 's/^[0-9]+ [0-9]+ [0-9:]+ //; s/net:\\[[0-9]+/net:[/' /proc/self/mountinfo
     cat /proc/net/route /proc/net/fib_trie; ls /sys/class/net; cat /proc/sys/net/ipv4/ip_forward
@@ -87,7 +87,7 @@ fn nobody_there_is_no_reason_to_end() {
         container.wait_up();
         container.stays_up();
         container.inside("true");
-        // It does not spin.
+        // The first process does not spin.
         let ticks = container.outside("cut -d ' ' -f 14,15 /proc/1/stat | tr ' ' +");
         let ticks: u64 = ticks.split('+').map(|n| n.parse::<u64>().unwrap()).sum();
         assert!(
@@ -140,7 +140,7 @@ fn a_container_whose_jail_was_killed_ends_with_its_first_session() {
     let container = Container::jail();
     killed(&container);
     assert_eq!(container.wait(), "137");
-    // Where nobody is there, the next one brings it back.
+    // Without a first session the container stays, and the next session brings the jail up again.
     let container = Container::run(&["-d", "--privileged"], image(), &[]);
     container.wait_up();
     let first = killed(&container);
@@ -193,7 +193,7 @@ fn a_committed_container_runs() {
     let neighbour = neighbour();
     let first = Container::jail();
     first.inside("true");
-    // While it is up, as people do.
+    // The jail is up meanwhile, as it often is in practice.
     let image = Image(unique("image"));
     docker(&["commit", &first.0, &image.0]).code(0);
     let second = Container::jail_of(&image.0);
@@ -257,7 +257,7 @@ fn without_a_network_the_rest_comes_up() {
 #[test]
 fn a_command_ends_as_it_wants_to() {
     let container = Container(unique("c"));
-    // And what it has started, too.
+    // And so does a child of it, which has its own trap.
     let command = "sh -c \"trap 'sleep 0.3; echo inner; exit' TERM; while :; do sleep 0.1; done\" & trap 'echo hup' HUP; trap 'echo term; sleep 0.6; echo done; exit 9' TERM; echo ready; while :; do sleep 0.1; done";
     let all = ["run", "-d", "--name", &container.0, "--privileged", image()];
     docker(&[&all[..], &["--", "sh", "-c", command]].concat()).code(0);

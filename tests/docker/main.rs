@@ -12,11 +12,11 @@
 
 /// Root's login shell.
 mod accounts;
-/// What the image needs, which is nothing.
+/// kak needs no other program in the image.
 mod alone;
-/// Names, by the engine's own resolver.
+/// Names from the engine's own resolver.
 mod dns;
-/// What `kak doctor` says of a container.
+/// `kak doctor` in containers.
 mod examined;
 /// Users of a container who are not root.
 mod guests;
@@ -24,15 +24,15 @@ mod guests;
 mod inside;
 /// IPv6, where the engine's network has it.
 mod ipv6;
-/// Run, stop, start, commit: the entrypoint.
+/// The entrypoint under docker run, stop, start and commit.
 mod life;
-/// `kak netns` with less than all rights.
+/// `kak netns` with few capabilities.
 mod netns;
 /// Ports from the host into a jail.
 mod publish;
 /// Images and containers that remove themselves.
 mod rig;
-/// Through a terminal.
+/// Sessions on a terminal.
 mod terminal;
 /// Every way in which such a container is started and stopped.
 mod ways;

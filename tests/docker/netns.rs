@@ -1,4 +1,4 @@
-//! `kak netns` in containers that may do less than everything.
+//! `kak netns` in containers with few capabilities, and by users without any.
 
 use crate::rig::{Container, docker, image};
 
@@ -8,7 +8,7 @@ fn waiting(rights: &[&str]) -> Container {
     Container::run(&args, image(), &["1000"])
 }
 
-/// What a script says in it, with its status and errors in between.
+/// What a script prints in the container, with standard error in between.
 fn says(container: &Container, user: &str, script: &str) -> String {
     let ended = docker(&[
         "exec",
@@ -76,7 +76,7 @@ fn a_user_without_rights_may_look() {
     let said = says(
         &c,
         "1000",
-        // The engine's end of the container's cable may have a number.
+        // The namespace of the container's veth peer (the engine's) may have an nsid already.
         "ip netns; ip netns identify; ip netns list-id >/tmp/ids; echo $?; grep -v '^nsid 0 $' /tmp/ids; ip -j netns",
     );
     assert_eq!(said, "a\n\n0\n[{\"name\":\"a\"}]");
@@ -130,8 +130,8 @@ fn names_that_a_restart_left_are_given_again() {
 
 #[test]
 fn a_network_card_is_not_given_away() {
-    // The machine's own network, which has the only card there is. Its namespace lives on whatever becomes of a name of
-    // it, so even -force does no harm here.
+    // In the host's network namespace, the only one with a physical device. It outlives any name that it is given
+    // here, so even -force does no harm.
     let c = waiting(&["--privileged", "--network", "host"]);
     let card = says(
         &c,
@@ -156,7 +156,7 @@ fn a_network_card_is_not_given_away() {
         "unshare --net ip -force netns delete host; echo $?; ip netns; ls /sys/class/net",
     );
     assert!(said.starts_with("0\n") && said.contains(&card), "{said}");
-    // From within, it is one's own network, which needs no name.
+    // The caller's own namespace may lose its name without -force: the caller keeps it alive.
     assert_eq!(
         says(
             &c,

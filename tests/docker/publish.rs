@@ -1,4 +1,4 @@
-//! A published port all the way: from the host by Docker's `-p` into the container, and by kak's `--publish` into the jail.
+//! A published port from the host to a jail: into the container by Docker's `-p`, into the jail by kak's `--publish`.
 //!
 //! ```text
 //!   host                      container                        jail in it
@@ -14,12 +14,13 @@ use std::net::TcpStream;
 
 use crate::rig::*;
 
-/// Tells everybody who connects to port 8080 under which address he is seen, and says when it is ready to.
+/// A Perl server on port 8080 that answers each connection with the client's address; it makes /tmp/ready once it
+/// listens.
 const SERVER: &str = "use IO::Socket::INET; \
     $s = IO::Socket::INET->new(LocalPort => 8080, Listen => 9, ReuseAddr => 1) or die; open F, '>/tmp/ready'; close F; \
     while ($c = $s->accept) { print $c $c->peerhost; close $c }";
 
-/// A container with these rights whose port is Docker's to publish, and a jail in it whose port is kak's.
+/// A container with these rights: Docker publishes its port 8080, and kak forwards that to a server in the jail.
 fn published(rights: &[&str]) -> Container {
     let args = [&["-d", "-p", "127.0.0.1::8080"], rights].concat();
     let container = Container::run(&args, image(), &["--publish", "8080"]);
@@ -42,7 +43,7 @@ fn published(rights: &[&str]) -> Container {
     container
 }
 
-/// Asks by Docker's port of the host.
+/// Asks the server from the host, through the port that Docker published.
 fn ask_from_host(container: &Container) -> String {
     let at = docker(&["port", &container.0, "8080"]).code(0).stdout;
     let mut answer = String::new();
@@ -53,11 +54,11 @@ fn ask_from_host(container: &Container) -> String {
     answer
 }
 
-/// Asks from everywhere.
+/// Asks the server from the host, the container, the jail and another container; asserts which address it sees.
 fn everywhere(container: &Container) {
     let ask = |address: &str| format!("cat </dev/tcp/{address}/8080");
     let address = container.address();
-    // Whoever it is that Docker lets ask.
+    // The address that the host is seen by depends on how Docker publishes the port.
     let seen = ask_from_host(container);
     assert!(seen.starts_with("172.") || seen == "10.0.0.1", "{seen}");
     assert_eq!(container.outside(&ask("127.0.0.1")), "10.0.0.1");
@@ -71,7 +72,7 @@ fn everywhere(container: &Container) {
 fn a_port_of_dockers_leads_to_a_server_in_the_jail() {
     let container = published(&["--privileged"]);
     everywhere(&container);
-    // In its next life too.
+    // The same options hold after a restart.
     docker(&["restart", "-t", "5", &container.0]).code(0);
     container.wait_up();
     let rules = container.exec(&["/bin/kak", "status"]).code(0).stdout;

@@ -1,4 +1,4 @@
-//! Images and containers that remove themselves, and commands that end in time.
+//! Images, networks and containers that remove themselves when dropped, and docker commands with a time limit.
 
 use std::io::Write as _;
 use std::process::{Command, ExitStatus, Stdio};
@@ -6,16 +6,16 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-/// How a command ended and what it said.
+/// How a command ended and what it printed.
 #[derive(Debug)]
 pub struct Ended {
-    /// For messages.
+    /// The command, for messages.
     command: String,
-    /// How.
+    /// How it ended.
     pub status: ExitStatus,
-    /// Trimmed.
+    /// Standard output, trimmed.
     pub stdout: String,
-    /// Trimmed.
+    /// Standard error, trimmed.
     pub stderr: String,
 }
 
@@ -66,7 +66,7 @@ pub fn docker(args: &[&str]) -> Ended {
     docker_with("", args)
 }
 
-/// Waits for a condition.
+/// Waits until a condition holds, and fails after this many seconds.
 #[track_caller]
 pub fn until(what: &str, seconds: u64, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
@@ -79,7 +79,7 @@ pub fn until(what: &str, seconds: u64, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// A name that nobody else has.
+/// A name for a container, image or network that no other test has.
 pub fn unique(word: &str) -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -113,7 +113,7 @@ impl Drop for Image {
     }
 }
 
-/// A network of the engine's, with its own resolver; dropped, it is gone, if the containers on it are.
+/// A user-defined network, with the engine's own resolver. Dropping it removes it, if its containers are gone.
 pub struct Network(pub String);
 
 impl Network {
@@ -136,11 +136,11 @@ impl Drop for Network {
     }
 }
 
-/// A container; dropped, it is gone.
+/// A container. Dropping it removes it.
 pub struct Container(pub String);
 
 impl Container {
-    /// `docker run ARGS IMAGE CMD...`, without waiting for more than docker itself.
+    /// `docker run ARGS IMAGE CMD...`; waits only for docker to return.
     pub fn run(args: &[&str], image: &str, command: &[&str]) -> Self {
         let container = Self(unique("c"));
         let all = [
@@ -208,19 +208,19 @@ impl Container {
             .stdout
     }
 
-    /// Whether it runs.
+    /// Whether the container is running.
     pub fn is_running(&self) -> bool {
         self.inspect(".State.Running") == "true"
     }
 
-    /// Waits for its end; its exit status.
+    /// Waits for the container to end; its exit status.
     #[track_caller]
     pub fn wait(&self) -> String {
         until("the container has ended", 20, || !self.is_running());
         self.inspect(".State.ExitCode")
     }
 
-    /// Asserts that it goes on running for a while: that it ends by itself would be seen here.
+    /// Asserts that the container is still running after a second and a half.
     #[track_caller]
     pub fn stays_up(&self) {
         let waited = Command::new("timeout")
@@ -231,7 +231,7 @@ impl Container {
         assert!(self.is_running());
     }
 
-    /// `docker stop`: how long it took.
+    /// Runs `docker stop`; how long that took.
     #[track_caller]
     pub fn stop(&self) -> Duration {
         let start = Instant::now();
@@ -251,7 +251,7 @@ impl Drop for Container {
     }
 }
 
-/// A container beyond the uplink that tells everybody who connects, on port 7000, under which address.
+/// A container beyond the uplink with a server on port 7000 that answers each connection with the client's address.
 pub fn neighbour() -> Container {
     let server = "use IO::Socket::INET; $|=1;
         $s = IO::Socket::INET->new(LocalPort => 7000, Listen => 9, ReuseAddr => 1) or die; print \"ready\\n\";
@@ -267,7 +267,7 @@ pub fn neighbour() -> Container {
     neighbour
 }
 
-/// A script for bash: asks a neighbour under which address one is seen.
+/// A script for bash: asks a neighbour for the address that it sees the client by.
 pub fn ask(neighbour: &Container) -> String {
     format!("cat </dev/tcp/{}/7000", neighbour.address())
 }

@@ -1,20 +1,20 @@
-//! Through a terminal: the first session of `docker run -it`, and `docker exec -it C /bin/nssh`.
+//! Sessions on a terminal: the first session of `docker run -it`, and `docker exec -it C /bin/nssh`.
 
 use rexpect::session::{PtySession, spawn};
 
 use crate::rig::*;
 
-/// Starts a command on a terminal of its own; what is awaited must come in fifteen seconds.
+/// Starts a command on a terminal of its own, with a limit of 15 s for each text that is waited for.
 fn terminal(command: &str) -> PtySession {
     spawn(command, Some(15_000)).unwrap()
 }
 
-/// Waits for bash's prompt of root.
+/// Waits for bash's prompt for root.
 fn prompt(session: &mut PtySession) {
     session.exp_string("# ").unwrap();
 }
 
-/// Runs a line and awaits a text that the line itself does not contain.
+/// Runs a line and waits for a text that the echo of the line itself does not contain.
 fn line(session: &mut PtySession, line: &str, wanted: &str) {
     assert!(!line.contains(wanted));
     session.send_line(line).unwrap();
@@ -31,7 +31,7 @@ fn ended(session: &mut PtySession) -> i32 {
     }
 }
 
-/// `docker run -it --privileged kak-containers` up to the prompt.
+/// Starts `docker run -it --privileged kak-containers` and waits for the prompt.
 fn first() -> (Container, PtySession) {
     let container = Container(unique("c"));
     let mut session = terminal(&format!(

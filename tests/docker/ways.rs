@@ -1,12 +1,12 @@
-//! Every way in which people start such a container, and what stops it: by the engine's own account, a container that
-//! ended in time has the status 143, and one that it had to kill 137.
+//! The usual ways to start and to stop such a container. The engine reports status 143 for a container that ended in
+//! time after SIGTERM, and 137 for one that it had to kill.
 
 use crate::rig::*;
 
-/// How a container with nobody to talk to is started.
+/// Options that start a container in the background.
 const ALONE: [&[&str]; 4] = [&["-d"], &["-di"], &["-dt"], &["-dit"]];
 
-/// The variants of a container that all do the same.
+/// Options that must make no difference.
 const KINDS: [&[&str]; 2] = [&[], &["--init"]];
 
 #[test]
@@ -21,7 +21,7 @@ fn it_stays_up_until_it_is_stopped() {
                 container.inside("readlink /proc/1/exe"),
                 container.inside("readlink -f /bin/kak")
             );
-            // A shell waits at the terminal, if there is one, or at a pipe that is held open; else nobody does.
+            // There is a first session if it has a terminal, or a standard input that the engine holds open; else none.
             let sessions = container.outside("kak status --json | grep -o '\"pid\"' | wc -l");
             assert_eq!(
                 sessions,
@@ -54,7 +54,7 @@ fn a_script_on_standard_input_is_read_to_its_end() {
             "{ended:?}"
         );
         assert_eq!(ended.stderr, "bash");
-        // One that just ends.
+        // A script that ends without exit.
         let container = Container(unique("c"));
         let all = [
             &["run", "--name", &container.0, "-i", "--privileged"],
@@ -117,7 +117,7 @@ fn every_job_has_time_to_end_and_no_more() {
         )
         .unwrap();
         session.exp_string("# ").unwrap();
-        // One in the background, one stopped, one that ends in order, and one that does not.
+        // A job in the background, a stopped one, one that handles SIGTERM and ends, and one that ignores it.
         session
             .send_line("sleep 1000 & cat; echo st''opped")
             .unwrap();
@@ -213,7 +213,7 @@ fn sessions_whose_client_was_killed_are_listed_and_ended() {
             .kill(rexpect::process::Signal::SIGKILL)
             .unwrap();
     }
-    // The engine tells nobody.
+    // The engine does not end the sessions of a client that was killed.
     let left: Vec<_> = listed()
         .into_iter()
         .filter(|line| line.ends_with(" s  sleep 1000"))
@@ -237,7 +237,7 @@ fn sessions_whose_client_was_killed_are_listed_and_ended() {
         container.outside(nssh) == "2"
     });
     container.outside("kak kill --all");
-    // The container's first session, too, and so the container.
+    // This ends the container's first session, too, and with it the container.
     assert_eq!(container.wait(), "129");
     assert_eq!(before.len(), 1);
 }

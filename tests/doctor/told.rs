@@ -1,4 +1,4 @@
-//! What the doctor says, asked in words and for programs, and held against what he must say.
+//! Runs `kak doctor`, with and without `--json`, and checks its output.
 
 use serde_json::Value;
 
@@ -15,15 +15,15 @@ pub struct Check {
     pub command: bool,
 }
 
-/// What the doctor says.
+/// The output of the doctor.
 #[derive(Debug)]
 pub struct Told {
     pub status: i32,
     pub checks: Vec<Check>,
 }
 
-/// Asks the doctor, from within a command where there is one (`setpriv ...`); what he says in words and for programs is
-/// the same.
+/// Runs the doctor, behind a prefix (`setpriv ...`) if there is one, and asserts that the text says the same as the
+/// JSON, and that the exit status fits.
 #[track_caller]
 pub fn doctor_by(prefix: &str) -> Told {
     let json = run(&format!("{prefix} kak doctor --json"));
@@ -59,7 +59,7 @@ pub fn doctor_by(prefix: &str) -> Told {
     Told { status, checks }
 }
 
-/// A check in words.
+/// A check as text.
 pub fn words(check: &Check) -> String {
     let Check {
         state, what, why, ..
@@ -72,21 +72,21 @@ pub fn words(check: &Check) -> String {
     format!("{state:<4}  {what}{colon}{why}\n{cure}")
 }
 
-/// Asks him here.
+/// Runs the doctor without a prefix.
 #[track_caller]
 pub fn doctor() -> Told {
     doctor_by("")
 }
 
 impl Told {
-    /// The checks of a name that are not as they should be.
+    /// The checks of this name that are not ok.
     pub fn bad(&self, name: &str) -> Vec<&Check> {
         let mut found: Vec<&Check> = self.checks.iter().collect();
         found.retain(|check| check.name == name && check.state != "ok");
         found
     }
 
-    /// Asserts that just one check of this name is bad, in this state, and says these words; its cure.
+    /// Asserts that just one check of this name is not ok, with this state and these words; returns its cure.
     #[track_caller]
     pub fn has(&self, name: &str, state: &str, said: &[&str]) -> String {
         let bad = self.bad(name);
@@ -99,7 +99,7 @@ impl Told {
         bad[0].cure.clone().unwrap()
     }
 
-    /// Asserts that nothing is amiss.
+    /// Asserts that every check is ok.
     #[track_caller]
     pub fn is_content(&self) {
         let bad: Vec<_> = self
@@ -111,7 +111,7 @@ impl Told {
         assert_eq!(self.status, 0);
     }
 
-    /// Asserts that what is said of a check that is well has these words in it.
+    /// Asserts that a check of this name is ok and has these words.
     #[track_caller]
     pub fn is_well(&self, name: &str, said: &str) {
         let well = self
@@ -122,7 +122,7 @@ impl Told {
     }
 }
 
-/// Asserts that this and nothing else is amiss, runs the cure, and asserts that nothing is.
+/// Asserts that this check and no other is not ok, runs its cure, and asserts that all are ok then.
 #[track_caller]
 pub fn cured(name: &str, state: &str, said: &[&str]) {
     let told = doctor();

@@ -1,21 +1,21 @@
-//! How each command may end while others are at work: a table, with the rule beside each row.
+//! How each command may end while others run at the same time: a table, with a reason for each row.
 //!
-//! In a peaceful round nobody ends anything, so that everything must work. Where others end jails and sessions, a session
-//! may end with them; where processes are killed, who has lost one may say so.
+//! In a peaceful round no command ends jails or sessions of others, so everything must work. Where some do, a session
+//! may end with its jail; where processes are killed, a command that has lost one may fail, with a message.
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 
-/// What happens in a round beside.
+/// What the other commands of a round do.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Beside {
-    /// Nobody ends anything of another's.
+    /// No command ends what another has made or uses.
     Peace,
-    /// Nor then, but the jail that guests know is not up when it begins, or does not let them in.
+    /// The same, but the jail that guests join is not up when the round begins, or does not allow them.
     Shut,
-    /// Jails are taken down, sessions ended.
+    /// Jails are taken down, and sessions ended.
     Ends,
-    /// The processes of jails are killed, too, and those at work on them.
+    /// Also, the processes of jails, and those that work on jails, are killed.
     Kills,
 }
 
@@ -34,16 +34,16 @@ use End::{Exit, Signal};
 
 /// A command, and how it may end.
 pub struct Command {
-    /// Its words. `JAIL` is one of the jails, `NAME` one of the names of networks, `SESSION` one of the sessions.
+    /// Its words. `JAIL` stands for a jail's name, `NAME` for a network's, `SESSION` for a session's number.
     pub words: &'static [&'static str],
-    /// From which kind of round on it is called.
+    /// The first kind of round in which it is run.
     pub from: Beside,
-    /// Each way in which it may end, from which kind of round on, and why that is right.
+    /// Each way in which it may end, the first kind of round in which it may, and why.
     pub ends: &'static [(End, Beside, &'static str)],
 }
 
 impl Command {
-    /// Whether it may end so, and has said why.
+    /// Whether it may end with this status in such a round.
     pub fn may(&self, beside: Beside, status: ExitStatus) -> bool {
         let end = status
             .code()
@@ -53,56 +53,64 @@ impl Command {
     }
 }
 
-/// Somebody's process was killed under it.
+/// Its own process was killed.
 const KILLED: (End, Beside, &str) = (Signal(9), Kills, "the command itself was killed");
-/// The process that worked for it was.
+/// The process that worked for it was killed.
 const FAILED: (End, Beside, &str) = (
     Exit(1),
     Kills,
-    "who works for it was killed (R9), which it says",
+    "the process that works for it was killed, and the command says so",
 );
 
-/// How a session that ends with 7 may end.
+/// How root's session whose script ends with 7 may end.
 const SESSION: &[(End, Beside, &str)] = &[
     (
         Exit(7),
         Peace,
-        "P7, R8: with a jail that is up, or that comes up for it, it has its own status",
+        "with a jail that is up, or that comes up for it, the session has its own status",
     ),
-    (Exit(125), Ends, "R8: the jail is going down"),
-    (Exit(137), Ends, "P13, R9: the jail is gone"),
-    (Signal(1), Ends, "R8: its shell was told to hang up"),
-    (Signal(9), Ends, "R8: its shell was killed with the jail"),
+    (Exit(125), Ends, "the jail is going down"),
+    (Exit(137), Ends, "the jail is gone"),
+    (
+        Signal(1),
+        Ends,
+        "its shell was sent SIGHUP as sessions were ended",
+    ),
+    (Signal(9), Ends, "its shell was killed with the jail"),
     (
         Signal(15),
         Ends,
-        "P5: its shell was told to end, with everything in the jail",
+        "its shell was sent SIGTERM, as was everything in the jail",
     ),
 ];
 
-/// How a guest's session that ends with 7 may end.
+/// How a guest's session whose script ends with 7 may end.
 const GUEST: &[(End, Beside, &str)] = &[
     (
         Exit(7),
         Peace,
-        "S1, P7: with a jail that is up and lets him in, it has its own status",
+        "with a jail that is up and allows the guest, the session has its own status",
     ),
     (
         Exit(125),
         Shut,
-        "S1, L9: the jail is not up or not for him, and a guest makes nothing",
+        "the jail is not up or does not allow the guest, and a guest's nssh does not bring one up",
     ),
-    (Exit(137), Ends, "P13, R9: the jail is gone"),
-    (Signal(1), Ends, "R8: its shell was told to hang up"),
-    (Signal(9), Ends, "R8: its shell was killed with the jail"),
+    (Exit(137), Ends, "the jail is gone"),
+    (
+        Signal(1),
+        Ends,
+        "its shell was sent SIGHUP as sessions were ended",
+    ),
+    (Signal(9), Ends, "its shell was killed with the jail"),
     (
         Signal(15),
         Ends,
-        "P5: its shell was told to end, with everything in the jail",
+        "its shell was sent SIGTERM, as was everything in the jail",
     ),
 ];
 
-/// All that is called.
+/// All commands that are run.
 pub const COMMANDS: &[Command] = &[
     Command {
         words: &["kak", "setup", "-n", "JAIL"],
@@ -111,7 +119,7 @@ pub const COMMANDS: &[Command] = &[
             (
                 Exit(0),
                 Peace,
-                "R8: setup beside setup: one works, the other waits; beside teardown: one after the other",
+                "of several setups and teardowns at once, one works and the others wait",
             ),
             FAILED,
             KILLED,
@@ -125,7 +133,7 @@ pub const COMMANDS: &[Command] = &[
             (
                 Exit(1),
                 Peace,
-                "it is up with other options, which do not change",
+                "the jail is up with other options, which do not change",
             ),
             KILLED,
         ],
@@ -134,27 +142,31 @@ pub const COMMANDS: &[Command] = &[
         words: &["kak", "setup", "-n", "JAIL", "--dry-run"],
         from: Peace,
         ends: &[
-            (Exit(0), Peace, "it changes nothing, whatever is there"),
+            (Exit(0), Peace, "a dry run changes nothing, whatever exists"),
             KILLED,
         ],
     },
-    // Its end is the jail's, if it has made that.
+    // If it has made the jail, the jail ends with it.
     Command {
         words: &["kak", "setup", "-n", "JAIL", "--", "sh", "-c", "exit 7"],
         from: Ends,
         ends: &[
-            (Exit(7), Peace, "P7: the first session's status"),
+            (Exit(7), Peace, "the first session's status"),
             (
                 Exit(125),
                 Ends,
-                "R8: the jail was taken down before the session was in it",
+                "the jail was taken down before the session was in it",
             ),
-            (Exit(137), Ends, "P13, R9: the jail is gone"),
-            (Signal(1), Ends, "R8: its shell was told to hang up"),
-            (Signal(15), Ends, "P5: its shell was told to end"),
-            (Exit(129), Ends, "the same as a number"),
-            (Exit(143), Ends, "the same as a number"),
-            (Signal(9), Ends, "R8: its shell was killed with the jail"),
+            (Exit(137), Ends, "the jail is gone"),
+            (
+                Signal(1),
+                Ends,
+                "its shell was sent SIGHUP as sessions were ended",
+            ),
+            (Signal(15), Ends, "its shell was sent SIGTERM"),
+            (Exit(129), Ends, "death by that signal, as an exit status"),
+            (Exit(143), Ends, "death by that signal, as an exit status"),
+            (Signal(9), Ends, "its shell was killed with the jail"),
             FAILED,
         ],
     },
@@ -165,7 +177,7 @@ pub const COMMANDS: &[Command] = &[
             (
                 Exit(0),
                 Peace,
-                "R5, R8: whatever is there, one after the other",
+                "whatever exists is removed; several teardowns work one after the other",
             ),
             FAILED,
             KILLED,
@@ -261,7 +273,7 @@ pub const COMMANDS: &[Command] = &[
         from: Peace,
         ends: &[
             (Exit(0), Peace, "all are up"),
-            (Exit(3), Peace, "not all of them"),
+            (Exit(3), Peace, "not all are up"),
             KILLED,
         ],
     },
@@ -269,7 +281,11 @@ pub const COMMANDS: &[Command] = &[
         words: &["kak", "kill", "-n", "JAIL", "--all"],
         from: Ends,
         ends: &[
-            (Exit(0), Peace, "those that are gone meanwhile are as well"),
+            (
+                Exit(0),
+                Peace,
+                "sessions that have ended meanwhile count as ended",
+            ),
             KILLED,
         ],
     },
@@ -277,8 +293,12 @@ pub const COMMANDS: &[Command] = &[
         words: &["kak", "kill", "-n", "JAIL", "SESSION"],
         from: Ends,
         ends: &[
-            (Exit(0), Peace, "it is gone"),
-            (Exit(1), Peace, "it was gone already, or is another jail's"),
+            (Exit(0), Peace, "the session has been ended"),
+            (
+                Exit(1),
+                Peace,
+                "the session had ended already, or is another jail's",
+            ),
             KILLED,
         ],
     },
@@ -287,7 +307,7 @@ pub const COMMANDS: &[Command] = &[
         from: Peace,
         ends: &[
             (Exit(0), Peace, "done"),
-            (Exit(1), Peace, "it is there"),
+            (Exit(1), Peace, "the name exists already"),
             KILLED,
         ],
     },
@@ -296,7 +316,7 @@ pub const COMMANDS: &[Command] = &[
         from: Peace,
         ends: &[
             (Exit(0), Peace, "done"),
-            (Exit(1), Peace, "it is there"),
+            (Exit(1), Peace, "the name exists already"),
             KILLED,
         ],
     },
@@ -305,7 +325,7 @@ pub const COMMANDS: &[Command] = &[
         from: Peace,
         ends: &[
             (Exit(0), Peace, "done"),
-            (Exit(1), Peace, "it is not there"),
+            (Exit(1), Peace, "the name does not exist"),
             KILLED,
         ],
     },
@@ -317,7 +337,7 @@ pub const COMMANDS: &[Command] = &[
             (
                 Exit(255),
                 Peace,
-                "as ip says it: there is none of this name",
+                "the name does not exist; the status is ip's",
             ),
             KILLED,
         ],
@@ -330,7 +350,7 @@ pub const COMMANDS: &[Command] = &[
             (
                 Exit(255),
                 Peace,
-                "as ip says it: there is none of this name",
+                "the name does not exist; the status is ip's",
             ),
             KILLED,
         ],
@@ -340,7 +360,7 @@ pub const COMMANDS: &[Command] = &[
         from: Peace,
         ends: &[
             (Exit(0), Peace, "done"),
-            (Exit(1), Peace, "there is none of this name"),
+            (Exit(1), Peace, "the name does not exist"),
             KILLED,
         ],
     },

@@ -1,12 +1,12 @@
-//! Concurrency: commands that are started at random against each other, by root and by a guest, while some of their
-//! processes are stopped for a while, and the processes of jails are killed, and those at work on them.
+//! Concurrency: random commands at the same time, by root and by a guest, while some of their processes are stopped for
+//! a while, and jails' processes, and those that work on jails, are killed.
 //!
-//! A round is so many commands of so many callers, all of them drawn before it begins. Each must end, in time and as
-//! [`crate::allowed`] says; one that is stopped holds up nobody else (R8). After the round, when everything has come to
-//! rest, each jail is either up, complete and of use, or down; and after teardown the machine is as it was before the
-//! first one. The seed of all choices is a fixed one, or KAK_SEED; what goes wrong names it and the round.
+//! In a round several callers run several commands each, chosen from random numbers that are seeded before it begins.
+//! Each command must end in time and as [`crate::allowed`] says; one that is stopped must not hold up the others. After
+//! the round, when everything is at rest, each jail is either down, or up, complete and usable; and after teardown the
+//! machine is as it was before the first round. The seed is fixed, or KAK_SEED; a failure prints it and the round.
 
-/// What is done meanwhile.
+/// Kills and stops processes during a round.
 mod harm;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,11 +38,11 @@ const COMMANDS_EACH: u64 = 5;
 /// The seed if none is given.
 const SEED: u64 = 20_180_601;
 
-/// The jails, of which guests know the first, and the names for networks without one.
+/// The jails, the first of which is the one that guests join, and the names of networks without a jail.
 const JAILS: &[&str] = &["USER", "two"];
 const NAMES: &[&str] = &["blue", "green"];
 
-/// What a jail may have been brought up with. It keeps it until it is taken down.
+/// The options that a jail may be brought up with. It keeps them until it is taken down.
 const OPTIONS: &[&[&str]] = &[
     &[],
     &["--allow", "alice"],
@@ -58,7 +58,8 @@ const OPTIONS: &[&[&str]] = &[
     ],
 ];
 
-/// What is killed: what jails stand on, sessions, and in every other such round whoever is at work on them.
+/// The names of the processes that are killed: a jail's own and its sessions', and in about half of such rounds also
+/// those of commands that work on jails.
 const KILLED: &[&str] = &["kak-keeper", "kak-init", "kak-session", "kak-dns"];
 const AT_WORK: &[&str] = &[
     "kak-keeper",
@@ -69,30 +70,30 @@ const AT_WORK: &[&str] = &[
     "nssh",
 ];
 
-/// How often a keeper starts its relay again that was killed.
+/// How often in a row a keeper restarts a killed relay at once.
 const LIVES: usize = 3;
 
-/// What may be there when nobody does anything.
+/// The names of the processes that may exist while no command runs.
 const AT_REST: &[&str] = &["kak-keeper", "kak-init", "kak-dns"];
 
-/// Where we are, for what goes wrong.
+/// The seed and the round, for messages about failures.
 static WHERE: Mutex<String> = Mutex::new(String::new());
 
-/// The next command's own number.
+/// The number of the next command.
 static NUMBER: AtomicUsize = AtomicUsize::new(0);
 
-/// How many commands of callers have ended.
+/// How many of the callers' commands have ended.
 static ENDED: AtomicUsize = AtomicUsize::new(0);
 
-/// How many relays of each keeper were killed.
+/// How many relays of each keeper were killed, by the keeper's PID.
 static RELAYS: Mutex<BTreeMap<i64, usize>> = Mutex::new(BTreeMap::new());
 
-/// Calls a command.
+/// Runs a command.
 fn call(words: &[&str]) -> Ended {
     run(words, NUMBER.fetch_add(1, Ordering::Relaxed))
 }
 
-/// Calls a command, and asserts its status.
+/// Runs a command, and asserts its exit status.
 #[track_caller]
 fn must(words: &[&str], status: i32) -> Ended {
     let ended = call(words);
@@ -100,12 +101,12 @@ fn must(words: &[&str], status: i32) -> Ended {
     ended
 }
 
-/// Calls one of the table, and asserts that it may end so, and says why if something went wrong.
+/// Runs a command of the table, and asserts that it ends in an allowed way, with a message if it failed.
 fn check(command: &Command, words: &[&str], beside: Beside) {
     let ended = call(words);
     ENDED.fetch_add(1, Ordering::Relaxed);
     assert!(command.may(beside, ended.status), "{beside:?}: {ended}");
-    // The kernel's word for a PID namespace that is going, and what a program says that did not expect something.
+    // ENOMEM, which fork(2) returns in a PID namespace whose init has ended, and the messages of unexpected errors.
     for never in [
         "Cannot allocate memory",
         "panicked",
@@ -115,7 +116,7 @@ fn check(command: &Command, words: &[&str], beside: Beside) {
         assert!(!ended.stderr.contains(never), "{ended}");
     }
     if let Some(1 | 125 | 137) = ended.status.code() {
-        assert!(!ended.stderr.is_empty(), "nothing is said: {ended}");
+        assert!(!ended.stderr.is_empty(), "no message: {ended}");
     }
 }
 
@@ -131,7 +132,7 @@ fn children(parents: &[i64]) -> Vec<i64> {
         .collect()
 }
 
-/// The shell of some session, if there is one.
+/// The PID of a random session's shell, or 1 if there is no session.
 fn some_session(random: &mut Random) -> String {
     let shells = children(&named("kak-session"));
     if shells.is_empty() {
@@ -140,7 +141,7 @@ fn some_session(random: &mut Random) -> String {
     random.one_of(&shells).to_string()
 }
 
-/// What one caller does in a round.
+/// Runs one caller's commands of a round.
 fn do_all(mut random: Random, beside: Beside) {
     for _ in 0..COMMANDS_EACH {
         let possible: Vec<&Command> = COMMANDS
@@ -161,7 +162,7 @@ fn do_all(mut random: Random, beside: Beside) {
     }
 }
 
-/// Counts a caller as done, however that comes about.
+/// Counts a caller as done when dropped, also by a panic.
 struct Done<'a>(&'a AtomicUsize);
 
 impl Drop for Done<'_> {
@@ -170,7 +171,7 @@ impl Drop for Done<'_> {
     }
 }
 
-/// A round.
+/// Runs one round.
 fn round(random: &mut Random, beside: Beside, killed: &[&str]) {
     let (done, callers_done) = (AtomicBool::new(false), AtomicUsize::new(0));
     let callers: Vec<Random> = (0..CALLERS).map(|_| Random::new(random.number())).collect();
@@ -196,7 +197,7 @@ fn round(random: &mut Random, beside: Beside, killed: &[&str]) {
     });
 }
 
-/// Waits until only what jails stand on is there, and nothing of that is about to go.
+/// Waits until there are only the jails' own processes, and none of these is about to end.
 #[track_caller]
 fn rest() {
     let mine = i64::from(std::process::id());
@@ -211,7 +212,7 @@ fn rest() {
     });
 }
 
-/// Asserts that a jail's relay is there and of use, if it was not killed too often; and that there is no second one.
+/// Asserts that a jail's relay runs and answers, unless it was killed too often, and that there is no second one.
 #[track_caller]
 fn look_at_relay(jail: &str, init: i64) {
     let keeper = parent(init).unwrap();
@@ -232,7 +233,7 @@ fn look_at_relay(jail: &str, init: i64) {
     assert!(relays().len() <= 1, "{}", standing());
 }
 
-/// Whether the jail that guests know is up and lets them in.
+/// Whether the jail that guests join is up and allows them.
 fn is_open() -> bool {
     let jail = JAILS[0];
     let up = call(&["kak", "status", "-n", jail]).status.code() == Some(0);
@@ -242,7 +243,7 @@ fn is_open() -> bool {
     })
 }
 
-/// Asserts that a guest gets in if he may, and else is told why not.
+/// Asserts that a guest gets in if the jail allows it, and else gets a message.
 #[track_caller]
 fn look_at_guest() {
     let groups = format!("--groups={}", ALICE.beside);
@@ -262,7 +263,7 @@ fn look_at_guest() {
     }
 }
 
-/// Asserts that each jail is whole and of use, or down; and that nothing is there but what they stand on.
+/// Asserts that each jail is complete and usable, or down, and that there are no processes but the jails' own.
 #[track_caller]
 fn look() {
     rest();
@@ -308,20 +309,20 @@ fn clear() {
         must(&["kak", "teardown", "-n", jail], 0);
     }
     for name in NAMES {
-        // Who was killed at it may have left only the one or the other.
+        // A command that was killed may have left only one of the two.
         let is_there = |dir: &str| Path::new(dir).join(name).exists();
         if is_there("/run/netns") || is_there("/run/kak") {
             must(&["kak", "netns", "delete", name], 0);
         }
     }
     wait("nobody is left", || processes().is_empty());
-    // The number of a namespace goes when the kernel has taken that apart; upstream's stays.
+    // A namespace's nsid goes when the kernel has destroyed the namespace; the upstream namespace's stays.
     wait("no namespace is left", || {
         sh("ip netns list-id").lines().count() == 1
     });
 }
 
-/// All that there is, also where no jail has anything.
+/// The machine's state, including directories in which a jail leaves nothing.
 fn everything() -> String {
     let more = sh("find /tmp /home /srv /var/said 2>/dev/null | sort; ls -A /");
     dump() + &more
@@ -330,7 +331,7 @@ fn everything() -> String {
 sandboxed! {
     fn at_random_against_each_other() {
         let seed = std::env::var("KAK_SEED").map_or(SEED, |text| text.parse().expect("KAK_SEED is a number"));
-        // Whoever panics, in whichever thread.
+        // A panic in any thread prints the seed and the round.
         let tell = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
             eprintln!("{}", WHERE.lock().unwrap());
@@ -343,7 +344,7 @@ sandboxed! {
         std::fs::write("/etc/resolv.conf", "nameserver 127.0.0.53\n").unwrap();
         let _resolver = Resolver::start("127.0.0.53:53");
         move_in();
-        // The directory of names stays, once there was one.
+        // /run/netns stays once a name was added.
         sh("kak netns add first; kak netns delete first");
         let before = everything();
         let mut random = Random::new(seed);
@@ -355,7 +356,8 @@ sandboxed! {
             let keepers = named("kak-keeper");
             round(&mut random, beside, killed);
             if (beside, killed) == (Beside::Kills, AT_WORK) {
-                // What helps a keeper that starts its first relay calls itself kak, as whoever is at work.
+                // The helper with which a new keeper starts its first relay is called kak, too, and may have been
+                // killed.
                 let mut new = named("kak-keeper");
                 new.retain(|keeper| !keepers.contains(keeper));
                 RELAYS.lock().unwrap().extend(new.into_iter().map(|keeper| (keeper, 1 + LIVES)));
@@ -363,7 +365,7 @@ sandboxed! {
             look();
             match random.below(4) {
                 0 => {
-                    // As it is, the next round begins.
+                    // The next round begins in this state.
                 }
                 1 => {
                     for jail in JAILS {

@@ -1,4 +1,4 @@
-//! What a machine and its processes hold, as numbers that can be compared.
+//! Counts of what a machine, its processes and the kernel hold.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -6,8 +6,8 @@ use std::os::unix::fs::MetadataExt as _;
 
 use crate::sandbox::*;
 
-/// The kernel's objects that kak makes and that a namespace, a process or a socket stands on. They are the whole kernel's,
-/// other machines' too.
+/// The slab caches of namespaces, processes, sockets and files. The kernel counts them for the whole machine, not for
+/// the sandbox only.
 const OBJECTS: &[&str] = &[
     "net_namespace",
     "pid_namespace",
@@ -33,7 +33,7 @@ impl fmt::Display for Figures {
 }
 
 impl Figures {
-    /// Of the test's own machine: what must be the same number before and after.
+    /// Counts in the sandbox, which must be the same before and after.
     pub fn of_machine() -> Self {
         let links = pids().into_iter().map(|pid| {
             let about = std::fs::metadata(format!("/proc/{pid}/ns/net")).ok();
@@ -61,13 +61,13 @@ impl Figures {
         ]))
     }
 
-    /// Of a process: its descriptors.
+    /// The number of a process's open file descriptors.
     pub fn descriptors(pid: i64) -> usize {
         let all = std::fs::read_dir(format!("/proc/{pid}/fd"));
         all.unwrap_or_else(|why| panic!("{pid}: {why}")).count()
     }
 
-    /// Of a process: the memory that it alone has, in kB.
+    /// A process's private memory in kB.
     pub fn memory(pid: i64) -> usize {
         let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
         let private = text.lines().filter(|line| line.starts_with("Private_"));
@@ -77,7 +77,7 @@ impl Figures {
             .sum()
     }
 
-    /// Of the whole kernel: how many objects of each kind are in use, where that can be read.
+    /// How many objects of each kind are in use in the whole kernel; empty if that cannot be read.
     pub fn of_kernel() -> Self {
         let text = std::fs::read_to_string("/proc/slabinfo").unwrap_or_default();
         let line = |line: &str| {
@@ -89,7 +89,7 @@ impl Figures {
     }
 }
 
-/// The numbers of all processes.
+/// The PIDs of all processes.
 pub fn pids() -> Vec<i32> {
     let all = std::fs::read_dir("/proc").unwrap();
     let mut pids: Vec<i32> = all
@@ -99,7 +99,7 @@ pub fn pids() -> Vec<i32> {
     pids
 }
 
-/// The processes of this name.
+/// The PIDs of the processes of this name.
 pub fn named(name: &str) -> Vec<i64> {
     let all = processes().into_iter();
     all.filter(|(_, other)| other == name)
@@ -107,7 +107,7 @@ pub fn named(name: &str) -> Vec<i64> {
         .collect()
 }
 
-/// The one process of this name.
+/// The PID of the only process of this name.
 #[track_caller]
 pub fn one(name: &str) -> i64 {
     let all = named(name);
@@ -115,11 +115,11 @@ pub fn one(name: &str) -> i64 {
     all[0]
 }
 
-/// What the processes that a jail stands on hold at a moment, by their names: descriptors, and private memory.
+/// A jail's keeper, init and relay at one time: name, PID, open descriptors and private memory.
 pub struct Standing(Vec<(&'static str, i64, usize, usize)>);
 
 impl Standing {
-    /// Now.
+    /// Reads them.
     pub fn now() -> Self {
         let all = ["kak-keeper", "kak-init", "kak-dns"].map(|name| {
             let pid = one(name);
@@ -128,9 +128,9 @@ impl Standing {
         Self(all.into())
     }
 
-    /// Asserts that after so many calls each of them still is the same process and holds what it held. The least that an
-    /// allocation takes is 16 bytes: a leak of one by each call were sixteen times their number. A quarter of that may be
-    /// one page more or less, which is what the kernel counts in.
+    /// Asserts that after this many calls each is still the same process with as many descriptors and no more memory.
+    /// The smallest allocation takes 16 bytes, so a leak of one per call takes 16 times `calls`. A quarter of that is
+    /// allowed, or one page, as the kernel counts in pages.
     #[track_caller]
     pub fn assert_flat(&self, calls: usize) {
         let allowed = (16 * calls / 1024 / 4).max(4);
@@ -149,22 +149,22 @@ impl Standing {
     }
 }
 
-/// What a machine and its kernel hold before many calls.
+/// The counts of the sandbox and of the kernel before many calls.
 pub struct Before {
-    /// The machine.
+    /// The sandbox.
     machine: Figures,
     /// The kernel.
     kernel: Figures,
 }
 
 impl Before {
-    /// Now, after a warm-up; as soon as all that has ended is gone.
+    /// Reads them, after a warm-up, as soon as no process is about to end.
     pub fn now() -> Self {
         let goes = |pid: i32| {
             let state = process_field(pid.into(), "State");
             state.is_none_or(|state| state.starts_with(['Z', 'X']))
         };
-        // A monitor's last name is another: whoever had called it has been answered then.
+        // At the end a monitor changes its name to kak-over: its caller has the status by then.
         until("nobody is about to go", || {
             named("kak-session").is_empty()
                 && named("kak-over").is_empty()
@@ -176,7 +176,7 @@ impl Before {
         }
     }
 
-    /// Asserts that of the machine's own things there are exactly as many as before.
+    /// Asserts that the sandbox's counts are exactly as before.
     #[track_caller]
     pub fn assert_same(&self) {
         until(&format!("as many as before: {}", self.machine), || {
@@ -185,10 +185,10 @@ impl Before {
         println!("the machine: {}", self.machine);
     }
 
-    /// The same, and that after so many calls there are not more of the kernel's objects. Those count as used, too, that
-    /// each processor keeps in reserve, some hundreds, and they are other programs' as well; a leak of one by each call
-    /// were as many as there were calls, a thousand at least: half of that is neither. The kernel takes namespaces apart
-    /// in its own time, one after the other, so it is given that.
+    /// The same, and that after this many calls the kernel's counts have not grown by half of it. A leak of one per
+    /// call would be `calls`, a thousand at least. The rest is tolerance: the kernel also counts some hundreds of free
+    /// objects that each processor keeps in reserve, and other programs' objects. It destroys namespaces one after the
+    /// other in the background, so this waits for up to a minute.
     #[track_caller]
     pub fn assert_flat(&self, calls: usize) {
         self.assert_same();

@@ -10,13 +10,13 @@ use crate::figures::*;
 use crate::sandbox::resolver::*;
 use crate::sandbox::*;
 
-/// The machine has a network, and a resolver that only it can ask, so that a jail has a relay.
+/// Gives the machine a network, and a resolver on a loopback address, so that a jail has a relay.
 fn plug() {
     uplink::plug();
     std::fs::write("/etc/resolv.conf", "nameserver 127.0.0.53\n").unwrap();
 }
 
-/// Calls a program this many times, two at once, and asserts its success each time.
+/// Runs a program this many times, two at once, and asserts that it succeeds each time.
 fn call(argv: &[&str], times: usize) {
     let begun = AtomicUsize::new(0);
     std::thread::scope(|scope| {
@@ -25,7 +25,7 @@ fn call(argv: &[&str], times: usize) {
                 while begun.fetch_add(1, Ordering::Relaxed) < times {
                     let mut command = Command::new(argv[0]);
                     command.args(&argv[1..]).stdin(Stdio::null());
-                    // Nothing is read of what it says: this is the way that takes the least.
+                    // Its output is not read, as that takes the least time.
                     let status = command.stdout(Stdio::null()).status().unwrap();
                     assert!(status.success(), "{argv:?}: {status}");
                 }
@@ -34,16 +34,16 @@ fn call(argv: &[&str], times: usize) {
     });
 }
 
-/// Tells how long something took.
+/// Does something and prints how long it took.
 fn timed<T>(what: &str, work: impl FnOnce() -> T) -> T {
     let start = Instant::now();
     let result = work();
-    // The harness has begun a line.
+    // The test harness has not ended its line yet.
     println!("\n{what}: {:.1} s", start.elapsed().as_secs_f64());
     result
 }
 
-/// What `kak status` lists.
+/// How many sessions `kak status` lists.
 fn listed() -> usize {
     let status = json("kak status --json || test $? = 3");
     status["sessions"].as_array().unwrap().len()
@@ -70,7 +70,7 @@ sandboxed! {
 
     fn ten_thousand_joins_leave_nothing() {
         plug();
-        // The shell's own start is not what this is about: the smaller the better.
+        // A small shell, as its own start is not what is tested.
         sh("kak setup --shell /bin/sh");
         let join = ["nssh", "-c", "true"];
         call(&join, 500);
@@ -87,7 +87,7 @@ sandboxed! {
         sh("kak setup");
         let network = "/run/netns/USER";
         let rest = Figures::descriptors(one("kak-dns"));
-        // It closes one after the other: as many as at rest, and no number below which it is still at that.
+        // The relay closes its descriptors one by one, so this waits for exactly the number at rest.
         let let_go = || until("all is let go of", || Figures::descriptors(one("kak-dns")) == rest);
         let ask = |count| assert_eq!(ask_many(network, "127.0.0.53:53", count, 64), 0, "lost");
         ask(5000);
@@ -111,7 +111,7 @@ sandboxed! {
     }
 }
 
-/// Has 200 sessions at once. Half of them end by themselves, the other half is ended.
+/// Runs 200 sessions at once. Half of them end by themselves, the others are ended by `kak kill`.
 fn together() {
     let before = processes();
     let session = |n: usize| {
@@ -130,7 +130,7 @@ fn together() {
     });
     let monitors = named("kak-session");
     assert_eq!(monitors.len(), 200);
-    // Whoever came last holds no more than who came first.
+    // No session's monitor holds more descriptors than another's.
     let held: Vec<_> = monitors
         .iter()
         .map(|pid| (Figures::descriptors(*pid), Figures::memory(*pid)))
@@ -144,7 +144,7 @@ fn together() {
         held.iter().map(|held| held.1).max().unwrap()
     );
     assert_eq!(least.0, most.0);
-    // An empty line for each, whoever reads it.
+    // An empty line for each of the hundred readers.
     let mut go = std::fs::OpenOptions::new()
         .write(true)
         .open("/mnt/user/tmp/go")

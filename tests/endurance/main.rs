@@ -1,6 +1,6 @@
-//! What only many calls show, at once or one after the other: `cargo test --test endurance`, as root, since the figures
-//! are of the whole kernel's. Each test is on a machine of its own, as those of the other test programs are (see
-//! [`sandbox`]), one after the other. What they print is shown by `-- --show-output`.
+//! Tests of many calls, at once or one after the other: `cargo test --test endurance`, as root, since they read the
+//! whole kernel's counts. Each test runs in a sandbox of its own, as in the other test programs (see [`sandbox`]), one
+//! after the other. `-- --show-output` shows what they print.
 #![allow(unreachable_pub, reason = "a test binary exports nothing")]
 #![allow(
     clippy::disallowed_methods,
@@ -22,19 +22,19 @@
 #[allow(dead_code, reason = "the other test programs use the rest")]
 mod sandbox;
 
-/// How each command may end, and by which rule.
+/// How each command may end, and why.
 mod allowed;
-/// Commands against each other.
+/// Random commands at the same time.
 mod concurrency;
-/// What a machine and its processes hold.
+/// Counts of what a machine and its processes hold.
 mod figures;
-/// What is as it was after thousands of calls.
+/// Counts that must not grow by thousands of calls.
 mod flat;
-/// Who is no root.
+/// Users other than root.
 #[path = "../users/people.rs"]
 #[allow(dead_code, reason = "the tests with several users use the rest")]
 mod people;
-/// Choices that can be made again.
+/// Reproducible random choices.
 mod random;
-/// Commands that have to end.
+/// Commands that must end in time.
 mod running;

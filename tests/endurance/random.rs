@@ -1,10 +1,10 @@
-//! Choices at random that can be made again: all of them follow from one number. Not for secrets.
+//! Reproducible random choices: all of them follow from one seed. Not for secrets.
 
 /// A source of choices (splitmix64).
 pub struct Random(u64);
 
 impl Random {
-    /// The one that begins with this number.
+    /// The source with this seed.
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
@@ -18,12 +18,12 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// One below a limit.
+    /// A number below a limit.
     pub fn below(&mut self, limit: u64) -> u64 {
         self.number() % limit
     }
 
-    /// One of several.
+    /// One of these.
     pub fn one_of<T: Copy>(&mut self, all: &[T]) -> T {
         let count = u64::try_from(all.len()).unwrap();
         all[usize::try_from(self.below(count)).unwrap()]

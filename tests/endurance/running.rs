@@ -1,4 +1,4 @@
-//! Commands that have to end. One that does not is a deadlock, and then it is told who stands where.
+//! Commands that must end in time. One that does not is a deadlock, and the state of all processes is printed.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -8,19 +8,19 @@ use std::time::{Duration, Instant};
 use crate::figures::pids;
 use crate::sandbox::process_field;
 
-/// Less than kak itself waits for another kak, so that no deadlock is ended by that; and more than a teardown takes whose
-/// sessions do not want to end, before which several others have their turn.
+/// Less than kak itself waits for another kak, so that this does not end a deadlock unseen; and more than a teardown
+/// takes that waits for several others and whose sessions do not end by themselves.
 const LIMIT: Duration = Duration::from_secs(45);
 
 /// How a command ended.
 pub struct Ended {
     /// Its words.
     pub words: String,
-    /// How.
+    /// How it ended.
     pub status: ExitStatus,
-    /// What it said on standard output,
+    /// Standard output.
     pub stdout: String,
-    /// and on standard error.
+    /// Standard error.
     pub stderr: String,
 }
 
@@ -36,10 +36,10 @@ impl std::fmt::Display for Ended {
     }
 }
 
-/// Runs a command until it ends, for as long as it may take; `number` is its own.
+/// Runs a command, with a time limit; `number` is its own, and names its output files.
 #[track_caller]
 pub fn run(words: &[&str], number: usize) -> Ended {
-    // Files, not pipes: who is left over and holds one holds up nobody.
+    // Files, not pipes: a process that is left over and has one open does not hold up the reader.
     let path = |what: &str| format!("/var/said/{number}.{what}");
     let open = |what: &str| File::create(path(what)).unwrap();
     let mut child = Command::new(words[0])
@@ -75,7 +75,7 @@ pub fn run(words: &[&str], number: usize) -> Ended {
     }
 }
 
-/// Waits for a condition for as long as a command may take.
+/// Waits for a condition, with a command's time limit.
 #[track_caller]
 pub fn wait(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
@@ -85,17 +85,17 @@ pub fn wait(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// Whether a process is dead, or dies, or has been killed and does not know it yet.
+/// Whether a process has ended, is ending, or has a SIGKILL pending.
 pub fn goes(pid: i64) -> bool {
     const KILL: u64 = 1 << (9 - 1);
     let pending = process_field(pid, "ShdPnd");
     let pending = pending.map_or(KILL, |mask| u64::from_str_radix(&mask, 16).unwrap());
-    // Who has no memory any more has no words.
+    // A process that has released its memory has an empty command line.
     let words = std::fs::read(format!("/proc/{pid}/cmdline"));
     pending & KILL != 0 || words.is_ok_and(|words| words.is_empty())
 }
 
-/// All processes of the machine, each with what it is, and where in the kernel it is; and who holds which lock.
+/// All processes, each with its command line, state, system call and kernel stack; and all file locks.
 pub fn standing() -> String {
     let mut text = String::new();
     for pid in pids() {

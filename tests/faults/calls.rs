@@ -1,13 +1,13 @@
-//! What is known of system calls: their names, which cannot fail, which change nothing that others see, and how each can
-//! fail. Data, and how it is looked up.
+//! Tables of system calls: their names, which of them cannot fail, which change nothing that others see, and with what
+//! errnos each can fail.
 
-/// Names of numbers.
+/// Defines the names of system call numbers.
 macro_rules! names {
     ($($name:ident = $number:ident),* $(,)?) => {
-        /// The name of a number.
+        /// The name of a system call number.
         fn plain(number: i64) -> &'static str {
             $(if number == libc::$number { return stringify!($name); })*
-            // The C library's names end before these, which are the same everywhere.
+            // The libc crate's names end before these two; their numbers are the same on all architectures.
             if let Some(name) = number.checked_sub(457).and_then(|n| ["statmount", "listmount"].get(usize::try_from(n).ok()?)) {
                 return name;
             }
@@ -61,13 +61,14 @@ names! {
     writev = SYS_writev,
 }
 
-/// What asks for descriptors' flags alone: an assertion of the standard library's before each close, not in a release.
+/// The fcntl(2) command that the standard library's debug assertion calls before each close; a release does not call
+/// it.
 const ASSERTION: i32 = libc::F_GETFD;
 
-/// A call's name; none if it is not kak's.
+/// A call's name; none if kak itself does not make it.
 pub fn name(number: i64, [option, command, flags, _]: [u64; 4]) -> Option<&'static str> {
     let name = match plain(number) {
-        // How a process is called is for people.
+        // A process's name is only shown to people.
         "prctl" if i32::try_from(option) == Ok(libc::PR_SET_NAME) => "prctl_name",
         "unlinkat" if i32::try_from(flags) == Ok(libc::AT_REMOVEDIR) => "rmdir",
         name => name,
@@ -75,7 +76,7 @@ pub fn name(number: i64, [option, command, flags, _]: [u64; 4]) -> Option<&'stat
     (name != "fcntl" || i32::try_from(command) != Ok(ASSERTION)).then_some(name)
 }
 
-/// Where the path is that a call is about.
+/// The address of a call's path argument, if it has one.
 pub fn path(name: &str, [first, second, _, fourth]: [u64; 4]) -> Option<u64> {
     match name {
         "mount" | "pivot_root" | "inotify_add_watch" | "faccessat" | "faccessat2" | "fchmodat"
@@ -89,8 +90,8 @@ pub fn path(name: &str, [first, second, _, fourth]: [u64; 4]) -> Option<u64> {
     }
 }
 
-/// What the kernel never refuses with arguments that are right, or what a C library or Rust's does before and after the
-/// program and does not look at.
+/// Calls that do not fail with valid arguments, or that the C library or Rust's makes before and after the program and
+/// does not check.
 const SAFE: &[&str] = &[
     "arch_prctl",
     "clock_gettime",
@@ -124,8 +125,8 @@ const SAFE: &[&str] = &[
     "uname",
 ];
 
-/// What changes nothing that anybody else could see: who is killed before such a call leaves what he leaves who is killed
-/// at his next other one.
+/// Calls that change nothing another process could see: a process that is killed at one leaves the same as one that is
+/// killed at its next other call.
 const QUIET: &[&str] = &[
     "access",
     "brk",
@@ -170,13 +171,13 @@ const QUIET: &[&str] = &[
     "statx",
 ];
 
-/// Whether a call is one of those.
+/// Whether a call changes nothing that another process could see.
 pub fn is_quiet(name: &str, [_, second, third, _]: [u64; 4]) -> bool {
     let makes = u64::from((libc::O_CREAT | libc::O_TRUNC).cast_unsigned());
     match name {
         "open" => second & makes == 0,
         "openat" => third & makes == 0,
-        // A record lock is what others see.
+        // Others see a record lock.
         "fcntl" => !matches!(
             i32::try_from(second),
             Ok(libc::F_SETLK | libc::F_SETLKW | libc::F_OFD_SETLK)
@@ -188,10 +189,10 @@ pub fn is_quiet(name: &str, [_, second, third, _]: [u64; 4]) -> bool {
     }
 }
 
-/// How a call fails for which there is nothing else below: for want of memory.
+/// The errno of calls that are not in the table below.
 const ANY: &[i32] = &[libc::ENOMEM];
 
-/// How calls can fail.
+/// The errnos that calls can fail with.
 const ERRNOS: &[(&str, &[i32])] = &[
     // Files.
     (
@@ -246,7 +247,7 @@ const ERRNOS: &[(&str, &[i32])] = &[
         "fsync fdatasync ftruncate sendfile copy_file_range",
         &[libc::ENOSPC, libc::EINTR, libc::ENOMEM, libc::EROFS],
     ),
-    // That one may not is an answer, as EROFS is, and no failure.
+    // EACCES, EPERM and EROFS are access(2)'s answers, not failures.
     ("access faccessat faccessat2", &[libc::ENOMEM]),
     (
         "stat lstat fstat newfstatat statx statfs fstatfs readlink readlinkat getcwd",
@@ -272,7 +273,7 @@ const ERRNOS: &[(&str, &[i32])] = &[
         "fsetxattr setxattr fremovexattr",
         &[libc::EPERM, libc::ENOSPC, libc::ENOMEM],
     ),
-    // That somebody is there is an answer, too.
+    // EBUSY, as something uses it, is an answer, too.
     ("rmdir", &[libc::EPERM, libc::ENOMEM, libc::EROFS]),
     ("umount2", &[libc::EPERM, libc::ENOMEM]),
     // Mounts and namespaces.
@@ -346,7 +347,7 @@ const ERRNOS: &[(&str, &[i32])] = &[
     ("getrandom", &[libc::EINTR, libc::EAGAIN]),
 ];
 
-/// How a call can fail; not at all, perhaps.
+/// The errnos that a call can fail with, possibly none.
 pub fn errnos(name: &str) -> &'static [i32] {
     if SAFE.contains(&name) {
         return &[];
@@ -357,7 +358,7 @@ pub fn errnos(name: &str) -> &'static [i32] {
     known.map_or(ANY, |(_, errnos)| errnos)
 }
 
-/// Whether a call is the allocator's.
+/// Whether a call is one of the memory allocator's.
 pub fn is_allocation(name: &str) -> bool {
     ["brk", "mmap", "mremap"].contains(&name)
 }

@@ -1,15 +1,17 @@
-//! The fault matrix: whatever system call fails, and wherever kak is killed, nothing is left half-done: `cargo test --test
-//! faults -- --nocapture`, as root.
+//! The fault matrix: whichever system call fails, and wherever kak is killed, nothing is left half-done: `cargo test
+//! --test faults -- --nocapture`, as root.
 //!
-//! The system calls of a clean run of each verb ([`verbs`]) are counted ([`tracer`]). Then each of them fails in a run of
-//! its own, and in another its process is killed there ([`matrix`]). After an error: its status and its line, and all is
-//! as before ([`state`]); or, where what failed is not needed, success and the state of a clean run. After a kill, the same
-//! command again, or the way back, brings the machine where a clean run would have.
+//! The system calls of a clean run of each verb ([`verbs`]) are counted ([`tracer`]). Then each of them fails in a run
+//! of its own, and in another its process is killed there ([`matrix`]). After an error the command fails with its
+//! status and a message, and all is as before ([`state`]); or, if what failed is not needed, it succeeds and the state
+//! is that of a clean run. After a kill, the same command again, or the one that undoes it, must bring the state that
+//! it brings after a clean run.
 //!
-//! By default each call, or of a verb with many of them each so manieth (`every`), fails with one of its errnos
-//! ([`calls`]), by turns, and a kill is tried at those that change something: who is killed while he only looks leaves what he leaves at his next change. With `KAK_FAULTS=all` each call
-//! fails with each of its errnos, and is killed at twice, for both ways to mend it; with `KAK_FAULTS='kak.1 openat 3'` only
-//! those runs are made whose labels have this text in them.
+//! By default each call (for a verb with many of them, each `every`th) fails with one of its errnos ([`calls`]), in
+//! turn, and the process is killed at those that change something: killed at any other, it leaves the same as at its
+//! next change. With `KAK_FAULTS=all` each call fails with each of its errnos, and the process is killed there twice,
+//! to mend that in both ways; with `KAK_FAULTS='kak.1 openat 3'` only those runs are made whose labels contain this
+//! text.
 #![allow(unreachable_pub, reason = "a test binary exports nothing")]
 #![allow(
     clippy::disallowed_methods,
@@ -31,15 +33,15 @@
 #[allow(dead_code, reason = "the other test programs use the rest")]
 mod sandbox;
 
-/// What is known of system calls.
+/// Tables of system calls.
 mod calls;
-/// What is tried, and what must hold.
+/// Makes the runs and checks their outcome.
 mod matrix;
-/// What a machine is like.
+/// The state of a machine, as text.
 mod state;
-/// A command whose system calls are seen, counted, failed, and killed at.
+/// Traces a command, counts its system calls, makes one fail, or kills the process at it.
 mod tracer;
-/// The verbs.
+/// The verbs that are tested.
 mod verbs;
 
 sandboxed! {

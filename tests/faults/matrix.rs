@@ -1,5 +1,5 @@
-//! The matrix: for each verb every system call of a clean run, and for each call a run in which it fails, for each of its
-//! errnos, and one in which its process is killed. It knows what must hold afterwards; the verbs are [`crate::verbs`]'s.
+//! The matrix: for every system call of a verb's clean run, runs in which it fails, one for each of its errnos, and one
+//! in which its process is killed, and the checks afterwards. The verbs are in [`crate::verbs`].
 
 use std::fmt::Write as _;
 
@@ -13,43 +13,43 @@ use crate::tracer::{self, Fault, Made, Point, Traced};
 pub enum After {
     /// Nothing: all is as before.
     Nothing,
-    /// Nothing, or a jail that is up, wholly: it was brought up for the session that then failed, and stays.
+    /// Nothing, or a complete jail: it was brought up for the session that then failed, and stays.
     NothingOrWhole,
-    /// Nothing, or, where it comes in the end, what is then for a teardown to take away.
+    /// Nothing; or, if the error comes at the end, in the command's own teardown, a rest that another teardown removes.
     NothingOrRest,
-    /// Some: who takes away goes on after an error, tells all, and takes the rest when called again.
+    /// A rest: a command that removes goes on after an error, reports each one, and removes the rest when called again.
     Rest,
 }
 
-/// A verb of kak's, and what is known of its end.
+/// A verb of kak's, and how it may end.
 pub struct Verb {
-    /// For the report.
+    /// Its name, for the report.
     pub name: &'static str,
-    /// Makes the machine ready, once.
+    /// Prepares the machine, once.
     pub once: &'static str,
-    /// Makes the machine ready before each run.
+    /// Prepares the machine before each run.
     pub each: &'static str,
     /// The verb.
     pub command: &'static str,
-    /// Brings the machine back to where it was before `each`.
+    /// Restores the state before `each`.
     pub back: &'static str,
-    /// How an error begins.
+    /// How an error message begins.
     pub prefix: &'static str,
-    /// With what status an error ends.
+    /// The exit statuses of errors.
     pub codes: &'static [i32],
-    /// What an error leaves.
+    /// What an error may leave.
     pub after: After,
-    /// Whether the verb once more makes whole what a kill left, as the way back takes it away.
+    /// Whether what a kill left can be mended by running the verb again, too, not only by `back`.
     pub again: bool,
-    /// By default only every so manieth point is tried: the rest of the way is another verb's too.
+    /// By default only each `every`th point is tried: another verb makes the same calls, too.
     pub every: usize,
-    /// Only what is done around calls that are about these paths; all if there are none.
+    /// Only calls near those on these paths are tried; all if this is empty.
     pub about: &'static [&'static str],
 }
 
-/// How much is tried: each point once with one of its errnos, by turns, and killed there if it does something; with
-/// `KAK_FAULTS=all` with all of them, and killed at every one, with both ways to mend it. Any other text in that variable
-/// chooses the points (with all) whose label has it in it.
+/// KAK_FAULTS. Without it each point fails once, with one of its errnos in turn, and is killed at if it changes
+/// something. With `all`, each point fails with all of its errnos, and is killed at, mended in both ways. Any other
+/// text chooses those of all these runs whose label contains it.
 fn wish() -> Option<String> {
     std::env::var("KAK_FAULTS")
         .ok()
@@ -66,10 +66,10 @@ struct States {
     clean: String,
 }
 
-/// Tries one of `parts` shares of a verb's points.
+/// Tries one share of `parts` of a verb's points.
 pub fn part(verb: &Verb, part: usize, parts: usize) {
     uplink::plug6();
-    // There are steps of every kind, then.
+    // With a firewall that drops, the plan has steps of every kind.
     sh(
         "nft 'table ip filter { chain FORWARD { type filter hook forward priority 0; policy drop; }; }'",
     );
@@ -102,7 +102,7 @@ pub fn part(verb: &Verb, part: usize, parts: usize) {
         .enumerate()
         .filter(|(_, made)| share(&made.point, parts) == part);
     for (turn, (n, made)) in ours.enumerate() {
-        // Not always the same one of those that follow each other alike.
+        // In this share only each `every`th point.
         if wish.is_none() && !turn.is_multiple_of(verb.every) {
             continue;
         }
@@ -133,14 +133,15 @@ pub fn part(verb: &Verb, part: usize, parts: usize) {
         differ.len()
     );
     assert!(differ.is_empty(), "{}: {differ:#?}", verb.name);
-    // How often somebody looks again is a matter of timing, so a few of the calls of the clean run may not come.
+    // How often kak polls depends on timing, so a few of the clean run's calls may not be made.
     assert!(
         missed * 20 <= runs + 19,
         "{missed} of {runs} faults did not come to pass"
     );
 }
 
-/// Whose share a point is: by its name, as a clean run for another part may have had a few calls more before it.
+/// The share that a point belongs to: by its name, not by its place, as the clean runs of the parts can differ by a few
+/// calls.
 fn share(point: &Point, parts: usize) -> usize {
     point.to_string().bytes().map(usize::from).sum::<usize>() % parts
 }
@@ -150,7 +151,7 @@ fn chosen(verb: &Verb, all: Vec<Made>) -> Vec<Made> {
     if verb.about.is_empty() {
         return all;
     }
-    // A few calls before and after as well: what is opened is read and closed, what was asked is done.
+    // The calls shortly before and after as well: reads and closes of what was opened, and changes after a look.
     let near = |n: usize| {
         let (from, to) = (n.saturating_sub(6), (n + 12).min(all.len()));
         all[from..to].iter().any(|made| {
@@ -165,7 +166,7 @@ fn chosen(verb: &Verb, all: Vec<Made>) -> Vec<Made> {
         .collect()
 }
 
-/// What is done to a point, and with what a kill is mended: by the command again, or by the way back.
+/// The faults to try at a point, and whether a kill is mended by the same command again, or by `back`.
 fn faults(verb: &Verb, made: &Made, n: usize, all: bool) -> Vec<(Fault, bool)> {
     let errnos = calls::errnos(made.point.name);
     let mut faults: Vec<_> = if all {
@@ -191,7 +192,7 @@ fn faults(verb: &Verb, made: &Made, n: usize, all: bool) -> Vec<(Fault, bool)> {
     faults
 }
 
-/// A point and a fault for people.
+/// A run's label: the point and the fault.
 fn label(made: &Made, fault: Fault, again: bool) -> String {
     let mut text = made.point.to_string();
     if !made.path.is_empty() {
@@ -204,7 +205,7 @@ fn label(made: &Made, fault: Fault, again: bool) -> String {
     }
 }
 
-/// One run with a fault; whether it came to pass, or what is not as it must be.
+/// Makes one run with a fault; whether the fault happened, or what is wrong afterwards.
 fn attempt(
     verb: &Verb,
     states: &States,
@@ -214,14 +215,14 @@ fn attempt(
 ) -> Result<bool, String> {
     let mut hit = false;
     let mut result = Ok(());
-    // What depends on timing may come the next time.
+    // A call that depends on timing may be made the next time.
     for _ in 0..3 {
         if !verb.each.is_empty() {
             sh(verb.each);
         }
         let ended = tracer::run(verb.command, Some((point, fault)));
         hit = ended.hit;
-        // A Rust program that gets no memory ends on the spot.
+        // A Rust program that gets no memory aborts.
         let dies = calls::is_allocation(point.name) && ended.said.contains("memory allocation of");
         result = match fault {
             Fault::Error(_) if dies => mend(verb, states, verb.again),
@@ -250,7 +251,7 @@ fn attempt(
     result.map(|()| hit)
 }
 
-/// After an error.
+/// Checks the outcome of an error.
 fn judge(verb: &Verb, states: &States, ended: &Traced) -> Result<(), String> {
     match ended.status {
         None => Err("it hangs".into()),
@@ -274,7 +275,7 @@ fn judge(verb: &Verb, states: &States, ended: &Traced) -> Result<(), String> {
     }
 }
 
-/// After a kill: the same again, or the way back.
+/// Mends what a kill left, by the same command again or by `back`, and checks the state.
 fn mend(verb: &Verb, states: &States, again: bool) -> Result<(), String> {
     let (script, wanted) = if again {
         (verb.command, &states.clean)
@@ -282,7 +283,7 @@ fn mend(verb: &Verb, states: &States, again: bool) -> Result<(), String> {
         (verb.back, &states.without)
     };
     let ended = run(script);
-    // Where all was done, or nothing, a namespace is there already, or is not.
+    // If the killed command had done everything, or nothing, the namespace exists already, or does not exist.
     let moot = ["File exists", "No such file"]
         .iter()
         .any(|why| ended.stderr.contains(why));

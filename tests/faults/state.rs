@@ -1,13 +1,13 @@
-//! All that a command can have changed, as text that is the same for two machines that are in the same state: nothing in it
-//! that the kernel gives anew each time (numbers of links, hardware addresses, what follows from those).
+//! All that a command can change, as text that is equal for equal states: without what the kernel chooses anew each
+//! time (link indexes, hardware addresses, and addresses that follow from these).
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use crate::sandbox::*;
 
-/// How long a state may take to come about: a jail's processes have a grace of 5 s, and the kernel takes networks apart in
-/// its own time.
+/// How long to wait for a state: a jail's processes have 5 s to end, and the kernel destroys network namespaces in the
+/// background.
 const PATIENCE: Duration = Duration::from_secs(8);
 
 /// The state of this machine now.
@@ -50,12 +50,12 @@ pub fn now() -> String {
 
 /// Links, addresses, routes and rules, here or in a namespace.
 fn network(place: &[&str]) -> String {
-    // All tables are those of both families.
+    // `table all` shows the routes of both families.
     std::fs::write("/var/batch", "addr\nroute show table all\nrule\n").unwrap();
     let told = program(&[&["ip"], place, &["-d", "-o", "-batch", "/var/batch"]].concat());
     let mut text = told.stderr.clone();
     for line in told.text().lines() {
-        // What follows from a hardware address.
+        // A line that depends on a hardware address.
         if line.contains("fe80:") || line.contains("ff00:") {
             continue;
         }
@@ -78,7 +78,7 @@ fn network(place: &[&str]) -> String {
     text
 }
 
-/// Waits until this machine is in a state, or in the other; what is not so, if it never is.
+/// Waits until the machine is in this state, or in the other one; else the difference.
 pub fn expect(wanted: &str, or: Option<&str>) -> Result<(), String> {
     let start = Instant::now();
     let mut pause = Duration::from_millis(1);
@@ -95,7 +95,7 @@ pub fn expect(wanted: &str, or: Option<&str>) -> Result<(), String> {
     }
 }
 
-/// The state that this machine comes to rest in.
+/// The machine's state, once it has not changed for 400 ms.
 pub fn at_rest() -> String {
     let mut last = (now(), Instant::now());
     while last.1.elapsed() < Duration::from_millis(400) {

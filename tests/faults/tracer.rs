@@ -1,8 +1,9 @@
-//! A command under ptrace(2): which system calls it and all its children make, and one of them failed, or killed at.
+//! Runs a command under ptrace(2): records the system calls of all its processes, or makes one call fail, or kills the
+//! process that makes it.
 //!
-//! strace can inject too, but into every process at once: the third `open` of one is not told from the third of another,
-//! and the first fault ends those that were to have the second. Here a call is named by its process as well. After the
-//! fault nobody is traced any more, so that everything that follows goes on as it would.
+//! strace can inject faults too, but into every process at once: it does not tell the third `open` of one process from
+//! the third of another. Here a call is named by its process as well. After the fault nothing is traced any more, so
+//! that what follows runs undisturbed.
 #![allow(
     unsafe_code,
     reason = "ptrace is what no crate has without; each call is on processes that stop for us"
@@ -18,9 +19,9 @@ use std::time::{Duration, Instant};
 use crate::calls;
 use crate::sandbox::{process_field, processes};
 
-/// Longer than anything takes that comes to an end; a jail's processes have a grace of 5 s.
+/// The limit for a command: longer than any takes that ends at all. A jail's processes have a grace of 5 s.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How long those are looked at who stay behind when the command has ended.
+/// How long processes that outlive the command are traced further.
 const AFTERWARDS: Duration = Duration::from_millis(150);
 
 /// `PF_EXITING` (linux/sched.h).
@@ -29,11 +30,11 @@ const EXITING: u32 = 4;
 /// A system call of a command, the same one in each run of it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Point {
-    /// Whose: `kak`, its third child `kak.3`, the first child of that `kak.3.1`. Threads count as children.
+    /// The process: `kak`, its third child `kak.3`, the first child of that `kak.3.1`. Threads count as children.
     pub process: String,
     /// The call's name.
     pub name: &'static str,
-    /// Which of this name by this process.
+    /// Its number, from 1, among this process's calls of this name.
     pub nth: usize,
 }
 
@@ -46,46 +47,46 @@ impl fmt::Display for Point {
 /// A call as it was made.
 #[derive(Debug)]
 pub struct Made {
-    /// Which.
+    /// The call.
     pub point: Point,
-    /// Whether nobody outside of its process can see what it does.
+    /// Whether no other process can see what it does.
     pub quiet: bool,
-    /// The path that it is about, where it is about one.
+    /// Its path argument, or nothing.
     pub path: String,
 }
 
-/// What is done to a call.
+/// What to do at a call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fault {
-    /// It does not come to be made: its process is killed.
+    /// Kill the process before the call.
     Kill,
-    /// It fails.
+    /// Make the call fail with this errno.
     Error(i32),
 }
 
 /// How a traced command ended.
 pub struct Traced {
-    /// Its exit status, 128 and the signal, or nothing if it did not end.
+    /// Its exit status, or 128 plus the signal, or nothing if it did not end.
     pub status: Option<i32>,
-    /// What it said on standard error.
+    /// Its standard error.
     pub said: String,
-    /// All calls, where nothing was done to any.
+    /// All its calls, in a run without a fault.
     pub made: Vec<Made>,
-    /// Whether the point was come to.
+    /// Whether the call of the fault was reached.
     pub hit: bool,
 }
 
-/// Runs a command in words without quotes; to one of its calls something may be done.
+/// Runs a command, whose words are separated by blanks and not quoted, with a fault at one of its calls if given.
 pub fn run(command: &str, fault: Option<(&Point, Fault)>) -> Traced {
     let said = std::fs::File::create("/var/said").unwrap();
     let fault = fault.map(|(point, fault)| (point.clone(), fault));
     let kills = matches!(fault, Some((_, Fault::Kill)));
-    // What is traced is traced by a thread: the kernel lets go of it with that.
+    // The tracer is a thread: when it ends, the kernel detaches what it traces.
     let (over, wait) = std::sync::mpsc::channel();
     let tracer = std::thread::spawn({
         let command = command.to_owned();
         move || {
-            // Holds until we hold it.
+            // The shell waits until it is traced.
             let mut child = Command::new("sh")
                 .args([
                     "-c",
@@ -109,7 +110,7 @@ pub fn run(command: &str, fault: Option<(&Point, Fault)>) -> Traced {
         }
     });
     if wait.recv_timeout(PATIENCE).is_err() {
-        // It hangs with us watching: an end is put to it, and seen to be none of its own.
+        // The command hangs: all is killed, so that the tracer ends, and the status shows that.
         for pid in processes().into_keys() {
             kill(i32::try_from(pid).unwrap());
         }
@@ -121,14 +122,15 @@ pub fn run(command: &str, fault: Option<(&Point, Fault)>) -> Traced {
         let mut word = 0;
         // SAFETY: the status is written to a variable of ours.
         let waited = unsafe { libc::waitpid(tracer.main, &raw mut word, libc::WNOHANG) };
-        // A thread is joined a moment before the kernel lets go of what it traces: till then a stop for it is news.
+        // join() returns slightly before the kernel detaches: until then waitpid(2) still reports stops.
         if waited == tracer.main && !libc::WIFSTOPPED(word) {
             status = Some(number(word));
         } else {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
-    // Whom the kernel kills with him that was killed has that before him yet: till then a jail is up that is none.
+    // The kernel kills others with the killed process (a PID namespace with its init), but not at once: until all of
+    // them have ended, the jail would still look as if it were up.
     while kills && start.elapsed() < PATIENCE && processes().into_keys().any(is_dying) {
         std::thread::sleep(Duration::from_millis(1));
     }
@@ -140,7 +142,7 @@ pub fn run(command: &str, fault: Option<(&Point, Fault)>) -> Traced {
     }
 }
 
-/// A wait status as a shell has it.
+/// The exit status that a shell shows for a wait status.
 fn number(word: i32) -> i32 {
     if libc::WIFEXITED(word) {
         libc::WEXITSTATUS(word)
@@ -149,9 +151,9 @@ fn number(word: i32) -> i32 {
     }
 }
 
-/// Whether a process is about to end: it has been killed, or has begun.
+/// Whether a process is about to end: SIGKILL is pending, or it is exiting.
 fn is_dying(pid: i64) -> bool {
-    // In this order: what is no longer pending has begun.
+    // In this order: a SIGKILL that is no longer pending is being acted on.
     let is_killed = |field| {
         let set = process_field(pid, field).and_then(|set| u64::from_str_radix(&set, 16).ok());
         set.is_some_and(|set| set & 1 << (libc::SIGKILL - 1) != 0)
@@ -171,40 +173,40 @@ fn kill(pid: i32) {
     unsafe { libc::kill(pid, libc::SIGKILL) };
 }
 
-/// Calls ptrace with numbers alone.
+/// Calls ptrace(2) with a number as data; whether that succeeded.
 fn ptrace(request: i32, pid: i32, data: usize) -> bool {
     // SAFETY: no request that is made by this function has the kernel write to memory of ours.
     unsafe { libc::ptrace(request, pid, 0usize, data) != -1 }
 }
 
-/// Who follows.
+/// The tracer's state.
 struct Tracer {
     /// The command itself.
     main: i32,
-    /// Everybody who is traced, with his name, and how many children he has had.
+    /// The traced processes: by PID, the name and the number of children so far.
     known: BTreeMap<i32, (String, usize)>,
-    /// Who has stopped before his parent told of him.
+    /// Children that stopped before the event of their parent that names them.
     early: Vec<i32>,
-    /// How many of each call were made.
+    /// How often each process has made each call.
     counts: BTreeMap<(String, &'static str), usize>,
     /// See [`Traced`].
     made: Vec<Made>,
-    /// What is to be done, where.
+    /// The fault to make, and at which call.
     fault: Option<(Point, Fault)>,
-    /// Who is in the call that is to fail.
+    /// The process that is in the call that is to fail.
     failing: Option<i32>,
-    /// Who is killed, and may take his time to die of it.
+    /// The process that was sent SIGKILL and may not have ended yet.
     killed: Option<i32>,
     /// See [`Traced`].
     hit: bool,
     /// See [`Traced`].
     status: Option<i32>,
-    /// Whether the command has begun: before, it is the shell that waits for us.
+    /// Whether the command has been executed; before, it is still the waiting shell.
     begun: bool,
 }
 
 impl Tracer {
-    /// Takes hold of a process.
+    /// Seizes a process (PTRACE_SEIZE).
     fn seize(main: i32, fault: Option<(Point, Fault)>) -> Self {
         let options = libc::PTRACE_O_TRACESYSGOOD
             | libc::PTRACE_O_TRACEFORK
@@ -228,12 +230,12 @@ impl Tracer {
         }
     }
 
-    /// Follows until the fault is done, or everybody has ended or come to rest.
+    /// Traces until the fault is made, or all processes have ended, or the command has and some time has passed.
     fn follow(&mut self) {
         let mut ended = None;
         while !self.hit {
             let mut word = 0;
-            // Only what this thread traces: the test has other children.
+            // Only this thread's tracees: the test has other children.
             let mut options = libc::__WALL | libc::__WNOTHREAD;
             if ended.is_some() {
                 options |= libc::WNOHANG;
@@ -261,7 +263,7 @@ impl Tracer {
         self.hit |= self.killed.is_some();
     }
 
-    /// Somebody has stopped; he goes on.
+    /// Handles a stop, and continues the process.
     fn stopped(&mut self, pid: i32, word: i32) {
         let (signal, event) = (libc::WSTOPSIG(word), word >> 16);
         let mut passed_on = 0;
@@ -278,7 +280,7 @@ impl Tracer {
                 }
             }
             libc::PTRACE_EVENT_EXEC if self.begun => {
-                // What is run by kak is not kak.
+                // A program that kak executes is not traced.
                 self.known.remove(&pid);
                 ptrace(libc::PTRACE_DETACH, pid, 0);
                 return;
@@ -309,7 +311,7 @@ impl Tracer {
         ptrace(request, pid, passed_on);
     }
 
-    /// Somebody is about to make a call, or comes back from one; whether he goes on.
+    /// Handles a system call's entry or exit; whether the process shall be continued.
     fn call(&mut self, pid: i32) -> bool {
         let Some(mut registers) = registers(pid) else {
             return true;
@@ -354,7 +356,7 @@ impl Tracer {
                     self.killed = Some(pid);
                 }
                 Fault::Error(_) => {
-                    // No such call: nothing is done.
+                    // An invalid number, so that the kernel does nothing.
                     registers.orig_rax = u64::MAX;
                     set_registers(pid, &registers);
                     self.failing = Some(pid);
@@ -366,7 +368,7 @@ impl Tracer {
     }
 }
 
-/// What the kernel has to say beside a stop.
+/// The message of a stop's event (PTRACE_GETEVENTMSG).
 fn message(pid: i32) -> u64 {
     let mut message = 0u64;
     // SAFETY: the kernel writes one word, to a variable of ours.
@@ -383,13 +385,13 @@ fn registers(pid: i32) -> Option<libc::user_regs_struct> {
     (done != -1).then(|| unsafe { registers.assume_init() })
 }
 
-/// Gives a stopped process other registers.
+/// Sets the registers of a stopped process.
 fn set_registers(pid: i32, registers: &libc::user_regs_struct) {
     // SAFETY: the kernel reads a structure of this type.
     unsafe { libc::ptrace(libc::PTRACE_SETREGS, pid, 0usize, &raw const *registers) };
 }
 
-/// A text in a process's memory.
+/// A NUL-terminated string in a process's memory.
 fn text(pid: i32, address: u64) -> String {
     let mut bytes = [0; 256];
     let memory = std::fs::File::open(format!("/proc/{pid}/mem"));

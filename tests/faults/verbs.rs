@@ -1,11 +1,11 @@
-//! The verbs, a row each.
+//! The verbs that are tested.
 
 use crate::matrix::{After, Verb};
 
 /// A jail with steps of every kind.
 const SETUP: &str = "kak setup --ipv6 --publish 8080:80";
 
-/// Nothing to do; a verb's fields begin so.
+/// The defaults of a verb's fields.
 const NONE: Verb = Verb {
     name: "",
     once: "",
@@ -20,7 +20,7 @@ const NONE: Verb = Verb {
     about: &[],
 };
 
-/// What the change of a login shell is about.
+/// The paths of the calls that change a login shell.
 const ACCOUNTS: &[&str] = &["/etc/passwd", "/etc/.pwd.lock"];
 
 /// `kak setup`.
@@ -45,7 +45,7 @@ pub const TEARDOWN: Verb = Verb {
     ..NONE
 };
 
-/// A jail for one command, with its keeper, to the end.
+/// A jail for one command, from setup to teardown, with its keeper.
 pub const LIFE: Verb = Verb {
     name: "setup -- CMD",
     command: "kak setup --ipv6 --publish 8080:80 -- /bin/true",
@@ -57,7 +57,7 @@ pub const LIFE: Verb = Verb {
     ..NONE
 };
 
-/// The first nssh.
+/// nssh, with no jail up: it makes one.
 pub const CREATE: Verb = Verb {
     name: "nssh, the first",
     command: "nssh -c true",
@@ -69,7 +69,7 @@ pub const CREATE: Verb = Verb {
     ..NONE
 };
 
-/// Another nssh.
+/// nssh, with the jail up.
 pub const JOIN: Verb = Verb {
     name: "nssh, another",
     once: SETUP,
@@ -79,29 +79,29 @@ pub const JOIN: Verb = Verb {
     ..NONE
 };
 
-/// A namespace, the first.
+/// `kak netns add` of the first namespace.
 pub const ADD: Verb = Verb {
     name: "netns add",
     command: "kak netns add blue",
-    // The directory that it made ready stays, as ip's does.
+    // delete leaves /run/netns and its mount, as ip does.
     back: "kak netns delete blue; umount /run/netns; rmdir /run/netns",
     codes: &[1, 255],
     ..NONE
 };
 
-/// A namespace with a network.
+/// `kak netns add --uplink`.
 pub const UPLINK: Verb = Verb {
     name: "netns add --uplink",
     command: "kak netns add blue --uplink",
     back: "kak netns delete blue",
     codes: &[1, 255],
-    // What is half there is there: it is deleted first.
+    // A half-made namespace counts as existing: it has to be deleted first.
     again: false,
     every: 2,
     ..NONE
 };
 
-/// A command in a namespace.
+/// `kak netns exec`.
 pub const EXEC: Verb = Verb {
     name: "netns exec",
     once: "kak netns add blue; mkdir -p /etc/netns/blue; echo nameserver 203.0.113.1 >/etc/netns/blue/resolv.conf",
@@ -110,7 +110,7 @@ pub const EXEC: Verb = Verb {
     ..NONE
 };
 
-/// The end of a namespace.
+/// `kak netns delete`.
 pub const DELETE: Verb = Verb {
     name: "netns delete",
     once: "kak netns add red",
@@ -121,7 +121,7 @@ pub const DELETE: Verb = Verb {
     ..NONE
 };
 
-/// The end of a namespace with a network.
+/// `kak netns delete` of a namespace with an uplink.
 pub const UNLINK: Verb = Verb {
     name: "netns delete, of an uplink",
     each: "kak netns add blue --uplink",
@@ -133,7 +133,7 @@ pub const UNLINK: Verb = Verb {
     ..NONE
 };
 
-/// A login shell.
+/// Setting a login shell.
 pub const PASSWD: Verb = Verb {
     name: "setup --login-shell",
     command: "kak setup --login-shell root",
@@ -143,7 +143,7 @@ pub const PASSWD: Verb = Verb {
     ..NONE
 };
 
-/// Back to the old login shell.
+/// Restoring the old login shell.
 pub const PASSWD_BACK: Verb = Verb {
     name: "teardown, of a login shell",
     each: "kak setup --login-shell root",
@@ -155,18 +155,18 @@ pub const PASSWD_BACK: Verb = Verb {
     ..NONE
 };
 
-/// A passwd that is a mount, which is changed in place, with a shell whose name is shorter than nssh's.
+/// Makes /etc/passwd a mount, so that it is changed in place, with a shell whose name is shorter than nssh's.
 const MOUNTED: &str = "mountpoint -q /etc/passwd || { sed -i 's|/bin/bash|/bin/sh|' /etc/passwd
     cp /etc/passwd /var/passwd; mount --bind /var/passwd /etc/passwd; }";
 
-/// The same there.
+/// Setting a login shell in place.
 pub const PASSWD_MOUNT: Verb = Verb {
     name: "setup --login-shell, in place",
     once: MOUNTED,
     ..PASSWD
 };
 
-/// And back.
+/// Restoring it in place.
 pub const PASSWD_MOUNT_BACK: Verb = Verb {
     name: "teardown, of a login shell in place",
     once: MOUNTED,

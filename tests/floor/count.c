@@ -1,6 +1,7 @@
-/* Counts exactly, on any machine: the system calls of a program, or the instructions that it runs in user mode, one step
- * after the other. What it forks is counted too, until it has ended itself; what it executes is another program, and is
- * not. Processes that it leaves go on as they were, but all end where this one is ended early. count calls|instructions CMD [ARG]... */
+/* Counts exactly, on any machine: the system calls of a program, or the instructions that it runs in user mode, by
+ * single steps. What it forks is counted too, until the program has ended; what it executes is another program, and is
+ * not. Processes that outlive it go on untraced, but all are killed if this one ends early.
+ * count calls|instructions CMD [ARG]... */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <sched.h>
@@ -11,7 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* ptrace(2): linux/ptrace.h, which is at odds with the C library's header. */
+/* From linux/ptrace.h, which cannot be included together with the C library's header. */
 enum { GET_SYSCALL_INFO = 0x420e, ENTRY = 1 };
 
 static pid_t all[4096];
@@ -34,7 +35,7 @@ int main(int argc, char **argv) {
     long count = 0, options = PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACEEXEC | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK
         | PTRACE_O_TRACECLONE | PTRACE_O_EXITKILL;
     if (pipe2(ready, O_CLOEXEC)) return 1;
-    /* Each step is two switches between processes, and those are slow from one processor to another. */
+    /* Each step is two context switches, which are slow between two processors. */
     cpu_set_t here;
     CPU_ZERO(&here);
     CPU_SET(sched_getcpu(), &here);

@@ -1,9 +1,9 @@
-/* A resolver that says what it was asked, and somebody who asks it: what a relay between the two costs.
+/* A resolver that echoes the question, and its clients: to measure what a relay between the two costs.
  *
  *   dns serve ADDR               answers on port 53 until it is killed
  *   dns ask ADDR COUNT           one question after the other, each by a socket of its own as the C library has it:
  *                                the median and the 10th percentile in microseconds
- *   dns flood ADDR COUNT MANY    so many askers at a time: answers a second, and how many were lost
+ *   dns flood ADDR COUNT MANY    this many askers at a time: answers a second, and how many were lost
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -17,7 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* A question for the address of host.test; its first two bytes are its number. */
+/* A question for the address of host.test; its first two bytes are its ID. */
 static const char question[] = "\0\0\1\0\0\1\0\0\0\0\0\0\4host\4test\0\0\1\0\1";
 enum { LENGTH = sizeof question - 1 };
 
@@ -58,7 +58,7 @@ static void serve(void) {
     }
 }
 
-/* Puts a question. */
+/* Sends a question. */
 static void put(int fd, int number) {
     char message[LENGTH];
     memcpy(message, question, LENGTH);
@@ -67,7 +67,7 @@ static void put(int fd, int number) {
     need(send(fd, message, LENGTH, 0) == LENGTH, "send");
 }
 
-/* A socket that has asked. */
+/* A new socket, by which a question has been sent. */
 static int asked(int number) {
     int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     need(fd >= 0 && connect(fd, (struct sockaddr *)&to, sizeof to) == 0, "connect");
@@ -75,7 +75,7 @@ static int asked(int number) {
     return fd;
 }
 
-/* Whether its answer is there, and it is its own. */
+/* Whether the answer has arrived; it must be that to this question. */
 static int answered(int fd, int number) {
     unsigned char message[512];
     if (recv(fd, message, sizeof message, MSG_DONTWAIT) < LENGTH)
@@ -97,7 +97,7 @@ static void ask(int count) {
     printf("%.1f %.1f\n", took[count / 2], took[count / 10]);
 }
 
-/* So many askers, each with one socket for all of its questions. */
+/* This many askers at a time, each with one socket for all of its questions. */
 static void flood(int count, int many) {
     int epoll = epoll_create1(0), open = 0, next = 0, *number = calloc(65536, sizeof *number);
     double begin = now();

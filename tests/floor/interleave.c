@@ -1,9 +1,10 @@
-/* Times commands in turn, so that a machine that grows slower grows slower for all of them: rounds of each of them once,
- * in another order every time, the same ones in every run. A program starts in what the one before has left of the
- * processor's caches, and after a large one that is less: in one order for all rounds a command would always have the
- * same one before it. What comes after --- begins when all before it have been. Prints for each, in the order given, the
- * median, least and greatest wall-clock microseconds, the 10th percentile, the greatest resident memory in kB, the 90th
- * percentile, and the processor time of the last one, itself and what it has waited for. What they print goes nowhere.
+/* Times commands in turn, so that a machine that becomes slower does so for all of them: in rounds, in which each runs
+ * once, in a different order in each round, but the same orders in every run. What a program finds in the processor's
+ * caches depends on the one before it: in a fixed order each command would always follow the same one. Commands after
+ * --- run in each round after all those before it. Prints for each, in the order given, the median, least and greatest
+ * wall-clock microseconds, the 10th percentile, the greatest resident memory in kB, the 90th percentile, and the
+ * processor time of the last run, with that of the children it has waited for. The commands' standard output is
+ * discarded.
  * interleave ROUNDS [+UID] CMD [ARG]... [--|--- [+UID] CMD [ARG]...]... */
 #define _GNU_SOURCE
 #include <fcntl.h>

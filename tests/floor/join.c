@@ -1,5 +1,5 @@
-/* The floor under a join: a program that runs a command in a jail by the system calls that this takes, and does nothing
- * else. No errors are told, no terminal is looked after, nothing is made ready for anything but the command itself.
+/* The floor of a join: a program that runs a command in a jail with only the system calls that this takes. It prints no
+ * errors, handles no terminal, and prepares nothing but the command itself.
  * join LOCK CMD [ARG]... */
 #define _GNU_SOURCE
 #include <fcntl.h>

@@ -1,5 +1,5 @@
-/* The floor under `kak netns`: each verb by the system calls that it takes, and nothing else. Names are taken as they
- * come, a name that exists is an error without a word, and what goes wrong is only an exit status.
+/* The floor of `kak netns`: each verb with only the system calls that it takes. Names are not checked, and errors are
+ * only an exit status, without a message.
  * netns add|delete|exec|list|list-id|identify|pids [ARG]... */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -28,7 +28,7 @@ static const char *file(const char *name) {
     return path;
 }
 
-/* Does something in a child with our memory, so that this process does not change its namespace. */
+/* Does something in a child that shares our memory, so that this process does not change its own namespace. */
 static int elsewhere(int (*work)(void *)) {
     static char stack[65536] __attribute__((aligned(16)));
     int child = clone(work, stack + sizeof stack, CLONE_VM | CLONE_FILES | CLONE_VFORK, 0);
@@ -76,7 +76,7 @@ static int look(void *unused) {
     return 0;
 }
 
-/* Only after a look at the links in it: a physical one would be lost. */
+/* With a look at its links before: a physical device would be lost. */
 static int delete(const char *name) {
     static char answer[65536];
     struct {
@@ -101,7 +101,7 @@ static long ask(int call, unsigned long long mount, unsigned long long param, vo
     return syscall(call, &request, to, room, 0);
 }
 
-/* Every mount below /sys on which no other of them stands is moved to the new sysfs. */
+/* Every topmost mount below /sys is moved to the new sysfs. */
 static int exec(char **words) {
     static struct about about[256];
     static int kept[256];

@@ -1,5 +1,5 @@
-/* The floor under a setup: what a network namespace and a veth pair cost the kernel, and nothing else. Prints the
- * microseconds of user and system time that the two took. network NAME */
+/* The floor of a setup: only what a network namespace and a veth pair cost the kernel. Prints the microseconds of user
+ * and system time that making the two took. network NAME */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <linux/if_link.h>

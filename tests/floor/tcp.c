@@ -1,5 +1,6 @@
-/* What a stream of TCP brings across a network: tcp serve ADDR PORT takes one connection after the other, until it is
- * killed; tcp send ADDR PORT MILLISECONDS sends for so long and prints how many megabytes a second came to be read. */
+/* The throughput of a TCP stream across a network: tcp serve ADDR PORT accepts one connection after the other, until
+ * it is killed; tcp send ADDR PORT MILLISECONDS sends for that long and prints how many megabytes a second the
+ * server read. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <stdio.h>
@@ -35,7 +36,7 @@ int main(int argc, char **argv) {
         for (;;) {
             int one = accept(stream, 0, 0);
             need(one >= 0, "accept");
-            /* What has been read is said at the end, when the other side has sent all of it. */
+            /* Answers with the number of bytes read, once the other side has sent all. */
             long long all = 0;
             for (ssize_t some; (some = read(one, bytes, sizeof bytes)) > 0;) all += some;
             need(write(one, &all, sizeof all) == sizeof all, "write");

@@ -1,2 +1,2 @@
-/* Does nothing: what is started where only the starting counts. */
+/* Does nothing: to measure only the start of a program. */
 int main(void) { return 0; }

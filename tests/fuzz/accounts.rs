@@ -9,7 +9,7 @@ use crate::doctor::files;
 use crate::passwd;
 use crate::step::line::{Line, Was};
 
-/// A user's name, a login shell that he gets, and a passwd.
+/// A line with a user's name, one with the login shell to set, and a passwd.
 pub fn passwd(input: &[u8]) {
     let (name, rest) = line(input);
     let (new, text) = line(rest);
@@ -26,7 +26,7 @@ pub fn passwd(input: &[u8]) {
     };
     assert!(passwd::is_field(old) || old.contains(&0));
     assert_eq!(passwd::shell(&changed, name), Some(new));
-    // One field of one line is another,
+    // One field of one line changes,
     let lines = |text: &[u8]| {
         text.split(|byte| *byte == b'\n')
             .map(<[u8]>::to_vec)
@@ -40,7 +40,7 @@ pub fn passwd(input: &[u8]) {
         assert_eq!(before.strip_suffix(old), after.strip_suffix(new));
         assert!(before.starts_with(name.as_bytes()));
     }
-    // nobody is somebody else,
+    // lookups by UID give the same users,
     for uid in [0, 1000] {
         assert_eq!(
             passwd::user(text, uid, None),
@@ -52,14 +52,14 @@ pub fn passwd(input: &[u8]) {
             passwd::user(&changed, uid, named)
         );
     }
-    // and it is taken back to the byte.
+    // and restoring the shell restores every byte.
     assert_eq!(
         passwd::with_shell(&changed, name, old).as_deref(),
         Some(text)
     );
 }
 
-/// Whom a word admits by two files.
+/// Whom a word of --allow admits, given a passwd and a group file.
 fn allowed(word: &[u8], text: &[u8]) {
     let Ok(allow) = Allow::parse(OsStr::from_bytes(word)) else {
         return;
@@ -74,7 +74,7 @@ fn allowed(word: &[u8], text: &[u8]) {
     if allow.admits(&nobody, accounts) {
         assert!(allow.is_known(accounts) || matches!(allow, Allow::Number(_)));
     }
-    // Without any account a name means nobody.
+    // Without any account a name admits nobody.
     let none = Accounts {
         users: &[],
         groups: &[],
@@ -82,7 +82,7 @@ fn allowed(word: &[u8], text: &[u8]) {
     assert!(matches!(allow, Allow::Number(_)) || !allow.admits(&who(0), none));
 }
 
-/// What was there when nssh was put into /etc/shells, and what came afterwards, apart by a line `--`.
+/// The text of /etc/shells before nssh is added to it, and the text that others append later, separated by a line `--`.
 pub fn shells(input: &[u8]) {
     let parts = input.windows(4).position(|bytes| bytes == b"\n--\n");
     let (text, later) = parts.map_or((input, &[][..]), |at| (&input[..=at], &input[at + 4..]));
@@ -98,7 +98,7 @@ pub fn shells(input: &[u8]) {
         let put = [text, &line.added()].concat();
         assert!(line.is_in(&put));
         assert_eq!(line.without(&put), text);
-        // What others have written since stays, each line of it.
+        // Every line that others have written since stays.
         let more = [&put, later].concat();
         let left = line.without(&more);
         let lines = |text: &[u8]| {

@@ -5,13 +5,13 @@ use std::sync::LazyLock;
 use crate::facts::resolvers::{loopbacks, nameservers};
 use crate::record::Record;
 
-/// A jail, whose record has little else in it.
+/// A minimal jail's record.
 static JAIL: LazyLock<Record> = LazyLock::new(|| {
     let text = include_bytes!("seeds/record/bare");
     Record::parse(text).expect("it is a record")
 });
 
-/// A resolv.conf, which becomes a jail's by way of its record.
+/// A resolv.conf, which becomes a jail's through its record.
 pub fn resolv(input: &[u8]) {
     let found = nameservers(input);
     let inside = loopbacks(input);
@@ -22,7 +22,7 @@ pub fn resolv(input: &[u8]) {
     );
     let expected = found.iter().filter(|address| address.is_loopback());
     assert!(expected.eq(&inside));
-    // Each is there once, stands there, and is found in a text that says nothing else.
+    // Each is found once, and is also found in a text with nothing else.
     for (n, address) in found.iter().enumerate() {
         assert!(!found[..n].contains(address));
         assert_eq!(
@@ -30,7 +30,7 @@ pub fn resolv(input: &[u8]) {
             [*address]
         );
     }
-    // A line says what it says whatever the others say.
+    // A line means the same whatever the other lines are.
     let mut each = Vec::new();
     for line in input.split(|byte| *byte == b'\n') {
         let one = nameservers(line);

@@ -1,8 +1,8 @@
-//! What the kernel answers: by rtnetlink and nf_tables, and what it tells of the table that was before those.
+//! The kernel's answers: of rtnetlink and nf_tables, and the filter table of iptables-legacy.
 //!
 //! An input is datagrams, each after its length in two bytes (little-endian). A thread in the kernel's place answers a
-//! request with the next of them, up to one without a byte, and then says that the request is done, as the kernel always
-//! does at last. A message with the sequence number 0 gets that of the request.
+//! request with the next of them, up to an empty one, and then with an acknowledgement, as the kernel always does in
+//! the end. A message with the sequence number 0 gets that of the request.
 
 use std::net::IpAddr;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -21,17 +21,17 @@ use crate::nl::{Socket, conntrack, link, nsid};
 /// How many requests an input may lead to: more than its bytes can ask for.
 const REQUESTS: usize = 4096;
 
-/// The thread: it is given the answers, and one end of the sockets it has for good.
+/// The thread: it has one end of a pair of sockets, and gets the answers of each input.
 struct Kernel {
-    /// Ours.
+    /// Our end.
     socket: OwnedFd,
-    /// What it answers.
+    /// Gives it the answers of an input.
     answers: Sender<Vec<Vec<u8>>>,
-    /// How many requests it has answered since it got the last answers.
+    /// Receives how many requests it has answered, once the input is over.
     requests: Receiver<usize>,
 }
 
-/// The only one: there is one thread that asks.
+/// The only such thread: only one thread asks.
 static KERNEL: LazyLock<Mutex<Kernel>> = LazyLock::new(|| Mutex::new(start()));
 
 /// Starts it.
@@ -49,7 +49,7 @@ fn start() -> Kernel {
     }
 }
 
-/// Answers. A request of no byte ends an input.
+/// Answers requests. One of a single byte ends an input.
 fn serve(socket: &OwnedFd, given: &Receiver<Vec<Vec<u8>>>, tell: &Sender<usize>) {
     let mut request = vec![0; 64 * 1024];
     while let Ok(answers) = given.recv() {
@@ -61,7 +61,7 @@ fn serve(socket: &OwnedFd, given: &Receiver<Vec<Vec<u8>>>, tell: &Sender<usize>)
                 break;
             }
             count += 1;
-            assert!(count < REQUESTS, "it asks on and on");
+            assert!(count < REQUESTS, "it asks without end");
             let sequence: [u8; 4] = request[8..12].try_into().unwrap();
             let send = |bytes: &[u8]| rustix::net::send(socket, bytes, SendFlags::NOSIGNAL);
             for answer in answers.by_ref().take_while(|answer| !answer.is_empty()) {
@@ -75,7 +75,7 @@ fn serve(socket: &OwnedFd, given: &Receiver<Vec<Vec<u8>>>, tell: &Sender<usize>)
     }
 }
 
-/// A datagram whose messages answer a request.
+/// A datagram, with the request's sequence number in messages that have none.
 fn under(mut bytes: Vec<u8>, sequence: [u8; 4]) -> Vec<u8> {
     let mut at = 0;
     while let Some(header) = bytes.get_mut(at..at + 12) {
@@ -88,7 +88,7 @@ fn under(mut bytes: Vec<u8>, sequence: [u8; 4]) -> Vec<u8> {
     bytes
 }
 
-/// The datagrams of an input, also as the messages and attributes that they are read as.
+/// The datagrams of an input, after [`bounded`] has checked each.
 fn datagrams(mut input: &[u8]) -> Vec<Vec<u8>> {
     let mut all = Vec::new();
     while let [a, b, rest @ ..] = input {
@@ -101,7 +101,7 @@ fn datagrams(mut input: &[u8]) -> Vec<Vec<u8>> {
     all
 }
 
-/// Reading ends, and reads nothing twice.
+/// Asserts that reading messages ends, and reads nothing twice.
 fn bounded(bytes: &[u8]) {
     let messages: Vec<_> = Messages(bytes).collect();
     assert!(messages.len() <= bytes.len() / 16);
@@ -112,7 +112,7 @@ fn bounded(bytes: &[u8]) {
     }
 }
 
-/// The same for attributes, as if each had some in it.
+/// The same for attributes, each also read as if it were nested.
 fn nest(bytes: &[u8], depth: usize) {
     let attributes: Vec<_> = Attrs(bytes).collect();
     let payloads: usize = attributes.iter().map(|(_, payload)| payload.len()).sum();
@@ -124,7 +124,7 @@ fn nest(bytes: &[u8], depth: usize) {
     }
 }
 
-/// Asks the kernel that answers so.
+/// Asks something of a kernel with these answers.
 fn ask(answers: &[Vec<u8>], question: impl FnOnce(&mut Socket)) {
     let kernel = KERNEL.lock().unwrap();
     kernel.answers.send(answers.to_vec()).unwrap();
@@ -132,11 +132,11 @@ fn ask(answers: &[Vec<u8>], question: impl FnOnce(&mut Socket)) {
     question(&mut socket);
     rustix::net::send(&kernel.socket, &[0], SendFlags::empty()).unwrap();
     kernel.requests.recv().unwrap();
-    // What nobody waited for.
+    // Discards answers that were not read.
     while rustix::net::recv(&kernel.socket, &mut [0], RecvFlags::DONTWAIT).is_ok() {}
 }
 
-/// Links, addresses, routes and namespaces' numbers.
+/// Links, addresses, routes and nsids.
 pub fn netlink(input: &[u8]) {
     let answers = datagrams(input);
     let bytes = input.len();

@@ -7,11 +7,11 @@ use crate::doctor::rights;
 use crate::procfs::{self, Mount, escape, unescape};
 use crate::step::ping::Groups;
 
-/// mountinfo, stat, locks, uid_map, status and a switch of /proc/sys.
+/// mountinfo, stat, locks, uid_map, status and /proc/sys/net/ipv4/ping_group_range.
 pub fn proc(input: &[u8]) {
     mountinfo(input);
     if let Some(stat) = procfs::stat(input) {
-        // Whatever a process calls itself, its line says that and the rest.
+        // Whatever a process's name is, its line gives that name and the other fields.
         let name = [b"1 (", stat.name.as_slice(), b") "].concat();
         let state = match (stat.waits, stat.dead) {
             (true, _) => "S",
@@ -46,7 +46,7 @@ pub fn proc(input: &[u8]) {
 fn mountinfo(input: &[u8]) {
     let mounts = procfs::mounts(input);
     assert!(mounts.len() <= input.split(|byte| *byte == b'\n').count());
-    // What is asked for is a part of all there is.
+    // The mounts below some places are a subsequence of all mounts.
     let below = procfs::mounts_in(input, &["/etc"]);
     let mut all = mounts.iter();
     assert!(below.iter().all(|mount| all.any(|other| other == mount)));
@@ -65,7 +65,7 @@ fn mountinfo(input: &[u8]) {
     }
 }
 
-/// The line of a mount.
+/// The line of mountinfo for a mount.
 fn written(mount: &Mount) -> Vec<u8> {
     let shared = if mount.shared { " shared:1" } else { "" };
     let slave = if mount.slave { " master:1" } else { "" };

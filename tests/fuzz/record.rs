@@ -17,7 +17,7 @@ pub fn record(input: &[u8]) {
     assert_eq!(again.text(), text);
     assert!(record.resolv_conf().is_absolute());
     assert!(record.config.root != Path::new("/"));
-    // It makes a plan, of which every step can be told.
+    // It makes a plan, each step of which can be printed.
     let plan = Plan::new(&record);
     for step in plan.outer.iter().chain(&plan.inner) {
         assert!(!step.act.to_string().is_empty());

@@ -1,7 +1,7 @@
-//! The relay of the resolvers, with real sockets: whatever is asked and answered, and in whatever order, an answer comes
-//! to whom it is for, once, from the door, and as it was; and no connection has a byte of another one's.
+//! The relay of the resolvers, with real sockets: whatever is asked and answered, and in whatever order, an answer
+//! reaches its asker only, once, from the door, and unchanged; and no connection gets a byte of another one.
 //!
-//! An input is what happens, two bytes for each event: which, and with what.
+//! An input is a list of events of two bytes: the kind, and a parameter.
 
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -14,55 +14,55 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 use crate::jail::dns::door::Door;
 use crate::jail::dns::relay::Relay;
 
-/// As many descriptors as lead to places for two questions and one connection.
+/// A limit of descriptors that leaves the relay room for two questions and one connection.
 const FILES: u64 = 64 + 8 * 5;
-/// How many events there are at most.
+/// How many events of an input are used.
 const EVENTS: usize = 128;
 
-/// A question's number, by which its answer is known, and what came of it.
+/// A question, and what became of it.
 struct Asked {
     /// The asker.
     by: usize,
     /// The question.
     text: Vec<u8>,
-    /// Where the resolver was asked from.
+    /// The address that the resolver got the question from.
     from: Option<SocketAddr>,
     /// The answers that the resolver gave.
     answers: Vec<Vec<u8>>,
-    /// Whether the asker got one.
+    /// Whether the asker got an answer.
     answered: bool,
 }
 
-/// All that there is.
+/// The relay and all its peers.
 struct World {
     /// The relay.
     relay: Relay,
-    /// Its door.
+    /// The addresses of its door, for UDP and TCP.
     door: (SocketAddr, SocketAddr),
-    /// Who asks.
+    /// The askers.
     askers: [UdpSocket; 3],
-    /// Who is asked,
+    /// The resolver, for UDP.
     resolver: UdpSocket,
-    /// and connected to.
+    /// The resolver, for TCP.
     listener: TcpListener,
-    /// Somebody else.
+    /// A socket that forges answers.
     stranger: UdpSocket,
-    /// The questions.
+    /// The questions by their numbers, which are in the datagrams.
     asked: HashMap<u64, Asked>,
-    /// Connections of askers: the stream, what was sent, and what was got.
+    /// Connections of askers: the stream, its index, and the bytes received.
     clients: Vec<(TcpStream, u8, Vec<u8>)>,
-    /// Connections that the resolver has.
+    /// The same for the connections that the resolver has accepted.
     served: Vec<(TcpStream, u8, Vec<u8>)>,
 }
 
-/// A socket that does not wait.
+/// A non-blocking socket.
 fn udp() -> UdpSocket {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_nonblocking(true).unwrap();
     socket
 }
 
-/// What happens.
+/// Runs an input.
 pub fn dns(input: &[u8]) {
     let files = Some(FILES);
     setrlimit(
@@ -73,7 +73,7 @@ pub fn dns(input: &[u8]) {
         },
     )
     .ok();
-    // The resolver has one address for both.
+    // The resolver has the same port for UDP and TCP.
     let resolver = udp();
     let at = resolver.local_addr().unwrap();
     let Ok(listener) = TcpListener::bind(at) else {
@@ -106,7 +106,7 @@ pub fn dns(input: &[u8]) {
     for (number, event) in input.chunks_exact(2).take(EVENTS).enumerate() {
         world.event(number as u64, event[0], event[1]);
     }
-    // Everything that is on the way arrives.
+    // Lets everything that is on its way arrive.
     for n in 0..3 {
         world.turn();
         world.hear(n);
@@ -114,18 +114,18 @@ pub fn dns(input: &[u8]) {
     }
     let streams = world.clients.iter().chain(&world.served);
     for (stream, _, _) in streams {
-        // Without the minute that the kernel would wait.
+        // Without TIME_WAIT, which lasts a minute.
         sockopt::set_socket_linger(stream, Some(std::time::Duration::ZERO)).ok();
     }
 }
 
 impl World {
-    /// Lets the relay do what there is to do.
+    /// Lets the relay handle what is ready.
     fn turn(&mut self) {
         assert!(self.relay.turn(Some(Instant::now())).is_empty());
     }
 
-    /// One event.
+    /// Makes one event happen.
     fn event(&mut self, number: u64, event: u8, n: u8) {
         let n = usize::from(n);
         match event % 12 {
@@ -147,12 +147,12 @@ impl World {
         }
     }
 
-    /// A question.
+    /// An asker sends a question.
     fn ask(&mut self, number: u64, n: usize) {
         let by = n % self.askers.len();
         let mut text = number.to_be_bytes().to_vec();
         text.resize(8 + n * 7, b'q');
-        // A full queue drops it, as a network does.
+        // A full queue drops it, as a network would.
         self.askers[by].send_to(&text, self.door.0).ok();
         let (from, answers, answered) = (None, Vec::new(), false);
         self.asked.insert(
@@ -167,7 +167,7 @@ impl World {
         );
     }
 
-    /// The resolver reads: each question once, as it was asked.
+    /// The resolver reads, and asserts that each question comes once and unchanged.
     fn listen(&mut self) {
         let mut buffer = [0; 4096];
         while let Ok((length, from)) = self.resolver.recv_from(&mut buffer) {
@@ -181,7 +181,7 @@ impl World {
         }
     }
 
-    /// The resolver answers one of what it was asked, perhaps again, perhaps too late.
+    /// The resolver answers one of the questions that it got, perhaps again, perhaps too late.
     fn answer(&mut self, n: usize) {
         let Some((number, from)) = self.some(n) else {
             return;
@@ -192,14 +192,14 @@ impl World {
         self.asked.get_mut(&number).unwrap().answers.push(answer);
     }
 
-    /// Somebody else answers.
+    /// Another socket sends a forged answer.
     fn forge(&mut self, n: usize) {
         if let Some((number, from)) = self.some(n) {
             let forged = [&number.to_be_bytes()[..], b"forged"].concat();
             self.stranger.send_to(&forged, from).ok();
             let asker = self.asked[&number].by;
             self.stranger.send_to(&forged, self.door.0).ok();
-            // That was a question of the stranger's own, and no answer to anybody.
+            // To the door, the forged datagram is a question of the stranger's own.
             let asked = self.asked.get_mut(&number).unwrap();
             assert_eq!(asked.by, asker);
             let mut buffer = [0; 64];
@@ -213,7 +213,7 @@ impl World {
         }
     }
 
-    /// A question that has come to the resolver.
+    /// One of the questions that have reached the resolver.
     fn some(&self, n: usize) -> Option<(u64, SocketAddr)> {
         let mut come: Vec<_> = self
             .asked
@@ -224,17 +224,17 @@ impl World {
         come.get(n % come.len().max(1)).copied()
     }
 
-    /// An asker reads.
+    /// An asker reads, and checks its answers.
     fn hear(&mut self, n: usize) {
-        // From where each was asked has to be known.
+        // So that it is known from which port each question was passed on.
         self.listen();
         let by = n % self.askers.len();
         let mut buffer = [0; 4096];
         while let Ok((length, from)) = self.askers[by].recv_from(&mut buffer) {
             let text = &buffer[..length];
             assert_eq!(from, self.door.0, "an answer from elsewhere");
-            // Once in some ten thousand times the kernel chooses the port of a question that is over for another one, and a
-            // late answer comes to that one's asker, who knows by its id that it is none.
+            // Once in some ten thousand times the kernel gives the port of a past question to another one, and a late
+            // answer reaches the latter's asker, which would recognize it by its ID.
             let at = self.asked.get(&number(text)).and_then(|asked| asked.from);
             let same = self.asked.values().filter(|other| other.from == at);
             if same.count() > 1 {
@@ -256,7 +256,7 @@ impl World {
         }
     }
 
-    /// A connection to the door.
+    /// An asker connects to the door.
     fn connect(&mut self) {
         if let Ok(stream) = TcpStream::connect(self.door.1) {
             stream.set_nonblocking(true).unwrap();
@@ -265,7 +265,7 @@ impl World {
         }
     }
 
-    /// The resolver takes it.
+    /// The resolver accepts connections.
     fn accept(&mut self) {
         while let Ok((stream, _)) = self.listener.accept() {
             stream.set_nonblocking(true).unwrap();
@@ -274,7 +274,7 @@ impl World {
         }
     }
 
-    /// Both sides read: each has bytes of one other only.
+    /// Both sides read, and each must have bytes of one peer only.
     fn read(&mut self) {
         for (stream, _, got) in self.clients.iter_mut().chain(&mut self.served) {
             let mut buffer = [0; 4096];
@@ -287,7 +287,7 @@ impl World {
                 "bytes of two connections"
             );
         }
-        // Who has a client's bytes is the one whose bytes that client has.
+        // A client and the connection that it has bytes of must be each other's peers.
         for (_, me, got) in &self.clients {
             if let Some(byte) = got.first() {
                 let (_, _, theirs) = &self.served[usize::from(byte - 128)];
@@ -305,7 +305,7 @@ fn number(text: &[u8]) -> u64 {
     u64::from_be_bytes(text[..8].try_into().unwrap())
 }
 
-/// Writes into a connection of one side.
+/// Writes to a connection of one side.
 fn write(side: &mut [(TcpStream, u8, Vec<u8>)], base: u8, n: usize) {
     let count = side.len().max(1);
     if let Some((stream, me, _)) = side.get_mut(n % count) {
@@ -313,7 +313,7 @@ fn write(side: &mut [(TcpStream, u8, Vec<u8>)], base: u8, n: usize) {
     }
 }
 
-/// Ends a connection of one side, or the half of it.
+/// Shuts down a connection of one side, or half of it.
 fn end(
     clients: &mut [(TcpStream, u8, Vec<u8>)],
     served: &mut [(TcpStream, u8, Vec<u8>)],

@@ -1,8 +1,8 @@
-//! What libFuzzer calls: everything of kak that reads what others wrote, with any bytes, and what must hold of it then
-//! beside that it comes to an end. It is built into kak by scripts/fuzz alone, by `cfg(fuzzing)`.
+//! The targets for libFuzzer: each gives arbitrary bytes to code of kak that reads what others wrote, and asserts what
+//! must hold besides that it returns. Only scripts/fuzz builds them into kak, by `cfg(fuzzing)`.
 //!
-//! A target is chosen by the name that the program is called by, as applets are; called by its own it tells all names. What a
-//! target finds becomes a test with a name beside the code that was wrong.
+//! The name that the program is called by chooses the target, as for applets; called by another name, it lists all
+//! targets. What a target finds becomes a unit test beside the code that was wrong.
 
 #![allow(
     unsafe_code,
@@ -41,7 +41,7 @@ const TABLE: &[Target] = &[
     ("words", words::words),
 ];
 
-/// The one that this process is for.
+/// The target of this process.
 static CHOSEN: LazyLock<fn(&[u8])> = LazyLock::new(|| {
     let called = std::env::args_os().next().unwrap_or_default();
     let name = Path::new(&called).file_name().unwrap_or_default();
@@ -54,7 +54,7 @@ static CHOSEN: LazyLock<fn(&[u8])> = LazyLock::new(|| {
 });
 
 libfuzzer_sys::fuzz_target!(init: {
-    // What the variable of the caller says is no input.
+    // The target is looked up before the first input.
     let _ = &*CHOSEN;
 }, |input: &[u8]| CHOSEN(input));
 

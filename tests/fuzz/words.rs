@@ -25,7 +25,7 @@ pub fn words(input: &[u8]) {
             let count = words.len();
             let last = words.last().cloned();
             if let Ok(options) = nssh::parse(words) {
-                // The shell's own arguments are the last ones, as they were.
+                // The shell's arguments are the last words, unchanged.
                 assert!(options.args.len() <= count);
                 assert!(options.args.is_empty() || options.args.last() == last.as_ref());
                 assert!(
@@ -49,7 +49,7 @@ pub fn words(input: &[u8]) {
             }
         }
         front => {
-            // It would be done at once.
+            // -n would enter a namespace at once, and -V print the version.
             let enters = |word: &OsString| {
                 [&b"-n"[..], b"--n"]
                     .iter()
@@ -80,7 +80,7 @@ pub fn words(input: &[u8]) {
     }
 }
 
-/// Options that are written down are read as the same ones: a record does that.
+/// Asserts that options are read as the same ones after they are written, as to a record.
 fn same_again(config: &Config) {
     let mut again = Config::new(&config.jail);
     for (option, value) in config.options() {
@@ -92,7 +92,7 @@ fn same_again(config: &Config) {
     assert_eq!(&again, config);
 }
 
-/// A batch's file.
+/// A batch file.
 pub fn batch(input: &[u8]) {
     let mut lines = Lines {
         rest: input.to_vec(),
@@ -100,7 +100,7 @@ pub fn batch(input: &[u8]) {
         over: true,
     };
     let mut left = input.len();
-    // The one complaint that there can be goes nowhere.
+    // An error message is not looked at.
     while let Ok(Some(line)) = lines.next() {
         left = left.checked_sub(line.len()).expect("nothing is read twice");
         assert!(!line.contains(&b'#'));
@@ -108,7 +108,7 @@ pub fn batch(input: &[u8]) {
             continue;
         };
         assert!((1..=511).contains(&words.len()));
-        // What can be said again in quotes is the same words.
+        // Words that can be quoted are split into the same words again.
         let quote = |word: &OsStr| {
             let quote = [b'\'', b'"']
                 .into_iter()

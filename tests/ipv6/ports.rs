@@ -7,7 +7,7 @@ sandboxed! {
         publish("--publish 8080:80 --publish 8080:80/udp");
         let (gateway, other) = (gateway("USER"), gateway("blue"));
         for by in ALL {
-            // Another machine is seen as it is.
+            // Another machine is seen by its own address.
             assert_eq!(ask(by, UPSTREAM, &at(uplink::OURS6, 8080)), uplink::THEIRS6);
             // The machine itself, by each of its addresses.
             assert_eq!(ask(by, HERE, &at(uplink::OURS6, 8080)), uplink::OURS6);
@@ -19,10 +19,10 @@ sandboxed! {
             assert_eq!(ask(by, BLUE, &at(&other, 8080)), gateway);
             assert_eq!(ask(by, JAIL, &at(uplink::OURS6, 8080)), gateway);
             assert_eq!(ask(by, JAIL, &at(&gateway, 8080)), gateway);
-            // By IPv4 as always.
+            // IPv4 works as ever.
             assert!(ask(by, UPSTREAM, "203.0.113.2:8080").ends_with(uplink::THEIRS));
             assert!(ask(by, HERE, "127.0.0.1:8080").ends_with("10.0.0.1"));
-            // The jail's port itself is nobody's but the machine's.
+            // Only the machine reaches the jail's port itself.
             ask_in_vain(by, UPSTREAM, &at(uplink::OURS6, 80));
             ask_in_vain(by, BLUE, &at(&inside("USER"), 80));
         }
@@ -33,7 +33,7 @@ sandboxed! {
         sh("ip addr add 2001:db8::9/64 dev eth0 nodad
             kak setup --ipv6 --publish [2001:db8::9]:8080:80 --publish [2001:db8::9]:8080:80/udp --publish [::1]:8081:80 --publish [::1]:8081:80/udp");
         serve(JAIL, "[::]:80");
-        // Nothing but that of IPv6.
+        // No setting of IPv4 is changed.
         assert_eq!(sh("cat /proc/sys/net/ipv4/conf/kak-USER/route_localnet"), "0");
         for by in ALL {
             assert_eq!(ask(by, UPSTREAM, "[2001:db8::9]:8080"), uplink::THEIRS6);
@@ -43,7 +43,7 @@ sandboxed! {
             ask_in_vain(by, UPSTREAM, "[2001:db8::2]:8080");
             ask_in_vain(by, HERE, "[::1]:8080");
             ask_in_vain(by, HERE, "127.0.0.1:8080");
-            // Loopback is the machine's alone.
+            // A port at the loopback address is reached by the machine only.
             assert_eq!(ask(by, HERE, "[::1]:8081"), gateway("USER"));
             ask_in_vain(by, UPSTREAM, "[2001:db8::9]:8081");
             ask_in_vain(by, JAIL, "[::1]:8081");
@@ -60,7 +60,7 @@ sandboxed! {
             ask(By::Tcp, HERE, &format!("{}:{family}", addresses[1]));
             ask_in_vain(By::Tcp, HERE, &format!("{}:{other}", addresses[1]));
         }
-        // The same port may lead elsewhere.
+        // By IPv6, the same port may lead to another namespace.
         sh("kak netns add blue --uplink --ipv6 --publish [::]:8080:80");
         serve(BLUE, "[::]:80");
         assert_eq!(ask(By::Tcp, UPSTREAM, "[2001:db8::2]:8080"), uplink::THEIRS6);
@@ -97,7 +97,7 @@ sandboxed! {
         for bad in ["[::1]:99 --publish 99:80", "[::1]", "[::1]:0", "::1:80:80", "[fe80::1%eth0]:80"] {
             refused(&format!("--ipv6 --publish {bad}"), 2, "--publish");
         }
-        // By IPv4 alone nobody has it.
+        // With IPv4 only, no socket is in the way.
         sh("kak setup --publish 1002:80");
     }
 
@@ -133,7 +133,7 @@ sandboxed! {
             run(&format!("nsenter --net={from} ping -6 -c 1 -w 1 {address}")).code(1);
             assert_eq!(seen6(to), 0, "{from} to {address}");
         }
-        // The machine itself is no neighbour.
+        // The machine itself does reach both.
         for by in ALL {
             assert_eq!(ask(by, HERE, &at(&user, 80)), gateway("USER"));
             assert_eq!(ask(by, HERE, &at(&blue, 80)), gateway("blue"));

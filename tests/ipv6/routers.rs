@@ -1,11 +1,11 @@
-//! Routers that are heard, and the switches by which a machine forwards and hears them.
+//! Router advertisements that the machine accepts, and the settings `forwarding` and `accept_ra`.
 
 use super::*;
 
-/// Somebody says on a link that he is a router: for so many seconds, and with a network of which one may take an address.
+/// Sends a router advertisement on a link, with this lifetime in seconds and a prefix for address autoconfiguration.
 fn advertise(namespace: &str, link: &str, lifetime: u16, network: &str) {
-    // Nobody is heard but under an address of the cable.
-    until("he has one", || {
+    // It must come from a link-local address.
+    until("the link has its address", || {
         let addresses = sh(&format!(
             "nsenter --net={namespace} ip -6 addr show dev {link} scope link"
         ));
@@ -24,17 +24,17 @@ s.sendto(router + prefix, (\"ff02::1\", 0))
     ));
 }
 
-/// Whether the machine has an address of a network, and by a router on a link its way out.
+/// Whether the machine has an address of a network and a default route, both from a router on a link.
 fn has_heard(network: &str, link: &str) -> bool {
     sh(&format!("ip -6 addr show dev {link} scope global")).contains(network.trim_end_matches(':'))
         && sh(&format!("ip -6 route show default dev {link}")).contains("proto ra")
 }
 
-/// Plugs the machine in where a router says that it is there, and waits until it is heard.
+/// Connects the machine to a link with a router, and waits until its advertisement is accepted.
 fn plug_by_router() {
     uplink::plug();
     sh("nsenter --net=/var/upstream ip addr add 2001:db8:0:1::1/64 dev up0 nodad");
-    // Who comes later has to be heard as well.
+    // Later advertisements have to be accepted as well.
     assert_eq!(sh("cat /proc/sys/net/ipv6/conf/eth0/accept_ra"), "1");
     advertise(UPSTREAM, "up0", 1800, "2001:db8:0:1::");
     until("the router is heard", || {
@@ -50,7 +50,7 @@ sandboxed! {
         advertise(JAIL, "eth0", 1800, "2001:db8:0:bad::");
         run("nssh -c 'ping -6 -c 1 -w 5 2001:db8::1'").code(0);
         assert!(!has_heard("2001:db8:0:bad::", "kak-USER"));
-        // What the rule is worth.
+        // The counterpart: without the rule it is accepted.
         sh("nft flush chain ip6 kak-USER raw");
         advertise(JAIL, "eth0", 1800, "2001:db8:0:bad::");
         until("it is heard", || has_heard("2001:db8:0:bad::", "kak-USER"));
@@ -61,7 +61,7 @@ sandboxed! {
         let before = sh("cat /proc/sys/net/ipv6/conf/*/accept_ra /proc/sys/net/ipv6/conf/*/forwarding");
         sh("kak setup --ipv6; kak status");
         assert_eq!(sh(&format!("cat {FORWARDING} /proc/sys/net/ipv6/conf/eth0/accept_ra")), "1\n2");
-        // Nothing was lost, and news is heard.
+        // The address and the route stay, and new advertisements are accepted.
         assert!(has_heard("2001:db8:0:1::", "eth0"));
         serve(UPSTREAM, "[2001:db8:0:1::1]:80");
         ask(By::Tcp, JAIL, "[2001:db8:0:1::1]:80");
@@ -84,7 +84,7 @@ sandboxed! {
     }
 
     fn without_kak_forwarding_loses_the_router() {
-        // What the test above is worth.
+        // The counterpart of the test `a_router_is_heard_all_the_time`.
         plug_by_router();
         sh(&format!("echo 1 >{FORWARDING}"));
         assert!(!has_heard("2001:db8:0:1::", "eth0"));
@@ -107,14 +107,14 @@ sandboxed! {
         let before = dump();
         sh("kak setup --ipv6; kak teardown");
         assert_same("one jail", &before, &dump());
-        // The last of several takes back what the first one did.
+        // The last of several undoes what the first one did.
         sh("kak setup --ipv6; kak setup -n OTHER --ipv6; kak netns add blue --uplink --ipv6; kak teardown; kak netns delete blue");
         assert_eq!(sh(&format!("cat {FORWARDING} /proc/sys/net/ipv6/conf/eth0/accept_ra")), "1\n2");
         serve(UPSTREAM, "[2001:db8::1]:80");
         ask(By::Tcp, "/run/netns/OTHER", "[2001:db8::1]:80");
         sh("kak teardown -n OTHER");
         assert_same("three", &before, &dump());
-        // So does who goes on after a keeper that was killed, be it with other options.
+        // So does a setup after a keeper was killed, even with other options.
         for again in ["kak setup", "kak setup --ipv6 --publish 80", "kak setup --hide srv"] {
             sh("mkdir -p /srv; kak setup --ipv6");
             sh(&format!("kill -KILL {}", process_field(init("USER"), "PPid").unwrap()));
@@ -122,7 +122,7 @@ sandboxed! {
             sh(&format!("{again}; kak status; kak teardown; rmdir /srv"));
             assert_same(again, &before, &dump());
         }
-        // Where packets are passed on already, that stays.
+        // A machine that forwards already goes on to.
         sh(&format!("echo 1 >{FORWARDING}"));
         let before = dump();
         sh("kak setup --ipv6; kak teardown");

@@ -1,4 +1,4 @@
-//! Many names: given by many at once, and by one command, which makes two processes of itself for them.
+//! Many names: added by many commands at once, and by one command, which divides them between two processes.
 
 use crate::sandbox::*;
 
@@ -12,21 +12,21 @@ sandboxed! {
         assert_eq!(adds("many$n"), 32);
         assert_eq!(sh("kak netns | wc -l; grep -c ' /run/netns ' /proc/self/mountinfo"), "33\n1");
         sh("kak netns -all delete");
-        // And with ip at it too.
+        // And with ip at the same time.
         let both = sh("for n in $(seq 16); do (kak netns add x 2>/dev/null && echo won) & (ip netns add x 2>/dev/null && echo won) & done; wait");
         assert_eq!(both, "won");
         assert_eq!(sh("kak netns exec x kak netns identify"), "x");
     }
 
     fn two_processes_give_many_names() {
-        // Whatever the caller has us do with children that end.
+        // Also if the caller ignores SIGCHLD.
         let many = "kak netns add there; trap '' CHLD; exec kak netns add there $(seq -f n%g 98) n7";
         let ended = run(many).code(1);
         ended.says("\"/run/netns/there\": File exists").says("\"/run/netns/n7\": File exists");
         assert_eq!(sh("kak netns list | wc -l; stat -Lc %i /run/netns/* | sort -u | wc -l; grep -c /run/netns/ /proc/self/mountinfo"), "99\n99\n99");
         run("kak netns add $(seq 40) ../x").code(255).says("Invalid netns name");
         assert_eq!(sh("kak netns list | wc -l"), "99");
-        // Who asked for them is where he was.
+        // The batch is still in its own network namespace afterwards.
         assert_eq!(sh("(echo add $(seq 40); echo identify) | kak netns -batch -; kak netns list | wc -l"), "139");
     }
 
@@ -39,7 +39,7 @@ sandboxed! {
     }
 
     fn who_is_killed_while_they_begin_gives_none() {
-        // Each of the two asks the kernel to end with its parent; that takes long here.
+        // Each of the two calls prctl(PR_SET_PDEATHSIG), to end with its parent; the call is delayed here.
         let slow = "exec strace -f -qq -o /tmp/trace -e trace=prctl -e inject=prctl:delay_enter=1000000:when=1 kak netns add $(seq 100)";
         let mut traced = std::process::Command::new("sh").args(["-c", slow]).spawn().unwrap();
         let all = || processes().into_iter().filter(|(_, name)| name == "kak").map(|(pid, _)| pid).collect::<Vec<_>>();

@@ -1,9 +1,9 @@
-//! What scripts do with `ip netns`: those that do the same with kak, and those with which kak does better on purpose.
+//! Scripts that call `ip netns`: those that must do the same with kak, and those in which kak is better on purpose.
 //! `$IP` is the program.
 
-/// Scripts that do the same with both.
+/// Scripts that must do the same with both.
 pub const SAME: &[&str] = &[
-    // Options (1.1) and objects (1.2).
+    // Options and objects.
     "$IP netns add a; for o in -h -human -iec -s -stats -d -r -o -t -ts -br -N -4 -6 -0 -M -B -c -c=always -color=never; do
         $IP $o netns || echo $o $?; done",
     "$IP netns add a; $IP -l 3 netns; $IP -loops 3 netns; $IP -f inet netns; $IP -family link netns; $IP -rc 4096 netns",
@@ -13,7 +13,7 @@ pub const SAME: &[&str] = &[
     "for f in x inet7; do $IP -family $f netns; echo $?; done",
     "$IP -n nope netns; echo $?; $IP -n nope -V; echo $?; $IP --netns nope netns; echo $?",
     "$IP netns -all exec true; echo $?; $IP netns -j list; echo $?",
-    // Verbs, whole and shortened (2.1).
+    // Verbs, whole and shortened.
     "$IP netns add a; for v in l li lis list s sh sho show ls lst; do $IP netns $v || echo $v $?; done",
     "$IP netns add a; $IP netns set a 7; for v in list- list-i list-id; do $IP netns $v; done",
     "$IP netns a a; $IP netns ad b; $IP netns at c $$; $IP netns se a 1; $IP netns i; $IP netns id $$; $IP netns p nope
@@ -21,7 +21,7 @@ pub const SAME: &[&str] = &[
     "$IP netns add a; for v in e ex exe exec; do $IP netns $v a echo $v; done",
     "for v in rm remove deletee showx '' LIST; do $IP netns \"$v\" x; echo $?; done",
     "for v in h he hel help; do $IP netns $v; echo $?; done; $IP netns list-id x; echo $?",
-    // Names are looked at first, whatever the verb (2.2).
+    // Names are checked first, whatever the verb.
     "for v in list add set delete identify pids exec monitor attach list-id help; do
         for n in '' . .. a/b /; do $IP netns $v \"$n\"; echo $?; done; done",
     "long=$(printf %0255d 0); $IP netns add $long; $IP netns; $IP netns exec $long true; $IP netns delete $long
@@ -31,7 +31,7 @@ pub const SAME: &[&str] = &[
     "n=$(printf 'x\\377y'); $IP netns add \"$n\"; $IP netns; $IP -j netns; $IP netns delete \"$n\"",
     "$IP netns add a extra words; $IP netns list extra; $IP netns delete a b c; $IP netns",
     "$IP netns exec -- a true; echo $?; $IP netns add a; $IP netns exec a -- true; echo end",
-    // Adding and attaching (4).
+    // Adding and attaching.
     "$IP netns add; echo $?; $IP netns attach; echo $?; $IP netns attach a; echo $?; $IP netns set; echo $?; $IP netns delete; echo $?",
     "for p in x 0 0x 1x '' 99999999999; do $IP netns attach a \"$p\"; echo $?; done; ls /run/netns",
     "for p in -1 4194304 007; do $IP netns attach a $p; echo $?; ls /run/netns; done",
@@ -41,17 +41,17 @@ pub const SAME: &[&str] = &[
     "echo >/run/netns; $IP netns add a; echo $?; $IP -all netns exec true; echo $?; $IP netns identify; echo $?",
     "mount -o remount,ro /run; $IP netns add a; echo $?",
     "mkdir /run/netns; mount -o bind /run/netns /run/netns; mount -o remount,ro,bind /run/netns; $IP netns add a; echo $?",
-    // Listing (5).
+    // Listing.
     "$IP netns; echo $?; mkdir /run/netns; $IP netns; $IP -j netns; $IP -j -p netns",
     "for n in a b c d e; do $IP netns add $n; done; $IP netns set c 16; $IP netns set a 3
         $IP netns; $IP -j netns; $IP -j -p netns; $IP netns exec a $IP netns; $IP -n b netns",
     "$IP netns add a; ln -s a /run/netns/l; $IP netns; $IP netns set a 4; $IP netns; $IP netns list-id",
-    // Deleting (6).
+    // Deleting.
     "$IP netns delete nope; echo $?; $IP netns add a; mkdir /run/netns/d; $IP netns delete d; echo $?; $IP netns delete a; ls /run/netns",
     "$IP netns add a; for n in f p; do :; done; echo x >/run/netns/f; mkfifo /run/netns/p; $IP netns delete f; $IP netns delete p; ls /run/netns",
     "$IP netns add a; $IP netns exec a sleep 5 & sleep .3; $IP netns delete a; $IP netns; $IP netns identify $!; kill $!",
     "$IP netns add a; $IP netns delete a; $IP netns add a; $IP netns; $IP netns delete a; grep -c nsfs /proc/self/mountinfo",
-    // Who is where (7).
+    // identify and pids.
     "$IP netns identify; echo $?; mkdir /run/netns; $IP netns identify; $IP netns identify 1 2; echo $?",
     "for p in -1 x self 1x ''; do $IP netns identify $p \"\"; echo $?; $IP netns identify $p; echo $?; done",
     "for p in 0 007 4194304; do $IP netns identify $p; echo $?; done",
@@ -59,7 +59,7 @@ pub const SAME: &[&str] = &[
     "$IP netns pids; echo $?; $IP netns pids a b; echo $?; $IP netns pids nope; echo $?; mkdir -p /run/netns; echo x >/run/netns/f; $IP netns pids f; echo $?",
     "$IP netns add a; $IP netns pids a; $IP netns exec a sleep 9 & $IP netns exec a sleep 9 & sleep .3
         [ $($IP netns pids a | wc -l) = 2 ] && for p in $($IP netns pids a); do $IP netns identify $p; kill $p; done",
-    // Numbers (8).
+    // Numbers: set and list-id.
     "$IP netns add a; $IP netns set a; echo $?; for n in x 1x 2147483648 -5 -1 '' 0x; do $IP netns set a \"$n\"; echo $?; done; $IP netns",
     "$IP netns add a; $IP netns add b; $IP netns set a 0x10 more; $IP netns set a 16; echo $?; $IP netns set b 16; echo $?; $IP netns set b auto; $IP netns; $IP netns list-id",
     "$IP netns set nope 5; echo $?; mkdir -p /run/netns; echo >/run/netns/f; $IP netns set f 5; echo $?",
@@ -72,15 +72,15 @@ pub const SAME: &[&str] = &[
     "$IP netns add a; $IP netns set a 5; $IP netns attach b $$; mount -t tmpfs x /run; $IP netns list-id; $IP -j netns list-id",
     "for w in 'nsid' 'target-nsid' 'nsid x' 'target-nsid x' 'nsi 1' 'nsid 1 nsid 2' 'target-nsid 1 target-nsid 2' 'nsid 99999999999'; do $IP netns list-id $w; echo $?; done",
     "$IP netns list-id target-nsid 77; echo $?; $IP -j netns list-id target-nsid 77; echo $?",
-    // All (9).
+    // -all.
     "$IP -all netns exec true; echo $?; $IP -all netns delete; echo $?; $IP -all netns exec; echo $?",
     "for n in a b c; do $IP netns add $n; done; $IP -all netns exec sh -c 'echo hello; exit 3'; echo $?
         $IP -all netns exec nosuch; echo $?; $IP -a netns del; echo $?; $IP netns",
     "for n in a b c; do $IP netns add $n; done; $IP -all netns exec sh -c 'kill -9 $$'; echo $?",
-    // In another one (10).
+    // In another namespace: -n.
     "$IP netns add a; $IP netns add b; $IP -n a netns set b 4; $IP netns; $IP -n a netns; $IP -n b -n a netns; $IP -n a netns identify",
     "mkdir -p /run/netns; echo >/run/netns/f; $IP -n f netns; echo $?",
-    // Batches (11).
+    // Batches.
     "printf 'netns add a\\n# no\\n\\n netns  add\\tb # so\\nnetns add \"c d\"\\nnetns add \\\\\\ne\\nnetns\\nnetns list-id\\n' >f; $IP -batch f; echo $?; $IP -j -b f; echo $?",
     "printf 'netns add a\\nnetns add a\\nnetns add b\\n' >f; $IP -b f; echo $?; $IP netns; $IP -force -b f; echo $?; $IP netns",
     "printf 'netns add a\\nnetns nope\\nnetns add b\\n' >f; $IP -force -b f; echo $?; $IP netns",
@@ -90,7 +90,7 @@ pub const SAME: &[&str] = &[
     "$IP -b nofile; echo $?; printf 'netns add \"a\\n' | $IP -b -; echo $?; printf 'netns add \"a b\" \"c\" x y' | $IP -b -; $IP netns",
     "printf 'netns add a\\nnetns exec a cat\\nnetns add b\\n' >f; $IP -b f; $IP netns",
     "printf 'netns set a 1\\nnetns add b\\n' | $IP -b - ; echo $?",
-    // Commands (12).
+    // Commands: exec.
     "$IP netns exec; echo $?; $IP netns add a; $IP netns exec a; echo $?; $IP netns exec nope true; echo $?",
     "$IP netns add a; $IP netns exec a sh -c 'exit 77'; echo $?; $IP netns exec a sh -c 'kill -TERM $$'; echo $?; $IP netns exec a printf '%s.' -x -- '' 'a b'",
     "$IP netns add a; $IP netns exec a sh -c 'ls /sys/class/net; cat /proc/net/dev | wc -l; umask; pwd; ulimit -n; test $PPID = '$$; ulimit -n",
@@ -98,7 +98,7 @@ pub const SAME: &[&str] = &[
     "printf 'echo script $1\\n' >s; chmod +x s; : >e; chmod +x e; $IP netns add a; $IP netns exec a ./s one; $IP netns exec a ./e; echo $?",
     "$IP netns add a; exec 7</dev/null; $IP netns exec a sh -c 'ls /proc/self/fd | wc -l; grep -c SigBlk /proc/self/status; grep -E \"^(SigBlk|SigIgn|CapEff|CapBnd|Uid|Groups|NoNewPrivs)\" /proc/self/status'",
     "trap '' PIPE; $IP netns add a; $IP netns exec a grep SigIgn /proc/self/status",
-    // Files of a namespace (12.2).
+    // Files of a namespace: /etc/netns.
     "mkdir -p /etc/netns/a /etc/dir /etc/netns/a/dir; echo host >/etc/f; echo ns >/etc/netns/a/f; echo ns >/etc/netns/a/dir/x; echo ns >/etc/netns/a/.dot; echo host >/etc/.dot
         $IP netns add a; $IP netns exec a cat /etc/f /etc/dir/x /etc/.dot; cat /etc/f; $IP netns exec a sh -c 'echo new >/etc/f'; cat /etc/netns/a/f /etc/f",
     "mkdir -p /etc/netns/a /etc/netns/a/tofile /etc/todir; echo x >/etc/netns/a/missing; echo x >/etc/tofile; echo x >/etc/netns/a/todir; ln -s /nowhere /etc/netns/a/f; echo x >/etc/f
@@ -107,7 +107,7 @@ pub const SAME: &[&str] = &[
         $IP netns add a; $IP netns exec a cat /etc/f; $IP netns exec a sh -c 'rm /etc/f; echo $?; mv /etc/real /etc/f; echo $?' 2>&1",
     "mkdir -p /etc/netns/a; echo ns >/etc/netns/a/f; echo host >/etc/f; $IP netns add a; $IP netns add b; $IP netns exec a $IP netns exec b cat /etc/f
         $IP netns exec a sh -c 'echo old >/etc/netns/a/g; mv /etc/netns/a/g /etc/netns/a/f; cat /etc/f'",
-    // More of the same sections, by the row.
+    // More of all these.
     "$IP netns add a; for v in pi pid pids; do $IP netns $v a; done; for v in att atta attac attach; do $IP netns $v x$v $$; done; $IP netns | sort",
     "for v in m mo mon moni monito monitor; do timeout .2 $IP netns $v; echo $?; done; ls -d /run/netns",
     "for n in . a/b ''; do $IP netns nope \"$n\"; echo $?; $IP netns '' \"$n\"; echo $?; done; $IP netns nope a; echo $?",
@@ -144,11 +144,12 @@ pub const SAME: &[&str] = &[
     "$IP netns add a; $IP netns exec a $IP netns exec a true; echo $?; $IP netns exec a $IP -n a netns exec a ls /sys/class/net; $IP netns exec a $IP -all netns exec true; echo $?",
     "mkdir -p /etc/netns/a; echo ns >/etc/netns/a/f; echo host >/etc/f; $IP netns add a; $IP netns exec a sh -c 'echo new >/proc/1/root/etc/f; cat /etc/f'; cat /etc/f",
     "mkdir -p /etc/netns/real; echo ns >/etc/netns/real/f; ln -s real /etc/netns/a; echo host >/etc/f; echo x >/etc/netns/b; $IP netns add a; $IP netns add b; $IP netns exec a cat /etc/f; $IP netns exec b cat /etc/f",
-    // Without rights (13).
+    // Without capabilities.
     "$IP netns add a; drop='setpriv --bounding-set -all --inh-caps -all --'; for c in 'netns' 'netns list-id' 'netns identify' 'netns pids a' '-j netns'; do $drop $IP $c; echo $?; done",
 ];
 
-/// Scripts in which kak does better: status, output, and errors are what stands here, and ip's are not.
+/// Scripts in which kak is better: the reason, the script, and kak's status, output and errors, which ip's must not
+/// equal.
 pub const BETTER: &[(&str, &str, i32, &str, &str)] = &[
     (
         "an add that failed leaves nothing",
@@ -158,14 +159,14 @@ pub const BETTER: &[(&str, &str, i32, &str, &str)] = &[
         "",
     ),
     (
-        "a missing or unfit program is told as a shell would",
+        "a missing or unfit program gives the statuses that a shell gives",
         "$IP netns add a; $IP netns exec a nosuch; echo $?; $IP netns exec a /etc; echo $?; $IP netns exec a ''; echo $?",
         0,
         "127\n126\n127\n",
         "exec of \"nosuch\" failed: No such file or directory\nexec of \"/etc\" failed: Permission denied\nexec of \"\" failed: No such file or directory\n",
     ),
     (
-        "JSON is JSON without a run directory too",
+        "-json prints JSON without a run directory, too",
         "$IP -j netns; $IP -j -p netns",
         0,
         "[]\n[ ]\n",
@@ -222,7 +223,7 @@ pub const BETTER: &[(&str, &str, i32, &str, &str)] = &[
         "",
     ),
     (
-        "what stands in the way of a FIFO does not wait",
+        "a FIFO among the names makes no command wait",
         "$IP netns add a; mkfifo /run/netns/p; timeout 5 $IP netns 2>/dev/null | sort; timeout 5 $IP netns exec p true; echo $?; timeout 5 $IP netns set p 3; echo $?; timeout 5 $IP netns pids p; echo $?; timeout 5 $IP netns identify; echo $?",
         0,
         "a\np\n255\n2\n0\n\n0\n",
@@ -243,7 +244,7 @@ pub const BETTER: &[(&str, &str, i32, &str, &str)] = &[
         "",
     ),
     (
-        "a negative number is the one that is named",
+        "the error about a negative number names that number",
         "$IP netns list-id nsid -5 x; echo $?; $IP netns list-id target-nsid -1; echo $?",
         0,
         "255\n255\n",
@@ -264,7 +265,7 @@ pub const BETTER: &[(&str, &str, i32, &str, &str)] = &[
         "ip link: kak's ip knows 'ip netns' only; install iproute2 for the rest\nip n: kak's ip knows 'ip netns' only; install iproute2 for the rest\nip ne: kak's ip knows 'ip netns' only; install iproute2 for the rest\nip nei: kak's ip knows 'ip netns' only; install iproute2 for the rest\nip netc: kak's ip knows 'ip netns' only; install iproute2 for the rest\nip x: kak's ip knows 'ip netns' only; install iproute2 for the rest\n",
     ),
     (
-        "control characters are JSON's, as in newer releases of ip",
+        "control characters are escaped as JSON wants it, as in newer releases of ip",
         "n=$(printf 'a\\001\\177b'); $IP netns add \"$n\"; $IP -j netns",
         0,
         "[{\"name\":\"a\\u0001\\u007fb\"}]\n",
@@ -288,28 +289,28 @@ pub const BETTER: &[(&str, &str, i32, &str, &str)] = &[
          kak: netns: call it outside, or instead of exec with 'kak netns -n NAME add ...'\n",
     ),
     (
-        "-all delete goes on, tells what is left, and fails",
+        "-all delete goes on after an error, names what is left, and fails",
         "for n in a b c; do $IP netns add $n; done; mkdir /run/netns/bad; $IP -all netns delete; echo $?; ls /run/netns",
         0,
         "1\nbad\n",
         "Cannot remove namespace file \"/run/netns/bad\": Is a directory\n",
     ),
     (
-        "who may not take a name away is told so, not that it is busy",
+        "a delete without the right to unmount says so, and not that the file is busy",
         "$IP netns add a; setpriv --bounding-set -sys_admin --inh-caps -sys_admin -- $IP netns delete a 2>&1 | head -n 1; $IP netns exec a true; echo $?",
         0,
         "Cannot remove namespace file \"/run/netns/a\": Operation not permitted\n0\n",
         "",
     ),
     (
-        "a line of a batch that cannot enter is told once, and what follows is done once",
+        "a batch line whose namespace cannot be entered is reported once, and what follows is done once",
         "printf 'netns add a\\nnetns exec nope true\\nnetns add b\\n' | $IP -force -b -; echo $?; $IP netns",
         0,
         "1\nb\na\n",
         "Cannot open network namespace \"nope\": No such file or directory\nCommand failed -:2\n",
     ),
     (
-        "monitor tells at once, whatever else is said",
+        "monitor prints each event at once, whatever further words and options it is given",
         "(timeout 1 $IP netns monitor extra words >m1; :) & (timeout 1 $IP -j netns monitor >m2; :) & sleep .4; $IP netns add a; touch /run/netns/foo
             mv /run/netns/foo /run/netns/bar; rm /run/netns/bar; $IP netns attach z 4194304; $IP netns delete a; wait; cat m1; cmp m1 m2",
         0,
@@ -317,7 +318,7 @@ pub const BETTER: &[(&str, &str, i32, &str, &str)] = &[
         "Bind /proc/4194304/ns/net -> /run/netns/z failed: No such file or directory\n",
     ),
     (
-        "a directory below /sys is one of the new /sys",
+        "a working directory below /sys is the one in the new /sys",
         "$IP netns add a; cd /sys/class; $IP netns exec a sh -c 'pwd; ls -d net'; echo $?",
         0,
         "/sys/class\nnet\n0\n",

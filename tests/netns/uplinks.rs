@@ -1,4 +1,4 @@
-//! Namespaces with an uplink, which `ip netns` has not: made, mended, told of and taken back as a jail's network is.
+//! Namespaces with an uplink, which `ip netns` lacks: made, mended, reported and taken back as a jail's network is.
 
 use crate::sandbox::*;
 
@@ -16,10 +16,10 @@ sandboxed! {
             run("kak netns add blue --uplink --subnet 10.8.0.0/24").code(1).says("File exists, with other options: --subnet 10.8.0.0/24");
             run("kak netns add blue --uplink --ipv6").code(1).says("File exists, with other options");
             assert_eq!(run("kak status --all").code(3).text(), told, "{behind}");
-            // With its options and without.
+            // With the options that it was made with, and without options.
             let again = if behind.starts_with("nft") { "kak netns add blue --uplink --subnet 10.9.0.0/24" } else { "kak netns add blue --uplink" };
             assert_eq!(sh(&format!("{again} 2>&1")), "", "{behind}");
-            // A link that is another has another number and address.
+            // A new link has another index and hardware address.
             if behind != "ip link delete kak-blue" {
                 assert_same(behind, &whole, &dump());
             }
@@ -29,14 +29,14 @@ sandboxed! {
             run(again).code(1).says("File exists");
             assert_eq!(sh("cat /run/kak/blue/record"), record, "{behind}");
         }
-        // What stands in the way is told, and what was made before that is taken back.
+        // If something is in the way, the error names it, and what was mended before that is taken back.
         sh("nft delete table ip kak-blue; ip link delete kak-blue; ip link add kak-blue type veth peer name other");
         let there = dump();
         run("kak netns add blue --uplink").code(1).says("a link kak-blue that is not kak's");
         assert_same("in the way", &there, &dump());
         sh("ip link delete kak-blue; kak netns add blue --uplink; kak status -n blue; kak netns delete blue");
         assert_same("afterwards", &before, &dump());
-        // One that somebody else has made is none of ours.
+        // A namespace that was made without an uplink does not get one.
         sh("kak netns add red");
         run("kak netns add red --uplink").code(1).says("File exists");
         assert_eq!(sh("ip -n red -o link | wc -l; ls /run/kak 2>/dev/null || :"), "1");
@@ -58,7 +58,7 @@ sandboxed! {
             sh("kak status -n blue");
             run("kak netns add blue --uplink").code(1).says("File exists");
         }
-        // To whom it looks as if a jail were about to end.
+        // A namespace of `--uplink` is no jail for nssh, which says so.
         run("kak nssh -n blue -c true").code(125).says("kak netns add --uplink");
         sh("kak netns delete blue; kak netns add red");
         assert_eq!(relays().len(), 0);
@@ -78,18 +78,18 @@ sandboxed! {
         assert_eq!(ask("blue"), uplink::OURS);
         assert!(sh("kak status -n blue").starts_with("blue: a network without a jail\nok  "));
         assert_eq!(sh("kak netns exec blue cat /etc/resolv.conf"), "nameserver 203.0.113.1\nsearch example");
-        // Another beside it, as it was wanted; and a jail beside both.
+        // Another beside it, with options; and a jail beside both.
         sh("kak netns add --uplink --subnet 10.9.0.0/30 --dns 192.0.2.7 --dns 192.0.2.8 red; kak setup");
         assert_eq!(sh("ip -n red -o -4 addr show eth0 | grep -o 10.9.0.2/30; kak netns exec red cat /etc/resolv.conf; ip -n USER -o -4 addr show eth0 | grep -o 10.0.1.2/24"),
             "10.9.0.2/30\nnameserver 192.0.2.7\nnameserver 192.0.2.8\n10.0.1.2/24");
         assert_eq!([ask("red"), ask("USER")], [uplink::OURS, uplink::OURS]);
-        // Nobody takes one for the other.
+        // A jail and a network cannot have the same name.
         run("kak netns add blue --uplink").code(1).says("File exists");
         run("kak netns add USER --uplink").code(1).says("there is a jail of this name");
         run("kak setup -n red").code(1).says("kak netns add --uplink");
         run("kak nssh -n red -c true").code(125).says("kak netns add --uplink");
         sh("kak teardown; kak netns delete blue");
-        // At once: the next one has the first one's addresses and link.
+        // Deleted at once: the next one can have the same addresses and link name.
         sh("kak netns add blue --uplink; ip -n blue -o -4 addr show eth0 | grep -q 10.0.0.2/24; ip netns delete red; kak netns delete red; kak ip netns delete blue");
         assert_same("after all of them", &before, &dump());
     }
@@ -130,7 +130,7 @@ sandboxed! {
         sh("umount /etc/resolv.conf; echo nameserver 127.0.0.53 >/etc/resolv.conf; kak netns add blue --uplink");
         let relays = || processes().values().filter(|name| *name == "kak-dns").count();
         assert_eq!(relays(), 1);
-        // Whoever answers outside, on that address.
+        // A server outside, on that address.
         let answer = "perl -MIO::Socket::INET -e 'my $s = IO::Socket::INET->new(LocalAddr => \"127.0.0.53:53\", Proto => \"udp\"); print STDERR \"ready\"; $s->recv(my $q, 512); $s->send(\"to $q\")'";
         let mut server = std::process::Command::new("sh").args(["-c", answer]).stderr(std::process::Stdio::piped()).spawn().unwrap();
         let mut ready = [0; 5];
@@ -152,7 +152,7 @@ sandboxed! {
         let mut ready = [0; 5];
         std::io::Read::read_exact(server.stderr.as_mut().unwrap(), &mut ready).unwrap();
         let ask = |from: &str, port: u16| sh(&format!("{from} perl -MIO::Socket::INET -e 'print IO::Socket::INET->new(\"{}:{port}\")->getline'", uplink::OURS));
-        // From another machine, which is seen as it is; from this one; and from another namespace.
+        // From another machine, which is seen by its own address; from this one; and from another namespace.
         assert_eq!(ask("nsenter --net=/var/upstream", 8080), uplink::THEIRS);
         assert_eq!(ask("", 8080), uplink::OURS);
         sh("kak netns add red --uplink");
@@ -166,7 +166,7 @@ sandboxed! {
         datagrams.wait().unwrap();
         server.kill().unwrap();
         server.wait().unwrap();
-        // One port leads to one place.
+        // A port leads to one namespace or jail only.
         run("kak netns add green --uplink --publish 203.0.113.2:8080:1").code(1).says("leads to blue already");
         run("kak setup --publish 8080").code(1).says("leads to blue already");
         run("perl -MIO::Socket::INET -e '$s = IO::Socket::INET->new(LocalPort => 9000, Listen => 1); exec \"kak netns add green --uplink --publish 9000\" if fork; sleep 1'")
@@ -183,7 +183,7 @@ sandboxed! {
         uplink::plug();
         sh("kak netns add red --uplink --subnet 10.9.0.0/24 --publish 8080:80; ip netns delete red");
         sh("kak netns add red --uplink; kak status -n red; nft list table ip kak-red | grep -q 8080; ip -n red -4 -o addr show eth0 | grep -q 10.9.0.2/24");
-        // Others are given.
+        // With other options, those hold.
         sh("ip netns delete red; kak netns add red --uplink --subnet 10.8.0.0/24; ip -n red -4 -o addr show eth0 | grep -q 10.8.0.2/24");
         run("nft list table ip kak-red | grep 8080").code(1);
         sh("kak netns delete red");

@@ -1,4 +1,4 @@
-"""What a process in a jail reaches through the others that it sees there. Prints a line for each thing that could be got:
+"""What a process reaches through the others that it sees. Prints a line for each thing that it could get:
    PROCESS WHAT DEV:INODE KIND NAME."""
 
 import ctypes

@@ -1,5 +1,5 @@
-"""Runs a command for which the kernel refuses a system call (seccomp(2)): refuse.py ERRNO NUMBER[,ARGUMENT=VALUE...] COMMAND...
-   It is for what strace cannot do: a call by its arguments, and one whose name strace does not know yet."""
+"""Runs a command in which a system call fails (seccomp(2)): refuse.py ERRNO NUMBER[,ARGUMENT=VALUE...] COMMAND...
+   For what strace cannot do: choose a call by its arguments, or one whose name strace does not know yet."""
 
 import ctypes
 import os
@@ -11,7 +11,7 @@ ALLOW, REFUSE = 0x7FFF0000, 0x50000
 
 errno, what = int(sys.argv[1]), sys.argv[2]
 number, *arguments = what.split(",")
-# Where struct seccomp_data has them.
+# The offsets in struct seccomp_data.
 wanted = [(0, int(number))] + [(16 + 8 * int(n), int(value)) for n, value in (each.split("=") for each in arguments)]
 program = []
 for at, (offset, value) in enumerate(wanted):

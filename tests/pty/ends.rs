@@ -1,4 +1,4 @@
-//! What ends or stops a session with a terminal of its own, and what is then of the caller's.
+//! What ends or stops a session with a terminal of its own, and the state of the caller's terminal then.
 
 use super::*;
 
@@ -15,7 +15,7 @@ sandboxed! {
             let ended = piped(&["-c", &script], Stdio::null()).wait_with_output().unwrap();
             assert_eq!(ended.status.signal(), Some(number), "{ended:?}");
         }
-        // What cannot be run is told on the caller's terminal, which is as it was.
+        // A shell that cannot be executed is reported on the caller's terminal, whose modes are restored.
         sh("kak teardown; cp /bin/sh /var/shell; kak setup --shell /var/shell; rm /var/shell");
         let mut terminal = Terminal::new(&watched("-c true"));
         terminal.shows("kak: nssh: exec ");
@@ -26,7 +26,7 @@ sandboxed! {
 
     fn the_modes_come_back_whatever_ends_it() {
         sh("kak setup");
-        // A shell that a person talks to minds SIGTERM as little as the others, so it is hung up.
+        // An interactive shell ignores SIGTERM and most of the others, so nssh hangs it up.
         for (name, number) in [("HUP", 1), ("INT", 2), ("QUIT", 3), ("USR1", 10), ("ALRM", 14), ("TERM", 15)] {
             let terminal = Terminal::inside();
             assert!(terminal.is_raw());
@@ -34,7 +34,7 @@ sandboxed! {
             assert_eq!(terminal.ended(), 128 + number, "{name}");
             nobody_inside();
         }
-        // Who handles it has his own status.
+        // A session that handles the signal has its own status.
         let mut terminal = Terminal::new(&watched("-c \"trap 'exit 7' TERM; echo tra''ps; while :; do sleep 0.05; done\""));
         terminal.shows("traps");
         sh(&format!("kill -TERM {}", nssh()));
@@ -49,7 +49,7 @@ sandboxed! {
         terminal.shows("traps");
         sh("kak teardown");
         assert_eq!(terminal.ended(), 137);
-        // There is nothing to begin with.
+        // The session cannot begin.
         let mut terminal = Terminal::new("exec setpriv --bounding-set -sys_admin --inh-caps -sys_admin kak nssh --pty");
         terminal.shows("CAP_SYS_ADMIN");
         assert_eq!(terminal.ended(), 125);
@@ -79,7 +79,7 @@ sandboxed! {
                 terminal.shows(" icanon");
                 terminal.shows("out\r\n");
                 terminal.prompt("out> ");
-                // In the background it has no business with the terminal.
+                // In the background nssh stops at once, as it must not use the terminal.
                 terminal.types("bg");
                 terminal.prompt("out> ");
                 until("it is stopped", is_stopped);
@@ -98,7 +98,7 @@ sandboxed! {
             terminal.shows("status=5");
             terminal.prompt("out> ");
         }
-        // A stop that cannot be seen coming, and an end while it is stopped.
+        // SIGSTOP, which cannot be handled, and an end while it is stopped.
         terminal.types("PS1='in''> ' kak nssh --pty -- --norc");
         terminal.prompt("in> ");
         sh(&format!("kill -STOP {}", nssh()));
@@ -119,7 +119,7 @@ sandboxed! {
         terminal.types("wait %1; echo status=$?");
         terminal.shows("status=143");
         nobody_inside();
-        // It does not begin in the background.
+        // It does not start in the background.
         terminal.types("kak nssh --pty -- -c 'echo be''gun' &");
         terminal.prompt("out> ");
         until("it is stopped", is_stopped);
@@ -135,7 +135,7 @@ sandboxed! {
     fn who_stays_behind_does_not_hold_it_up() {
         sh("kak setup");
         for stay in ["(trap '' HUP; exec yes) &", "(trap '' HUP; exec sleep 1000) &", "sleep 1000 & disown -a"] {
-            // All the while somebody reads: what it writes may be more than a pipe holds.
+            // The output is read all the time, as it may be more than a pipe holds.
             let child = piped(&["-c", &format!("{stay} echo there; exit 3")], Stdio::null());
             let ended = child.wait_with_output().unwrap();
             assert_eq!(ended.status.code(), Some(3));
@@ -152,15 +152,15 @@ sandboxed! {
         sh("kak setup");
         let busy = "sleep 1000 & sleep 1000 | cat";
         for script in [
-            // nssh leads what runs on that terminal; is a job of a shell that has job control, or of one that has none.
+            // nssh is the terminal's session leader, or a job of a shell with job control, or a child of one without.
             &format!("exec kak nssh --pty -- -c '{busy}'"),
             &format!("exec kak nssh --pty -- --norc -ic '{busy}'"),
             &format!("exec bash --norc -ic \"kak nssh --pty -- -c '{busy}'; true\""),
             &format!("kak nssh --pty -- -c '{busy}'; true"),
-            // Nobody tells it.
+            // In another session: nssh gets no SIGHUP.
             &format!("setsid -w kak nssh --pty -- -c '{busy}'"),
         ] {
-            // Its end of the terminal is nobody else's.
+            // Only script has the master end of the terminal.
             let mut emulator = Command::new("script").args(["-qec", script, "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
             until("the session runs", || sessions() == 1 && processes().values().filter(|name| *name == "sleep").count() == 2);
             let nssh = nssh();
@@ -169,7 +169,7 @@ sandboxed! {
             until("nssh is gone", || !alive(nssh));
             nobody_inside();
         }
-        // nssh is killed, and can say nothing.
+        // nssh is killed, and cannot end the session itself.
         let _terminal = Terminal::new(&format!("exec kak nssh --pty -- -c '{busy}'"));
         until("the session runs", || sessions() == 1 && processes().values().any(|name| name == "sleep"));
         sh(&format!("kill -KILL {}", nssh()));
@@ -177,7 +177,7 @@ sandboxed! {
     }
 
     fn a_first_process_that_does_not_reap_keeps_no_jail() {
-        // As a container's, that began with `sleep infinity`.
+        // As in a container that runs `sleep infinity`.
         Command::new("unshare").args(["--pid", "--mount-proc", "--fork", "--kill-child", "sleep", "1000"]).spawn().unwrap();
         until("it runs", || processes().values().any(|name| name == "sleep"));
         let pid = processes().into_iter().find(|(_, name)| name == "sleep").map(|(pid, _)| pid).unwrap();

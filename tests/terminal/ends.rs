@@ -1,16 +1,16 @@
-//! How a session ends: by itself, by a signal, with its terminal, with the jail.
+//! How a session ends: by itself, by a signal, with its terminal or with the jail.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::*;
 
-/// Kills one process.
+/// Sends a signal to one process.
 fn kill(signal: &str, pid: i64) {
     sh(&format!("kill -{signal} {pid}"));
 }
 
-/// Waits until nobody is in the jail, and nobody is left outside who belonged to a session.
+/// Waits until no process of a session is left, in the jail or outside.
 #[track_caller]
 fn nobody_is_left() {
     let of_the_jail = ["kak-init", "kak-keeper", "kak-dns"];
@@ -41,9 +41,10 @@ sandboxed! {
             terminal.prompt(137);
             until("all of it is gone", || ["sleep", "kak-session", "kak-guard"].into_iter().all(|name| named(name).is_empty()));
             if inner == "/bin/bash" {
-                assert_eq!(sh("cat /mnt/user/tmp/hangup; rm /mnt/user/tmp/hangup"), "hangup", "its shell could say no word");
+                assert_eq!(sh("cat /mnt/user/tmp/hangup; rm /mnt/user/tmp/hangup"), "hangup", "its shell could not run its EXIT trap");
             }
-            // And the outer shell reads on, though the one in the jail took the terminal once more when it ended.
+            // And the outer shell goes on reading, although the one in the jail took the terminal once more when it
+            // ended.
             for _ in 0..3 {
                 terminal.line("echo a''live");
                 terminal.wait_for("alive");
@@ -68,7 +69,7 @@ sandboxed! {
             };
             terminal.line("nssh -c 'stty raw -echo; sleep 1000; true'");
             gone(terminal);
-            // Where the program has the terminal for itself, too.
+            // The same if a program of an interactive session has changed the modes.
             enter(terminal, "nssh");
             terminal.line("stty raw -echo; sleep 1000");
             gone(terminal);
@@ -96,7 +97,8 @@ sandboxed! {
                 terminal.close();
                 nobody_is_left();
             }
-            // As the leader of the terminal's session, as sshd and docker exec start it: at the prompt, and at work.
+            // nssh as the terminal's session leader, as under sshd and docker exec: at the prompt, and with a command
+            // running.
             for line in ["", "sleep 1000"] {
                 let mut terminal = Terminal::start(&["nssh"]);
                 terminal.prompt(0);
@@ -115,7 +117,7 @@ sandboxed! {
             one("sleep 1000");
             terminal.close();
             until("nssh is gone", || named("nssh").is_empty());
-            // Who ignores it stays, as he would outside.
+            // A process that ignores SIGHUP stays, as it would outside.
             kill("KILL", one("sleep 1000"));
             sh("kak teardown");
         }
@@ -139,7 +141,7 @@ sandboxed! {
                 one("sleep 1000");
                 kill(signal, named("nssh")[0]);
                 terminal.prompt(untrapped);
-                // Who ends of the first leaves what it has started, as it does outside; not of the other.
+                // A shell that SIGTERM ends leaves what it has started, as outside; with SIGHUP, that ends too.
                 if signal == "TERM" {
                     kill("KILL", one("sleep 1000"));
                 }
@@ -156,7 +158,7 @@ sandboxed! {
     fn a_signal_to_nssh_is_for_its_shell() {
         at_each_prompt(|terminal, _, _| {
             enter(terminal, "nssh");
-            // An interactive shell ignores the one and ends of the other.
+            // An interactive shell ignores SIGTERM, and ends by SIGHUP.
             kill("TERM", one("nssh"));
             terminal.line("echo still he''re");
             terminal.wait_for("still here");
@@ -169,7 +171,7 @@ sandboxed! {
     fn a_signal_to_the_whole_group_is_only_that_signal() {
         for inner in SHELLS {
             sh(&format!("kak setup --shell {inner}"));
-            // Who traps it is not told to hang up besides.
+            // A shell that traps SIGTERM does not get SIGHUP besides.
             let script = "trap 'echo trapped; exit 3' TERM; echo ready >/tmp/ready; while :; do sleep 0.1; done";
             let session = Command::new("setsid").args(["nssh", "-c", script]).stdout(Stdio::piped()).spawn().unwrap();
             until("it is ready", || Path::new("/mnt/user/tmp/ready").exists());
@@ -218,7 +220,7 @@ sandboxed! {
         let (monitor, shell, nssh) = (named("kak-session")[0], named("bash")[0], i64::from(session.id()));
         kill("STOP", monitor);
         until("the monitor is stopped", || is_stopped(monitor));
-        // nssh passes it on to a monitor that will find its shell dead first.
+        // nssh passes the signal on to a monitor that will first find its shell dead.
         kill("TERM", nssh);
         let field = |name| process_field(nssh, name).unwrap();
         until("nssh has passed it on", || field("ShdPnd") == "0000000000000000" && field("State").starts_with('S'));

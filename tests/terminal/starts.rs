@@ -1,8 +1,8 @@
-//! What a session gets from its caller, who may have no terminal, or half of one.
+//! What a session gets from its caller, which may have no terminal, or one for some descriptors only.
 
 use super::*;
 
-/// The lines of /proc/self/status that are about signals.
+/// A command that prints the lines of /proc/self/status about signals.
 const SIGNALS: &str = "exec grep -E '^(Sig[PBIC]|Shd)' /proc/self/status";
 
 sandboxed! {
@@ -57,7 +57,7 @@ sandboxed! {
             };
             let (outside, inside) = (said(terminal, inner), said(terminal, "nssh"));
             assert_eq!(inside, outside);
-            // What an interactive shell starts, too.
+            // For what an interactive shell starts, too.
             terminal.line(inner);
             terminal.prompt(0);
             terminal.line("grep ^Sig /proc/self/status");
@@ -78,7 +78,7 @@ sandboxed! {
 
     fn a_caller_that_ignores_its_children_learns_their_status() {
         let run = |words: &[&str]| program(&[&["env", "--ignore-signal=CHLD"], words].concat());
-        // The jail is brought up by such a caller, too.
+        // The jail is also brought up by such a caller.
         run(&["nssh", "-c", "exit 7"]).code(7);
         sh("nssh -c '(sleep 0.05 &)'");
         until("no zombie", || sh("grep -l '^State:.Z' /proc/[0-9]*/status 2>/dev/null | wc -l") == "0");
@@ -98,7 +98,7 @@ sandboxed! {
                 assert_eq!(ended.text(), format!("{wanted}\n"), "{inner} {how}");
                 let ended = run(&format!("echo 'id; exit 3' | {how} nssh"));
                 assert_eq!((ended.text(), ended.stderr.as_str()), (format!("{wanted}\n"), ""), "{inner} {how}");
-                // What the shell itself has to say is said once.
+                // The shell's own messages come once.
                 let words = |shell: &str| run(&format!("echo 'id -u; exit 3' | {how} {shell} -i 2>&1 >/dev/null | tr -d '0-9-'")).text();
                 let name = inner.rsplit('/').next().unwrap();
                 assert_eq!(words("nssh"), words(name), "{inner} {how}");
@@ -109,7 +109,7 @@ sandboxed! {
 
     fn half_a_terminal_is_as_good_as_outside() {
         at_each_prompt(|terminal, _, _| {
-            // Input is not it, output is not it, errors are not it.
+            // Standard input, output or error is not the terminal.
             for line in ["echo 'tty; ec''ho do''ne' | nssh", "nssh -c 'tty; ec''ho do''ne' | cat", "nssh -c 'tty; ec''ho do''ne' 2>/dev/null"] {
                 terminal.line(line);
                 terminal.wait_for("done");
@@ -145,7 +145,7 @@ sandboxed! {
                 until("sleep goes on", || !is_stopped(sleep));
                 terminal.keys(INTERRUPT);
                 terminal.prompt(130);
-                // There is no shell that could continue it, so it does not stop for ever.
+                // No shell could continue it, so it does not stay stopped.
                 if argv == ["nssh"] {
                     terminal.line(stop);
                     terminal.line("echo go''es on");
@@ -172,7 +172,7 @@ sandboxed! {
 
     fn nobody_starts_a_shell_where_nobody_could_bring_it_to_the_front() {
         at_each_prompt(|terminal, _, _| {
-            // Its parent is gone, so its process group is nobody's job, and another one has the terminal.
+            // Its parent has ended, so its process group is no shell's job, and another group has the terminal.
             terminal.line("(sh -c 'until set -- $(cat /proc/$$/stat); test $4 = 1 -a $5 != $8; do :; done; nssh -i; echo sta''tus=$?' </dev/tty &)");
             let said = terminal.wait_for("status=125");
             assert!(said.contains("another job has the terminal"), "{said}");
@@ -224,7 +224,7 @@ sandboxed! {
     }
 }
 
-/// What a status says of signals, without what is pending.
+/// The fields of a status about signals that are blocked, ignored or caught.
 fn fields(said: &str) -> Vec<String> {
     said.lines()
         .filter(|line| {

@@ -1,11 +1,11 @@
-//! Login shells, with shadow's tools at work on the same file: everybody's change is there in the end.
+//! Login shells, while shadow's tools edit the same file: no change is lost.
 
 use std::process::{Child, Command};
 
 use crate::sandbox::*;
 
-/// One tool's work: a line of shell that is done over and over, with `$n` counting up, until there is a /tmp/stop. How
-/// often it was done is in /tmp/NAME then, and what went wrong in /tmp/wrong.
+/// Runs a line of shell over and over, with `$n` counting up, until /tmp/stop exists. Then how often it was run is in
+/// /tmp/NAME, and the output of runs that failed in /tmp/wrong.
 fn over_and_over(name: &str, line: &str) -> Child {
     let script = format!(
         "n=0; while ! [ -e /tmp/stop ]; do n=$((n + 1)); {line} >/tmp/said.{name} 2>&1 || \
@@ -26,11 +26,11 @@ sandboxed! {
             sed 's/[^:]*:x:/&/; s/:.*/:!:19000::::::/' /etc/passwd >/etc/shadow; chmod 600 /etc/shadow");
         let mut tools = [
             over_and_over("useradd", "useradd -M user$n"),
-            over_and_over("chsh", "chsh -s $([ $((n % 2)) = 0 ] && echo /bin/sh || echo /bin/bash) bob"), // who is kak's, too
+            over_and_over("chsh", "chsh -s $([ $((n % 2)) = 0 ] && echo /bin/sh || echo /bin/bash) bob"), // kak edits bob, too
             over_and_over("usermod", "usermod -c comment$n carol"),
-            over_and_over("gecos", "usermod -c comment$n alice"), // who is kak's, too
+            over_and_over("gecos", "usermod -c comment$n alice"), // kak edits alice, too
             over_and_over("vipw", "EDITOR='touch' vipw"),
-            // Another kak has its own jail.
+            // Another kak, with a jail of its own.
             over_and_over("other", "kak setup -n other --login-shell dora && kak teardown -n other"),
         ];
         for n in 1..=50 {

@@ -1,9 +1,9 @@
-//! The programs that call shells: with nssh as the shell they must not see a difference.
+//! The programs that call shells: with nssh as the shell they must see no difference.
 //!
-//! Each is called twice, once with bash as the shell and once with nssh, and the shell tells how it was called: its
+//! Each is called twice, once with bash as the shell and once with nssh, and the shell reports how it was called: its
 //! arguments, flags, directory, terminals, limits, signals, rights, and its whole environment. The two must be equal,
-//! and so must be what the caller prints and its exit status. Out here nssh's session is in the jail and bash's is not;
-//! in the jail both are there.
+//! and so must the caller's output and exit status. Called outside, nssh's session is in the jail and bash's is not;
+//! called in the jail, both are in it.
 
 use std::process::Command;
 
@@ -13,7 +13,7 @@ use rexpect::session::spawn_command;
 use crate::logins::{self, Place, Place::Inside, Place::Outside};
 use crate::sandbox::*;
 
-/// By which the shell writes down in what state it is. The status at its end means nothing else.
+/// A script by which the shell writes down its state. It exits with a status that nothing else uses.
 const REPORT: &str = "
     terminals=
     for fd in 0 1 2; do test ! -t $fd || terminals=$terminals$fd; done
@@ -28,7 +28,8 @@ const REPORT: &str = "
     } >/var/said 2>&1
     exit 7";
 
-/// The programs that give a shell a command, and how it is called: its name, its directory, whether it is a login shell.
+/// Programs that give a shell a command, and how they must call it: its name, its directory, whether it is a login
+/// shell.
 const COMMANDS: &[(&str, &str)] = &[
     ("su -c '{C}' {USER}", "bash here off"),
     ("su -p -c '{C}' {USER}", "bash here off"),
@@ -43,7 +44,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ("ssh -tt {USER}@localhost '{C}'", "bash home off"),
     ("echo '{C}' | ssh {USER}@localhost", "-bash home on"),
     ("echo '{C}' | su - {USER}", "-bash home on"),
-    // Of its `exec`, which comes before this, only the redirection is left.
+    // ssh puts `exec` before the command: here that only makes the redirection, and the command follows.
     (
         "{AS} ssh -o ProxyCommand='<&0; {C}' localhost",
         "/bin/bash here off",
@@ -63,7 +64,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ),
 ];
 
-/// The programs that start a shell to talk to, in the same manner.
+/// Programs that start an interactive shell, in the same form.
 const DIALOGUES: &[(&str, &str)] = &[
     ("su {USER}", "bash here off"),
     ("su - {USER}", "-bash home on"),
@@ -77,10 +78,10 @@ const DIALOGUES: &[(&str, &str)] = &[
     ("{AS} screen -c /var/screenrc", "/bin/bash here off"),
 ];
 
-/// The same for root alone.
+/// Those that only root can call.
 const ROOTS: &[(&str, &str)] = &[
     ("chroot /", "/bin/bash / off"),
-    // Wherever they are called: what they start is a login, and nssh's logins are at home.
+    // From the home directory: they start a login shell in the current directory, and nssh's logins start at home.
     ("cd; unshare --uts", "-bash home on"),
     ("cd; nsenter --uts=/proc/self/ns/uts", "-bash home on"),
 ];
@@ -88,14 +89,14 @@ const ROOTS: &[(&str, &str)] = &[
 /// How a program is called.
 #[derive(Clone, Copy)]
 enum Call<'a> {
-    /// By a script that lets it give the shell the command.
+    /// By a script, in which the program passes the command to the shell.
     Script(&'a str),
     /// On a terminal, where the command is typed at the shell's prompt.
     Typed(&'a str),
 }
 use Call::{Script, Typed};
 
-/// Makes users, a jail, what shells are told to do, and a server by which they are told it.
+/// Makes users, a jail, the shells' script, and an ssh server.
 fn prepare(place: Place) {
     logins::prepare();
     logins::keys();
@@ -108,7 +109,7 @@ fn prepare(place: Place) {
     logins::serve(place);
 }
 
-/// What a call is for a user.
+/// A call with a user's name, the prefix to become that user, and the command put in.
 fn of(user: &str, call: &str) -> String {
     let prefix = match user {
         "root" => "",
@@ -121,9 +122,9 @@ fn of(user: &str, call: &str) -> String {
         .replace("{C}", ". /var/report")
 }
 
-/// What came of a call.
+/// The outcome of a call.
 struct Outcome {
-    /// The caller's status and what it printed, and what the shell wrote down.
+    /// The caller's status and output, and the shell's report.
     text: String,
     /// The shell's PID namespace.
     namespace: String,
@@ -152,9 +153,9 @@ fn outcome(shell: &str, place: Place, call: Call<'_>) -> Outcome {
         Some((name @ ("SSH_CLIENT" | "SSH_CONNECTION" | "SSH_TTY" | "TMUX" | "STY"), _)) => {
             name.to_owned()
         }
-        // It names the login shell.
+        // This contains the login shell.
         Some(("SUDO_COMMAND", command)) => command.replace("nssh", "bash"),
-        // Of bash sudo knows that it has an option for logins, too.
+        // sudo also gives bash the option --login, as it knows it.
         _ => line.replace("-bash|--login|", "-bash|"),
     });
     Outcome {
@@ -167,7 +168,7 @@ fn outcome(shell: &str, place: Place, call: Call<'_>) -> Outcome {
     }
 }
 
-/// Types the command at the prompt of what is started on a terminal; the status.
+/// Starts a program on a terminal, and types the command at the shell's prompt; the status.
 fn typed(command: Command) -> String {
     let text = format!("{command:?}");
     let mut session = spawn_command(command, Some(15_000)).unwrap();
@@ -183,7 +184,7 @@ fn typed(command: Command) -> String {
     }
 }
 
-/// Asserts that a program does with nssh as it does with bash; both outcomes.
+/// Asserts that a program has the same outcome with nssh as with bash; both outcomes.
 #[track_caller]
 fn alike(place: Place, call: Call<'_>) -> [Outcome; 2] {
     let (Script(text) | Typed(text)) = call;
@@ -192,7 +193,8 @@ fn alike(place: Place, call: Call<'_>) -> [Outcome; 2] {
     both
 }
 
-/// Asserts that a program calls nssh as it calls bash, in this manner; and where.
+/// Asserts that a program calls nssh as it calls bash, in the form that is wanted, and that nssh's shell is in the
+/// jail.
 #[track_caller]
 fn called(place: Place, user: &str, call: Call<'_>, wanted: &str) {
     let (Script(script) | Typed(script)) = call;
@@ -226,7 +228,7 @@ fn called(place: Place, user: &str, call: Call<'_>, wanted: &str) {
     }
 }
 
-/// Has a user call, or called by, each of them.
+/// Tries all commands and dialogues with a user.
 fn all(place: Place, user: &str) {
     prepare(place);
     for (call, wanted) in COMMANDS {
@@ -243,7 +245,7 @@ sandboxed! {
     }
 
     fn alice_out_here() {
-        // Not as a link to kak: by a copy that lends her root's rights for the way in, and only for that.
+        // By a set-user-ID copy instead of the link to kak: it has root's rights only to enter the jail.
         sh("kak --install --setuid-nssh /bin/nssh");
         all(Outside, "alice");
     }
@@ -302,7 +304,7 @@ sandboxed! {
                 assert!(text.contains("kak: nssh: "), "{state}: {ended}");
                 assert!(!text.contains("she is in"), "{state}: {ended}");
             }
-            // On a terminal, too, there is no prompt.
+            // Nor is there a prompt on a terminal.
             for (call, _) in DIALOGUES.iter().filter(|(call, _)| !call.contains("{AS}")) {
                 let mut command = Outside.script(&of("alice", call));
                 command.env("TERM", "xterm");
@@ -311,7 +313,7 @@ sandboxed! {
                 assert!(said.contains("kak: nssh: ") && !said.contains("alice@"), "{state}: {call}: {said}");
             }
         }
-        // Nor is root kept out: it has another way.
+        // Root is not locked out: it has another way.
         assert_eq!(sh("su -s /bin/bash -c 'echo outside' root"), "outside");
     }
 
@@ -326,7 +328,7 @@ sandboxed! {
             for command in ["chsh", "usermod"] {
                 silently(&format!("{command} -s /bin/nssh {user}"));
                 assert_eq!(sh(&format!("getent passwd {user} | cut -d : -f 7")), "/bin/nssh");
-                // PAM asks whether the one so far is a shell.
+                // PAM checks that the present shell is listed in /etc/shells.
                 silently(&format!("{command} -s /bin/bash {user}"));
             }
         }

@@ -1,9 +1,9 @@
-//! `kak doctor` where there are several users: what one without rights is told, and the set-user-ID copies of nssh.
+//! `kak doctor` with several users: run by a user without rights, and about set-user-ID copies of nssh.
 
 use crate::people::*;
 use crate::sandbox::*;
 
-/// What the doctor tells root that is not as it should be.
+/// The lines that the doctor, run by root, prints of what is not ok.
 fn bad() -> String {
     run("kak doctor")
         .text()
@@ -12,7 +12,7 @@ fn bad() -> String {
         .fold(String::new(), |text, line| text + line + "\n")
 }
 
-/// Asserts that this is all that he tells, runs what he says, and asserts that nothing is left.
+/// Asserts that these are all of them, runs the cure, and asserts that everything is ok then.
 #[track_caller]
 fn cured(said: &str, cure: &str) {
     assert_eq!(bad(), format!("warn  {said}\n      run: {cure}\n"));
@@ -38,14 +38,14 @@ sandboxed! {
             let told = format!("warn  {unseen}: not checked: that takes CAP_");
             assert!(text.contains(&told), "no {told:?} in {text}");
         }
-        // Each of these says by what right it can be seen.
+        // Each of these has a cure.
         let unseen = text.matches("not checked: ").count();
         assert!(text.matches("      cure: run as root").count() >= unseen, "{text}");
-        // What there is to see is told: kernel, network, names.
+        // What a user can see is reported: kernel, network, names.
         for seen in ["ok    openat2\n", "ok    the way out: eth0\n", "ok    resolver 203.0.113.1\n", "ok    /bin/nssh: set-user-ID", "run: kak netns delete old"] {
             assert!(text.contains(seen), "no {seen:?} in {text}");
         }
-        // And nothing else is said to be broken.
+        // No other check fails.
         assert_eq!(text.lines().filter(|line| line.starts_with("fail") && !line.contains("CAP_")).count(), 0, "{text}");
         sh("rm /run/netns/old");
         assert_eq!(bad(), "");
@@ -58,7 +58,7 @@ sandboxed! {
         let copy = "kak --install --setuid-nssh /bin/nssh";
         sh("rm /bin/nssh; ln -s kak /bin/nssh");
         cured("a set-user-ID nssh: there is none, and the jail USER lets users in by it", copy);
-        // Of another version.
+        // A copy of another version.
         sh("cp /bin/kak /bin/nssh; printf x >>/bin/nssh; chmod 4755 /bin/nssh");
         cured("/bin/nssh: is set-user-ID, and not a copy of this kak", copy);
         ALICE.bash("nssh -c true");

@@ -1,4 +1,4 @@
-//! Who joins by a set-user-ID nssh, who does not, and what he is inside.
+//! Which users can join by a set-user-ID nssh, and what IDs, rights and view they have inside.
 
 use std::process::{Child, Stdio};
 
@@ -6,7 +6,7 @@ use crate::people::*;
 use crate::sandbox::terminal::Terminal;
 use crate::sandbox::*;
 
-/// A session of alice's that stays, and the PID of its shell out here.
+/// Starts a session of alice's that stays; the client, and the PID of its shell as seen outside.
 fn stay() -> (Child, i64) {
     let child = ALICE
         .command(&[], &["nssh", "-c", "echo in; exec sleep 1000"])
@@ -39,7 +39,7 @@ sandboxed! {
         for set in ["Inh", "Prm", "Eff", "Amb"] {
             assert!(status.contains(&format!("Cap{set}:\t0000000000000000\n")), "{status}");
         }
-        // What he may not outside he may not inside.
+        // What alice may not do outside she may not do inside.
         sh("echo secret >/etc/secret; chmod 600 /etc/secret");
         for deed in ["cat /etc/secret", "ls /root", "kill -0 1", "mount -t tmpfs x /mnt", "chroot / true", "ip link set lo down"] {
             let ended = ALICE.program(&["nssh", "-c", deed]);
@@ -55,7 +55,7 @@ sandboxed! {
         for end in ["exit 5", "sleep 1000"] {
             terminal.line("nssh");
             terminal.prompt(0);
-            // What stays outside for his terminal's sake has no more rights than he.
+            // The guard, which stays outside for the terminal, has no more rights than the user.
             let guard = named("kak-guard").unwrap();
             assert_eq!(process_field(guard, "Uid").as_deref(), Some("1000\t1000\t1000\t1000"));
             assert_eq!(process_field(guard, "CapPrm").as_deref(), Some("0000000000000000"));
@@ -82,13 +82,13 @@ sandboxed! {
         assert_eq!(ALICE.bash(&format!("nssh -c '{links}'")), sh(&format!("kak nssh -- -c '{links}'")));
         assert_eq!(ALICE.bash("nssh -c 'hostname; head -n 1 /proc/self/cgroup | cut -d : -f 3'"), "inside\n/");
         assert_ne!(ALICE.run("nssh -c 'hostname other'").status.code(), Some(0));
-        // A terminal of one's own is for who can join without help: this one has no options.
+        // --pty is not for guests: the set-user-ID nssh has no options of its own.
         assert_eq!(ALICE.bash("nssh --pty -c true 2>&1 || echo $?").lines().last(), Some("2"));
     }
 
     fn whoever_has_rights_to_inherit_has_none_inside() {
         live_together();
-        // Inheritable and ambient capabilities come along through an exec; the former even through a set-user-ID one.
+        // Inheritable and ambient capabilities survive an exec; the former even that of a set-user-ID program.
         let mut nssh = ALICE.command(
             &["--inh-caps=+net_raw,+chown", "--ambient-caps=+net_raw,+chown"],
             &["nssh", "-c", "grep -E '^Cap(Inh|Prm|Eff|Amb)' /proc/self/status"],
@@ -100,7 +100,7 @@ sandboxed! {
     fn a_containers_capabilities_are_enough_for_a_join() {
         move_in();
         let links = "for name in mnt pid net uts ipc cgroup; do readlink /proc/self/ns/$name; done; hostname";
-        // What a container has by default and the two that a jail needs: nobody in it has CAP_SYS_PTRACE.
+        // A container's default capabilities and the two that a jail needs: without CAP_SYS_PTRACE.
         let container = "--bounding-set=-all,+chown,+dac_override,+fowner,+fsetid,+kill,+setgid,+setuid,+setpcap,+net_bind_service,\
             +net_raw,+sys_chroot,+mknod,+audit_write,+setfcap,+sys_admin,+net_admin";
         sh(&format!("setpriv {container} --inh-caps=-all kak setup --allow alice --unshare uts,ipc,cgroup --hostname jailed"));
@@ -119,7 +119,7 @@ sandboxed! {
             ("", false, false),
             ("alice", true, false),
             ("1000", true, false),
-            // A group of hers, though /etc/group lists somebody else in it.
+            // A group that alice is in, although /etc/group lists somebody else for it.
             ("staff", true, false),
             ("50", true, false),
             ("club", true, false),
@@ -139,7 +139,7 @@ sandboxed! {
                     expected.push(refused(ended).stderr);
                 }
             }
-            // Root by any name, and by the copy too.
+            // Root is let in in any case, by the copy too.
             assert_eq!(sh("nssh -c 'id -u'"), "0");
             sh("kak teardown");
         }
@@ -171,7 +171,7 @@ sandboxed! {
             run(&format!("kak setup --allow {name}")).code(2).says("--allow");
         }
         assert_same("refused", &before, &dump());
-        // It is an option like any other: a jail that is up is not changed by it.
+        // As with any other option, a jail that is up is not changed.
         sh("kak setup --allow alice");
         run("kak setup --allow alice --allow bob").code(1).says("other options");
         sh("kak setup --allow alice; kak setup");
@@ -192,7 +192,7 @@ sandboxed! {
         assert_eq!(ALICE.bash("printf '%s\\n' 'a b' | nssh -c 'cat; printf %s \"$0|$1\"' '' 'c  d'"), "a b\n|c  d");
         sh("head -c 1048576 /dev/urandom >/tmp/in; chmod 644 /tmp/in");
         ALICE.bash("nssh -c cat </tmp/in >/tmp/out; cmp /tmp/in /tmp/out");
-        // It is silent, and what its shell has to say is the shell's.
+        // nssh itself prints nothing.
         let ended = ALICE.program(&["nssh", "-c", "true"]).code(0);
         assert_eq!((ended.text().as_str(), ended.stderr.as_str()), ("", ""));
     }
@@ -203,7 +203,7 @@ sandboxed! {
         let links = "for name in mnt pid net uts ipc user cgroup; do readlink /proc/self/ns/$name; done";
         assert_eq!(ALICE.bash(&format!("nssh -c '{links}'")), sh(&format!("nssh -c '{links}'")));
         assert_ne!(ALICE.bash(&format!("nssh -c '{links}'")), ALICE.bash(links));
-        // Not the outer directory by another name.
+        // It is not the outer directory by another name.
         assert_eq!(ALICE.bash("cd /opt/outer; nssh -c '/bin/pwd; readlink /proc/self/cwd; ls -A /opt'"), "/home/alice\n/home/alice");
         assert_eq!(ALICE.bash("nssh -c 'readlink /proc/self/root; ls -A /run/netns; ls /run/kak'"), "/\nshell");
         // ls opens the directory that it lists.
@@ -218,8 +218,8 @@ sandboxed! {
 
     fn root_is_not_seen_in_there_while_a_guest_comes() {
         live_together();
-        // Root's own session in the jail looks at all processes again and again, and notes whoever has an id 0 that is
-        // neither init nor of that session itself.
+        // A session of root's in the jail looks at all processes again and again, and notes those with an ID 0 or a
+        // capability, except init and that session itself.
         std::fs::write("/home/watch.py", r#"
 import os, sys
 seen, guests = set(), set()
@@ -244,7 +244,7 @@ print(len(guests), seen)
         let said = String::from_utf8(watch.wait_with_output().unwrap().stdout).unwrap();
         let (guests, seen) = said.trim().split_once(' ').unwrap();
         assert_eq!(seen, "set()");
-        assert!(guests.parse::<u32>().unwrap() > 30, "hardly anybody was seen: {said}");
+        assert!(guests.parse::<u32>().unwrap() > 30, "hardly any guest was seen: {said}");
     }
 
     fn a_login_shell_knows_its_user() {
@@ -252,7 +252,7 @@ print(len(guests), seen)
         let login = |env: &str| ALICE.bash(&format!("env -i {env} bash -c 'exec -a -nssh nssh -c \"shopt -q login_shell && echo \\$0 \\$HOME \\$USER \\$LOGNAME \\$SHELL; pwd\"'"));
         assert_eq!(login("HOME=/root USER=root LOGNAME=root"), "-bash /home/alice alice alice /bin/bash\n/home/alice");
         assert_eq!(ALICE.bash("env -i nssh -c 'echo $HOME $USER $LOGNAME $SHELL'"), "/home/alice alice alice /bin/bash");
-        // As a login program has it, without a shell between.
+        // As from a login program, without a shell in between.
         let mut login = BOB.command(&[], &["nssh"]);
         sh("kak teardown; kak setup --allow bob");
         assert_eq!(end(login.args(["-c", "echo $USER"]).env_remove("USER").env_remove("LOGNAME")).text(), "bob\n");
@@ -263,13 +263,13 @@ print(len(guests), seen)
         let who = "nssh -c \"id -u; grep -E ^Cap.*[1-9a-f]$ /proc/self/status | grep -v Bnd; readlink /proc/\\$\\$/exe; true\"";
         let bash = sh("readlink -f /bin/bash");
         assert_eq!(ALICE.bash(&format!("nssh -c '{who}'")), format!("1000\n{bash}"));
-        // Even of somebody who could not come in by himself.
+        // Even for a user who could not join.
         refused(BOB.run("nssh -c id"));
         let said = sh(&format!("nssh -c 'setpriv --reuid=1001 --regid=1001 --clear-groups {who}'"));
         assert_eq!(said, format!("1001\n{bash}"));
         assert_eq!(ALICE.bash("nssh -c 'bash -c \"exec -a -nssh nssh -c \\\"shopt -q login_shell && echo \\\\\\$0\\\"\"'"), "-bash");
         assert_eq!(ALICE.bash("nssh -c 'ulimit -S -c 7; nssh -c \"ulimit -c\"'"), "7");
-        // Its other names are refused there as they are outside.
+        // The set-user-ID copy refuses other names there, as outside.
         refused(ALICE.run("nssh -c 'bash -c \"exec -a kak nssh status\"'"));
     }
 
@@ -280,12 +280,12 @@ print(len(guests), seen)
         for part in ["/dev/pts/", "him", "1000", "33 99", "status 3"] {
             assert!(said.contains(part), "no {part}: {said}");
         }
-        // Stopped by its shell's stop, and continued with it.
+        // nssh stops when its shell stops, and continuing it continues the shell.
         assert_eq!(
             ALICE.bash("set -m; nssh -c 'kill -TSTP $$; exit 5' 2>/dev/null & until jobs -s | grep -q .; do :; done; kill -CONT %1; wait %1 || echo $?"),
             "5"
         );
-        // Told to end, it tells its shell.
+        // nssh passes SIGTERM on to its shell.
         let script = "nssh -c 'trap \"exit 6\" TERM; touch $HOME/set; while :; do sleep 0.01; done' & until [ -e $HOME/set ]; do :; done; kill -TERM $!; wait $! || echo $?";
         assert_eq!(ALICE.bash(script), "6");
     }
@@ -298,7 +298,7 @@ print(len(guests), seen)
         sh(&format!("kill -KILL {monitor}"));
         until("the shell's end", || !alive(shell));
         assert_eq!(nssh.wait().unwrap().code(), Some(137));
-        // And a killed nssh its monitor and its shell.
+        // And a killed nssh takes its monitor and its shell along.
         let (mut nssh, shell) = stay();
         let monitor: i64 = process_field(shell, "PPid").unwrap().parse().unwrap();
         nssh.kill().unwrap();

@@ -1,10 +1,10 @@
-//! State of jails, and names of networks, that somebody else has made or could have written: root's own commands believe
-//! it as little as a set-user-ID nssh does. Nothing is followed, written or taken away.
+//! State of jails, and names of networks, that another user has made or could have written: root's own commands trust
+//! it as little as a set-user-ID nssh does. They follow, write and remove nothing.
 
 use crate::people::*;
 use crate::sandbox::*;
 
-/// What somebody does to a jail's state, how it is made good, and what is complained of.
+/// What is done to a jail's state, how that is undone, and which path the error must name.
 const STATE: &[(&str, &str, &str)] = &[
     ("chown 1001 /run/kak", "chown 0 /run/kak", "/run/kak"),
     ("chmod 770 /run/kak", "chmod 700 /run/kak", "/run/kak"),
@@ -73,7 +73,7 @@ const FILES: &[(&str, &str)] = &[
     ("ln NAME another", "rm another"),
 ];
 
-/// Everything that root can ask of a jail, with the exit status that belongs to it.
+/// Everything that root can do with a jail, and the exit status of an error.
 const CALLS: &[(&str, i32)] = &[
     ("setup", 1),
     ("setup --dry-run", 1),
@@ -87,7 +87,7 @@ const CALLS: &[(&str, i32)] = &[
     ("nssh -c id", 125),
 ];
 
-/// All that is there, and what is in it.
+/// All files that kak has to do with, and their contents.
 fn there() -> String {
     sh(
         "for dir in /run/kak /run/real /run/netns /etc/netns /mnt; do
@@ -97,10 +97,11 @@ fn there() -> String {
     )
 }
 
-/// What a setup makes of a machine beside files. Not by ip, which waits for a writer of a FIFO among the names.
+/// A script that prints what a setup changes besides files. Without ip, which would wait for a FIFO's writer in
+/// /run/netns.
 const MACHINE: &str = "cut -d : -f 1 /proc/net/dev; cat /proc/net/fib_trie /proc/net/route; nft list ruleset; cut -d ' ' -f 4- /proc/self/mountinfo; cat /proc/sys/net/ipv4/ip_forward";
 
-/// Asserts that each of those calls is refused with one line about this, and changes nothing.
+/// Asserts that each of [`CALLS`] is refused with one line about this path, and changes nothing.
 #[track_caller]
 fn all_refused(hostile: &str, path: &str, why: &str) {
     let before = there();
@@ -117,7 +118,7 @@ fn all_refused(hostile: &str, path: &str, why: &str) {
     }
 }
 
-/// Starts a program of bob's, and waits until it says that it is ready.
+/// Starts a program as bob, and waits until it prints `ready`.
 fn bobs(words: &[&str]) -> std::process::Child {
     let mut bob = std::process::Command::new("setpriv");
     bob.args(["--reuid", "1001", "--regid", "1001", "--clear-groups"])
@@ -147,7 +148,7 @@ sandboxed! {
             sh(&honest);
             assert!(alive(init), "{hostile}");
         }
-        // It is the jail that it was.
+        // The jail is the same as before.
         sh("kak setup; kak status; nssh -c true");
         assert_eq!(crate::sandbox::init("USER"), init);
         sh("kak teardown");
@@ -168,18 +169,18 @@ sandboxed! {
 
     fn a_jail_that_somebody_made_up_is_neither_brought_up_nor_taken_back() {
         live_together();
-        // It says that all of this is the jail's: teardown would remove it.
+        // By the record all of this is the jail's, and teardown would remove it.
         sh("cp /run/kak/USER/record /home/bob/record; kak teardown; mkdir -p /mnt/user/tmp /etc/netns/USER
             cp /etc/resolv.conf /etc/netns/USER/ 2>/dev/null || :; echo /bin/nssh >>/etc/shells; chown 1001 /home/bob/record; chmod 1777 /run");
         sh("setpriv --reuid 1001 --regid 1001 --clear-groups sh -c 'mkdir -m 755 /run/kak /run/kak/USER; cp /home/bob/record /run/kak/USER/; touch /run/kak/USER/lock'");
         all_refused("a jail of bob's", "/run/kak", "is not root's alone");
         let status = run("kak status --all").code(1).says("/run/kak: is not root's alone");
         assert_eq!(status.text(), "");
-        // Nor is one within what is root's.
+        // Nor is one of bob's in a directory of root's.
         sh("chmod 755 /run; mv /run/kak /run/bob; mkdir -m 700 /run/kak; mv /run/bob/USER /run/kak/USER; rmdir /run/bob");
         all_refused("a directory of bob's", "/run/kak/USER", "is not root's alone");
         run("kak status --all").code(1).says("/run/kak/USER: is not root's alone");
-        // The other jails live beside it.
+        // Other jails work all the same.
         sh("kak setup -n other; nssh -n other -c true 2>/dev/null || kak nssh -n other -c true; kak status -n other; kak teardown -n other");
         sh("rm -r /run/kak/USER; kak setup; kak status; kak teardown");
     }
@@ -187,7 +188,7 @@ sandboxed! {
     fn nobody_elses_mounts_make_a_jail_of_the_outside() {
         move_in();
         sh("kak --install --setuid-nssh /var/nssh; printf '#!/bin/sh\nid >/home/bob/ran\n' >/home/bob/evil; chmod 755 /home/bob/evil; chmod 1777 /run; mkdir -m 777 /var/own");
-        // Read-only it is, in a mount namespace of bob's, where he may mount; and the way there is a link of his.
+        // A read-only mount in a mount namespace of bob's, reached by a link of his.
         let own = "mount -t tmpfs own /var/own && ln -s /home/bob/evil /var/own/shell && mount -o remount,bind,ro /var/own && echo ready && exec sleep 100";
         let mut bob = bobs(&["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", own]);
         sh(&format!("setpriv --reuid 1001 --regid 1001 --clear-groups ln -s /proc/{}/root/var/own /run/kak; test -L /run/kak/shell", bob.id()));
@@ -207,10 +208,11 @@ sandboxed! {
             sed 's#^shell .*#shell /home/bob/evil#' /run/kak/USER/record >/home/bob/record; kak teardown; chown 1001 /home/bob/record; chmod 1777 /run");
         let bob = "setpriv --reuid 1001 --regid 1001 --clear-groups";
         sh(&format!("{bob} sh -c 'mkdir -p -m 755 /run/bobs/USER; cp /home/bob/record /run/bobs/USER/; touch /run/bobs/USER/lock'"));
-        // An init of his, to all appearances.
+        // A process of bob's that looks like an init.
         let hold = "import fcntl, time; f = open('/run/bobs/USER/lock', 'r+'); fcntl.lockf(f, fcntl.LOCK_EX, 2); print('ready', flush=True); time.sleep(100)";
         let mut init = bobs(&["unshare", "-Urmnpf", "--kill-child", "python3", "-c", hold]);
-        // Between the looks at what is not there and the opening of it there is time here. A keeper would be traced for ever.
+        // Delayed between the look, which finds no jail, and the open of its lock. The limit ends strace, which would
+        // trace a keeper for ever.
         let slow = "timeout -k 1 8 strace -f -qq -o /tmp/trace -P /run/kak/USER/lock -e trace=open,openat -e inject=open,openat:delay_enter=800000:when=1 nssh -c 'echo joined'";
         let ended = std::thread::scope(|scope| {
             let asked = scope.spawn(|| run(slow));
@@ -218,7 +220,7 @@ sandboxed! {
             run(&format!("{bob} mv -T /run/bobs /run/kak"));
             asked.join().unwrap()
         });
-        // One of its own it has made, and bob came too late; or he was there first, where the machine is slow.
+        // Either nssh has made the jail, and bob came too late; or, on a slow machine, bob was first.
         let first = ended.stderr.contains("/run/kak: is not root's alone");
         assert!(first || ended.text() == "joined\n", "{ended}");
         assert_eq!(sh("ls /home/bob/ran 2>/dev/null || echo none"), "none", "{ended}");
@@ -252,7 +254,7 @@ sandboxed! {
                 assert_eq!(there(), before, "{hostile}: {call}");
                 assert_eq!(sh(MACHINE), machine, "{hostile}: {call}");
             }
-            // There is no jail, and so nothing to take back.
+            // No jail was made, so there is nothing to take back.
             run("kak teardown").code(0);
             assert_eq!(there(), before, "{hostile}: teardown");
             refused(ALICE.program(&["nssh", "-c", "id"]).says("not up"));
@@ -270,14 +272,15 @@ sandboxed! {
             person.program(&[nssh, "-c", "id"]).code(125).says("/run/kak: is not root's alone");
         }
         run("nssh -c id").code(125).says("/run/kak: is not root's alone");
-        // Nor where the directory has become root's meanwhile.
+        // Nor if the directory has become root's meanwhile.
         sh("chown 0 /run/kak");
         for (call, status) in [("setup", 1), ("teardown", 1), ("nssh -c id", 125), ("setup -- true", 1)] {
             run(&format!("kak {call}")).code(status).says("/run/kak/shell: is not root's alone");
         }
         assert_eq!(sh("ls /home/bob/ran 2>/dev/null || echo none"), "none");
         sh("rm -r /run/kak; chmod 755 /run; kak setup; nssh -c 'nssh -c true'");
-        // In a user namespace of alice's root is nobody, and the link in the jail still his.
+        // In a user namespace of alice's, the real root appears as nobody; the jail's link, which is root's, is still
+        // trusted.
         let alice = "setpriv --reuid 1000 --regid 1000 --clear-groups unshare --user";
         assert_eq!(sh(&format!("nssh -c '{alice} --map-root-user nssh -c \"id -u\"; {alice} nssh -c \"id -u\"'")), "0\n65534");
         sh("kak teardown");

@@ -1,10 +1,10 @@
-//! What the caller of a set-user-ID nssh can hand down: environment, descriptors, limits, signals. None of it decides
-//! anything while there are rights, and what is the shell's the shell gets.
+//! What the caller of a set-user-ID nssh passes to it: environment, descriptors, limits, signals. nssh is not
+//! influenced by them while it has rights, and the shell gets those that are meant for it.
 
 use crate::people::*;
 use crate::sandbox::*;
 
-/// Starts a program after some lines of Python, as alice.
+/// Runs some lines of Python as alice, then executes a program.
 fn after(lines: &str, argv: &[&str]) -> Ended {
     let script =
         format!("import os, resource, signal, sys\n{lines}\nos.execv(sys.argv[1], sys.argv[1:])");
@@ -36,7 +36,7 @@ sandboxed! {
                 "RES_OPTIONS=x", "TMPDIR=x", "TZDIR=x", "KAK_NETNS=x", "LISTEN_FDS=1", "NOTIFY_SOCKET=x",
             ],
         );
-        // Each dangerous one twice: the C library would take the first, a shell the last.
+        // Each dangerous one twice: the C library would use the first, a shell the last.
         let all = [&lose[..], &keep, &lose].concat();
         let mut nssh = ALICE.command(&[], &["env", "-i"]);
         let said = end(nssh.args(&all).args(["/bin/nssh", "-c", "exec cat /proc/self/environ"])).code(0).text();
@@ -45,7 +45,7 @@ sandboxed! {
         let mut wanted = [&keep[..], &["SHELL=/bin/bash"]].concat();
         wanted.sort_unstable();
         assert_eq!(said, wanted);
-        // In the jail it is the same, though that nssh joins nothing.
+        // The same in the jail, although nssh joins nothing there.
         assert_eq!(ALICE.bash("nssh -c 'LD_DEBUG=all TMPDIR=/x nssh -c \"echo \\$LD_DEBUG\\$TMPDIR\" 2>&1'"), "");
     }
 
@@ -56,7 +56,7 @@ sandboxed! {
         }
         assert_eq!(ALICE.bash("nssh -c 'readlink /proc/$$/fd/0' <&-"), "/dev/null");
         assert_eq!(ALICE.run("nssh -c 'readlink /proc/$$/fd/0 /proc/$$/fd/1 >&2' <&- >&-").stderr, "/dev/null\n/dev/null\n");
-        // What it has to say then goes nowhere; in particular into no file of its own.
+        // The message then goes nowhere; in particular into no file that nssh has opened.
         BOB.run("nssh -c id <&- >&- 2>&-").code(125);
         for directory in ["</", "</etc 1</etc 2</etc"] {
             let said = ALICE.run(&format!("nssh -c 'readlink /proc/$$/fd/0' {directory}"));
@@ -78,7 +78,7 @@ sandboxed! {
             let said = after(&lines, &["/bin/nssh", "-c", "ulimit -f"]);
             assert_eq!(said.text(), after(&lines, &["/bin/bash", "-c", "ulimit -f"]).text(), "{limit}: {said}");
         }
-        // Too little to live on: a line, or the kernel's signal, but no shell out here and nothing half done.
+        // Limits too low to run: a message, or death by a signal, but no shell outside and nothing half-done.
         let inside = ALICE.bash("nssh -c 'readlink /proc/self/ns/net'");
         let mut starved = 0;
         for limit in (0..14).map(|most| format!("NOFILE, ({most}, {most})")).chain((0..24).map(|most| format!("AS, ({0}, {0})", most << 18))) {
@@ -102,7 +102,7 @@ sandboxed! {
     }
 
     fn a_user_with_too_many_processes_is_told_so() {
-        // One whom nobody else on this machine is: the kernel counts over all of its namespaces.
+        // A UID that nothing else on the host uses: the kernel counts a user's processes over all namespaces.
         let lonely = 1_500_000_000 + std::process::id() + u32::try_from(std::time::UNIX_EPOCH.elapsed().unwrap().as_millis() % 100_000_000).unwrap();
         move_in();
         sh(&format!("echo 'lonely:x:{lonely}:1000::/:/bin/sh' >>/etc/passwd; kak setup --allow lonely"));
@@ -113,13 +113,13 @@ sandboxed! {
             let ended = end(&mut person.command(&[], &["prlimit", &limit, "/bin/nssh", "-c", "readlink /proc/self/ns/net"]));
             match ended.status.code() {
                 Some(0) => ran += 1,
-                // No process to be the shell, or the kernel refuses the exec.
+                // fork(2) failed, or execve(2).
                 Some(125 | 126) => {
                     assert!(ended.stderr.contains("Resource temporarily unavailable") && ended.stderr.lines().count() == 1, "{ended}");
                     assert_eq!(ended.text(), "");
                     told += 1;
                 }
-                // The shell's own trouble: readlink is one process more.
+                // The shell itself could not fork, for readlink.
                 _ => assert!(ended.stderr.contains("bash"), "{ended}"),
             }
         }
@@ -139,14 +139,15 @@ sandboxed! {
             assert_eq!(inside, after(lines, &["/bin/bash", "-c", &format!("exec {fields}")]).text(), "{lines}");
             after(lines, &["/bin/nssh", "-c", "exit 7"]).code(7);
         }
-        // Not by a clock that was set before: the status of the shell is what there is to wait for.
+        // A timer that was set before does not end nssh, which waits for the shell's status.
         after("signal.setitimer(signal.ITIMER_REAL, 0.05)", &["/bin/nssh", "-c", "sleep 0.2; exit 7"]).code(7);
         assert_eq!(ALICE.bash("nice -n 7 nssh -c nice"), "7");
     }
 
     fn an_old_kernel_closes_descriptors_too() {
         live_together();
-        // Before Linux 5.9 there is no close_range; and whoever lowers his limit may have greater ones open than that.
+        // Before Linux 5.9 there is no close_range; and a caller that has lowered its limit may have descriptors above
+        // it.
         let said = sh("bash -c \"exec 200</etc 3</; ulimit -S -n 64; strace -f -o /dev/null -e trace=close_range -e inject=close_range:error=ENOSYS nssh -c 'ls /proc/self/fd | xargs'\"");
         assert_eq!(said, "0 1 2 3");
     }

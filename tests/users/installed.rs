@@ -1,4 +1,4 @@
-//! `kak --install --setuid-nssh PATH`: the copy, and in whose place it is put.
+//! `kak --install --setuid-nssh PATH`: the copy, where it is put, and what it may replace.
 
 use std::os::unix::fs::MetadataExt as _;
 
@@ -16,12 +16,12 @@ fn about(path: &str) -> (u32, u32, u32, u64) {
     )
 }
 
-/// The command.
+/// Runs the command.
 fn install(path: &str) -> Ended {
     program(&["kak", "--install", "--setuid-nssh", path])
 }
 
-/// What a copy is to be.
+/// What it must be for a copy.
 const RIGHT: (u32, u32, u32, u64) = (0o4755, 0, 0, 1);
 
 sandboxed! {
@@ -31,7 +31,7 @@ sandboxed! {
         assert_eq!(about("/opt/bin/nssh"), RIGHT);
         assert_eq!(std::fs::read("/opt/bin/nssh").unwrap(), std::fs::read("/bin/kak").unwrap());
         assert_eq!(sh("ls -A /opt/bin"), "nssh");
-        // By a relative path, by a link to the directory, over itself and run from itself.
+        // By a relative path, by a link to the directory, over itself, and run from itself.
         sh("cd /opt/bin; kak --install --setuid-nssh nssh; cd /opt; kak --install --setuid-nssh bin/nssh
             ln -s bin /opt/link; kak --install --setuid-nssh /opt/link/nssh
             bash -c 'exec -a kak /opt/bin/nssh --install --setuid-nssh /opt/bin/nssh'");
@@ -49,11 +49,10 @@ sandboxed! {
             assert_eq!(about("/opt/kak/kak").0, 0o755, "{make}");
             assert_eq!(std::fs::metadata("/opt/kak/kak").unwrap().ino(), old);
         }
-        // A copy of another version: known by what it says of itself, not by being the same.
+        // A copy of another version: recognized by a text in it, not by being identical.
         sh("cp /bin/kak /opt/bin/nssh; printf 'another version' >>/opt/bin/nssh; chmod 4755 /opt/bin/nssh");
         assert_eq!(install("/opt/bin/nssh").code(0).stderr, "");
         assert_eq!(std::fs::read("/opt/bin/nssh").unwrap(), std::fs::read("/bin/kak").unwrap());
-        // Somebody who runs the old one goes on doing so.
         sh("rm -r /opt/bin");
     }
 
@@ -66,11 +65,11 @@ sandboxed! {
             "ln -s nowhere nssh",
             "mkdir nssh",
             "mkfifo nssh",
-            // Says that it is kak, but is no program.
+            // Contains that text, but is no program.
             "grep -a -o 'kak: many names[ -~]*' /bin/kak >nssh",
-            // Is one, but somebody else's.
+            // Is a kak, but not root's.
             "cp /bin/kak nssh; printf x >>nssh; chown 1000 nssh",
-            // A link to what is not this binary, though it is one.
+            // A link to a kak other than this binary.
             "cp /bin/kak /opt/else/kak; printf x >>/opt/else/kak; ln -s /opt/else/kak nssh",
         ] {
             sh(&format!("cd /opt/bin; rm -rf nssh; {make}"));
@@ -98,7 +97,7 @@ sandboxed! {
         for words in [&["--setuid-nssh"][..], &["--setuid-nssh", "/opt/a/nssh", "/opt/b/nssh"], &["-s", "--setuid-nssh", "/opt/nssh"], &["--frob"], &[]] {
             program(&[&["kak", "--install"], words].concat()).code(2).says("--setuid-nssh PATH");
         }
-        // Whoever is not root has no such bit to give.
+        // Only root can make such a copy.
         sh("cp /bin/kak /opt/fine/kak");
         ALICE.program(&["/opt/fine/kak", "--install", "--setuid-nssh", "/home/alice/nssh"]).code(1).says("run as root");
         assert_eq!(sh("ls -A /opt/fine /home/alice"), "/home/alice:\n\n/opt/fine:\nkak");
@@ -120,7 +119,8 @@ sandboxed! {
                         assert!(there == whole, "{call} {nth} {fault}");
                     }
                     let left = sh("ls -A /opt/bin | grep -v '^nssh$' || true");
-                    // What is left over has the bit only if every byte is there; and goes with the next run.
+                    // A file that is left over has the set-user-ID bit only if it is complete; and the next run removes
+                    // it.
                     if !left.is_empty() {
                         assert_eq!(left, "nssh.kak-new");
                         let (mode, ..) = about("/opt/bin/nssh.kak-new");
@@ -133,7 +133,7 @@ sandboxed! {
                 }
             }
         }
-        // A file system that is full.
+        // A full file system.
         sh("mkdir /opt/small; mount -t tmpfs -o mode=755,size=100k x /opt/small");
         install("/opt/small/nssh").code(1).says("No space left");
         assert_eq!(sh("ls -A /opt/small"), "");

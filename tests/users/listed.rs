@@ -1,4 +1,4 @@
-//! Whose a session is, as `kak status` tells.
+//! The user of a session, as `kak status` shows it.
 
 use std::process::{Command, Stdio};
 
@@ -7,7 +7,7 @@ use crate::sandbox::*;
 sandboxed! {
     fn a_session_is_its_users() {
         sh("kak setup; printf 'odd\\033name:x:4243:4243::/:/bin/sh\\n' >>/etc/passwd");
-        // A name, none, and one that would write on the terminal.
+        // Users with a name, without one, and with an escape character in it.
         for (uid, name) in [(0, "root"), (65534, "nobody"), (4242, "4242"), (4243, "odd?name")] {
             let script = format!("exec setpriv --reuid {uid} --clear-groups sleep 1000");
             let mut session = Command::new("nssh").args(["-c", &script]).stderr(Stdio::null()).spawn().unwrap();

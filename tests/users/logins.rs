@@ -1,4 +1,4 @@
-//! What a machine has on which people log in: Debian's own settings for it, a user alice, and a server for ssh.
+//! A machine on which users can log in: Debian's own settings for it, a user alice, and an ssh server.
 
 use std::process::Command;
 
@@ -7,16 +7,16 @@ use crate::sandbox::*;
 /// Where a program is called.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Place {
-    /// Out here: nssh enters the jail.
+    /// Outside: nssh enters the jail.
     Outside,
     /// In the jail: nssh is the real shell.
     Inside,
 }
 
 impl Place {
-    /// A script for bash there.
+    /// A command that runs a script with bash there.
     pub fn script(self, script: &str) -> Command {
-        // Not by nssh's own name: what is on trial is not what leads there.
+        // By `kak nssh`, as nssh itself is what is tested.
         let words: &[&str] = match self {
             Self::Outside => &["bash", "-c", script],
             Self::Inside => &["kak", "nssh", "--", "-c", script],
@@ -27,7 +27,7 @@ impl Place {
     }
 }
 
-/// Makes users and what login programs want. Who has a shell of which kind is the test's business, and nobody has a
+/// Makes the users and the files that login programs need. The tests choose the login shells, and nobody has a
 /// password.
 pub fn prepare() {
     sh("cp -a /var/etc/. /etc
@@ -43,14 +43,14 @@ pub fn prepare() {
         touch /run/utmp /var/log/wtmp /var/log/lastlog");
 }
 
-/// Makes this shell everybody's login shell.
+/// Makes this shell root's and alice's login shell.
 pub fn set_shell(shell: &str) {
     sh(&format!(
         "sed -i -E '/^(root|alice):/s,:[^:]*$,:{shell},' /etc/passwd"
     ));
 }
 
-/// Makes the keys by which root and alice get everywhere as either of them.
+/// Makes the keys by which root and alice can log in as either of them.
 pub fn keys() {
     sh(
         "ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key
@@ -63,12 +63,13 @@ pub fn keys() {
     );
 }
 
-/// Starts a server there.
+/// Starts an ssh server there.
 pub fn serve(place: Place) {
     serve_at(place, 2222, "-f /etc/ssh/sshd_config");
 }
 
-/// Starts a server on a port, with these words. It goes to the background before it listens.
+/// Starts an ssh server on a port, with these options, and waits until it listens: it goes to the background before
+/// that.
 pub fn serve_at(place: Place, port: u16, words: &str) {
     end(&mut place.script(&format!("/usr/sbin/sshd -p {port} -o PidFile=none {words}"))).code(0);
     let mut asked = place.script(&format!(": </dev/tcp/localhost/{port}"));

@@ -1,5 +1,5 @@
-//! Several users on one machine: `cargo test --test users`, as root, since who has no rights cannot become somebody
-//! else. Each test is on a machine of its own, as those of the other test program are (see [`sandbox`]).
+//! Several users on one machine: `cargo test --test users`, as root, since only root can become other users. Each test
+//! runs in a sandbox of its own, as in the other test programs (see [`sandbox`]).
 #![allow(unreachable_pub, reason = "a test binary exports nothing")]
 #![allow(
     clippy::disallowed_methods,
@@ -21,41 +21,41 @@
 #[allow(dead_code, reason = "the other test program uses the rest")]
 mod sandbox;
 
-/// Login shells, with shadow's tools at work on the same file.
+/// Login shells, while shadow's tools edit the same file.
 mod accounts;
 /// The programs that call shells, with nssh as the shell.
 mod callers;
-/// What a doctor says where there are several users.
+/// `kak doctor` with several users.
 mod examined;
-/// Who joins by a set-user-ID nssh, and what he is inside.
+/// Which users can join by a set-user-ID nssh, and what they are inside.
 mod guests;
-/// State and names that somebody else has made.
+/// State and names that another user has made.
 mod hostile;
-/// What the caller of a set-user-ID nssh can hand down.
+/// What the caller of a set-user-ID nssh passes to it.
 mod inherited;
-/// Where the set-user-ID copy is put, and in whose place.
+/// Where the set-user-ID copy is put, and what it may replace.
 mod installed;
-/// Whose a session is.
+/// The user of a session.
 mod listed;
-/// What a machine has on which people log in.
+/// A machine on which users can log in.
 mod logins;
-/// What kak knows is for root alone.
+/// The modes of kak's state, which is for root alone.
 mod modes;
-/// By which names and with which bits kak does anything for a user.
+/// The names and mode bits with which kak does anything for a user.
 mod names;
-/// What somebody without rights can do to a jail, which is nothing.
+/// What a user without rights can do to a jail, which is nothing.
 mod others;
 /// What a jail can do to kak's own binary.
 mod overwritten;
-/// Who is on a machine, and how a test becomes one of them.
+/// The users of a machine, and how a test runs a command as one of them.
 mod people;
-/// What can be reached from inside of a jail.
+/// What can be reached from inside a jail.
 mod reached;
-/// What goes through sshd.
+/// Transfers and commands through sshd.
 mod ssh;
-/// What a guest is told of a jail that is not up, or not what it says it is.
+/// The messages to a guest about a jail that is not up, or whose state cannot be trusted.
 mod state;
-/// What is swapped for a link while a jail is set up and taken down.
+/// Directories that are replaced by links while a jail is set up and taken down.
 mod swapped;
-/// What others of the same user can do to a set-user-ID nssh.
+/// What other processes of the same user can do to a set-user-ID nssh.
 mod watched;

@@ -1,11 +1,11 @@
-//! What kak knows of jails is for root alone, whatever was there before.
+//! kak's state of jails is accessible to root alone, whatever modes it had before.
 
 use crate::sandbox::*;
 
 sandboxed! {
     fn what_others_could_open_is_closed_to_them() {
         sh("mkdir -m 755 /run/kak /run/kak/USER; touch /run/kak/USER/lock /run/kak/USER/log; chmod 644 /run/kak/USER/*");
-        // Somebody holds what would be init's.
+        // Another user holds a lock on the file that init will lock.
         let script = "import fcntl, os, time
 fd = os.open('/run/kak/USER/lock', os.O_RDONLY)
 fcntl.lockf(fd, fcntl.LOCK_SH)

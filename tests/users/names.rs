@@ -1,12 +1,12 @@
-//! By which names and with which bits kak does anything at all for somebody who got rights by it: as nssh, set-user-ID
-//! root, and else not.
+//! The names and mode bits with which kak does anything for a user who got rights by executing it: as nssh, set-user-ID
+//! root, and nothing else.
 
 use std::path::Path;
 
 use crate::people::*;
 use crate::sandbox::*;
 
-/// Every name that kak has, and some that it has not.
+/// Every name of kak's but nssh, and some that are not its own.
 fn names() -> Vec<String> {
     let mut names: Vec<String> = sh("kak --list").lines().map(str::to_owned).collect();
     let overview = sh("kak --help");
@@ -18,7 +18,7 @@ fn names() -> Vec<String> {
             .filter(|name| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase()))
             .map(str::to_owned),
     );
-    // Those that are in no list, since they are not for people.
+    // Names that are in no list.
     names.extend(
         [
             "init",
@@ -51,7 +51,7 @@ fn names() -> Vec<String> {
     names
 }
 
-/// Calls a program by execve(2) with exactly these words, of which there may be none.
+/// A command that calls a program by execve(2) with exactly these words, argv[0] first; there may be none.
 fn call(program: &str, words: &[&str]) -> Vec<String> {
     let script = "
 import ctypes, sys
@@ -69,13 +69,13 @@ sys.exit('execve: %d' % ctypes.get_errno())
         .collect()
 }
 
-/// Does that as alice.
+/// Runs that as alice.
 fn called(program: &str, words: &[&str]) -> Ended {
     let argv = call(program, words);
     ALICE.program(&argv.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
-/// Asserts that a program does nothing for alice, whatever she calls it.
+/// Asserts that a program does nothing for alice, whatever name and words she calls it with.
 fn is_of_no_use(program: &str) {
     let words: &[&[&str]] = &[
         &[],
@@ -91,7 +91,7 @@ fn is_of_no_use(program: &str) {
         |words: &[&str]| calls.push(words.iter().map(|word| (*word).to_owned()).collect());
     for name in names() {
         for words in words {
-            // By argv[0] in the ways in which that can be written, and by argv[1].
+            // The name in argv[0], in several spellings, and in argv[1].
             for dash in ["", "-", "/bin/", "-/bin/"] {
                 add(&[&[format!("{dash}{name}").as_str()], *words].concat());
             }
@@ -114,7 +114,7 @@ fn is_of_no_use(program: &str) {
     ] {
         add(words);
     }
-    // Too many for a test's own patience, if each was a program beside Python.
+    // All from one Python process: with one for each call this would take too long.
     std::fs::write("/home/calls", serde_json::to_string(&calls).unwrap()).unwrap();
     let script = "
 import json, subprocess, sys
@@ -141,7 +141,7 @@ sandboxed! {
         is_of_no_use("/bin/nssh");
         assert_same("afterwards", &before, &dump());
         assert_eq!(sh("kak status | head -n 1").split(',').next(), Some("USER: up"));
-        // The names that are its own. They are nothing but names.
+        // Its own name in several spellings. A path in it has no effect.
         for name in ["nssh", "-nssh", "/bin/nssh", "/x/../nssh", "-/bin/nssh"] {
             assert_eq!(called("/bin/nssh", &[name, "-c", "id -u"]).code(0).text(), "1000\n");
         }
@@ -153,7 +153,7 @@ sandboxed! {
         let before = dump();
         is_of_no_use("/bin/kak");
         assert_same("afterwards", &before, &dump());
-        // Whoever has set the bit is told; root does as always.
+        // Root gets a warning about the bit, and everything works as ever.
         run("kak setup").code(0).says("/kak has the set-user-ID").says("--setuid-nssh");
         sh("chmod u-s,g+s /bin/kak");
         run("kak setup --dry-run").code(0).says("set-group-ID");
@@ -176,7 +176,7 @@ sandboxed! {
                 refused(called(&nssh, words).says(why));
             }
         }
-        // Whoever traces a set-user-ID program takes its rights away; it sees that.
+        // A tracer without rights makes the kernel ignore the set-user-ID bit, which nssh notices.
         refused(ALICE.program(&["strace", "-f", "-o", "/dev/null", "/bin/nssh", "-c", "id"]).says("traced"));
     }
 
@@ -192,7 +192,7 @@ sandboxed! {
     }
 }
 
-/// Runs that as root.
+/// Runs such a command as root.
 fn program_of(argv: &[String]) -> Ended {
     program(&argv.iter().map(String::as_str).collect::<Vec<_>>())
 }

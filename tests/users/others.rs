@@ -1,8 +1,8 @@
-//! What somebody without rights can do to a jail that is up, which is nothing.
+//! What a user without rights can do to a jail that is up, which is nothing.
 
 use crate::sandbox::*;
 
-/// A command as the user nobody.
+/// Runs a command as the user nobody.
 fn nobody(command: &str) -> Ended {
     program(&[
         "setpriv",

@@ -1,13 +1,13 @@
-//! Kak's own binary, which root runs outside, and what a jail can do to it while it is run in there: every process of
-//! kak's in the jail is one that could be written by /proc/PID/exe (CVE-2019-5736), did it not run.
+//! kak's own binary, which root also runs outside, and what a jail can do to it: kak's processes in the jail lead to it
+//! by /proc/PID/exe (CVE-2019-5736), through which it could be written once it is not running.
 
 use std::process::{Command, Stdio};
 
 use crate::people::*;
 use crate::sandbox::*;
 
-/// Opens the binary of every process of kak's that it sees, holds it, and tries to write it, by that, by its process and
-/// by its names, as long as there is somebody who runs it and after that; what became of the tries.
+/// A Python program that opens the binary of each of kak's processes that it sees, and tries to write to it, through
+/// that descriptor, through /proc/PID/exe and by its paths, while it is running and after that. Prints the outcomes.
 const WRITE: &str = r"
 import os, sys
 held, said = {}, set()
@@ -35,12 +35,12 @@ while not os.path.exists('/home/look/done'):
 print(len(held), '|'.join(sorted(said)))
 ";
 
-/// The binary and the set-user-ID copy, to the byte.
+/// The checksums and attributes of the binary and of the set-user-ID copy.
 fn binaries() -> String {
     sh("sha256sum /bin/kak /bin/nssh; stat -L -c '%i %s %a %u %y' /bin/kak /bin/nssh")
 }
 
-/// Starts the tries in the jail, lets root and alice come and go, and says what became of the tries.
+/// Starts that program in the jail by this nssh, lets root and alice join and leave, and returns the outcomes.
 fn tried(mut nssh: Command, paths: &str) -> String {
     sh("rm -f /home/look/done");
     std::fs::write("/home/look/write.py", WRITE).unwrap();
@@ -71,12 +71,12 @@ sandboxed! {
         let binary = sh("readlink -f /bin/kak");
         let before = binaries();
         let said = tried(Command::new("nssh"), &binary);
-        // By its names it is read-only, by who runs it busy; some have gone in between.
+        // By its path it is read-only, through a process it is busy; and some processes have ended in between.
         let (held, became) = said.split_once(' ').unwrap();
         let became = became.trim_start_matches("No such file or directory|");
         assert_eq!(became, "Read-only file system|Text file busy");
         assert!(held.parse::<u32>().unwrap() > 5, "{said}");
-        // Nor where the shell is a script that has whoever runs it run once more, with all that a loader is told.
+        // Nor if the shell is a script whose interpreter is /proc/self/exe, with variables for the dynamic loader.
         sh("nssh -c 'printf \"#!/proc/self/exe\\n\" >/tmp/again; chmod 755 /tmp/again; mount --bind /tmp/again /usr/bin/bash'");
         run("LD_PRELOAD=/tmp/x.so timeout 10 nssh -c true");
         run("LD_PRELOAD=/tmp/x.so timeout 10 kak nssh --pty -- -c true");
@@ -90,7 +90,7 @@ sandboxed! {
         sh("mkdir /home/look");
         let before = binaries();
         let said = tried(ALICE.command(&[], &["nssh"]), &format!("{} /bin/nssh", sh("readlink -f /bin/kak")));
-        // She is not even shown what others run.
+        // She cannot even read which binary other users' processes run.
         assert_eq!(said, "0 Permission denied|Read-only file system");
         assert_eq!(binaries(), before);
     }

@@ -1,30 +1,30 @@
-//! Who is on a machine, and how a test becomes one of them.
+//! The users of a machine, and how a test runs a command as one of them.
 
 use std::process::Command;
 
 use crate::sandbox::*;
 
-/// Somebody: a user id, a group id, and the groups beside.
+/// A user.
 #[derive(Clone, Copy)]
 pub struct Person {
-    /// The user's name, by which the home is called.
+    /// The name, which is also that of the home directory.
     pub name: &'static str,
-    /// The user's id.
+    /// The user ID.
     pub user: u32,
-    /// The group's.
+    /// The group ID.
     pub group: u32,
-    /// The others', with commas; empty for none.
+    /// The supplementary group IDs, separated by commas; may be empty.
     pub beside: &'static str,
 }
 
-/// Whom the jails of these tests let in.
+/// A user whom the jails of these tests allow.
 pub const ALICE: Person = Person {
     name: "alice",
     user: 1000,
     group: 1000,
     beside: "50,2000",
 };
-/// Whom they do not.
+/// A user whom they do not allow.
 pub const BOB: Person = Person {
     name: "bob",
     user: 1001,
@@ -33,7 +33,7 @@ pub const BOB: Person = Person {
 };
 
 impl Person {
-    /// A command of this person's, with `options` of setpriv(1).
+    /// A command that runs as this person, with `options` of setpriv(1).
     pub fn command(self, options: &[&str], argv: &[&str]) -> Command {
         let mut command = Command::new("setpriv");
         command.arg(format!("--reuid={}", self.user));
@@ -53,7 +53,7 @@ impl Person {
         end(&mut self.command(&[], argv))
     }
 
-    /// Runs a script with bash, whatever becomes of it.
+    /// Runs a script with bash, which may fail.
     pub fn run(self, script: &str) -> Ended {
         self.program(&["bash", "-c", script])
     }
@@ -66,7 +66,7 @@ impl Person {
     }
 }
 
-/// People, their homes, and /bin/nssh as a set-user-ID copy. There is no jail yet.
+/// Makes the users, their homes, and /bin/nssh as a set-user-ID copy, but no jail.
 pub fn move_in() {
     sh("echo 'alice:x:1000:1000::/home/alice:/bin/bash
 bob:x:1001:1001::/home/bob:/bin/nssh' >>/etc/passwd
@@ -79,13 +79,13 @@ club:x:2000:' >>/etc/group
         kak --install --setuid-nssh /bin/nssh");
 }
 
-/// [`move_in`], and a jail that lets alice in.
+/// [`move_in`], and a jail that allows alice.
 pub fn live_together() {
     move_in();
     sh("kak setup --allow alice");
 }
 
-/// Asserts that somebody was sent away: 125, one line that says why, and nothing done for him.
+/// Asserts that a user was refused: status 125, one line that says why, and no output.
 #[track_caller]
 pub fn refused(ended: Ended) -> Ended {
     let ended = ended.code(125);

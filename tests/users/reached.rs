@@ -1,6 +1,6 @@
-//! What can be reached from inside of a jail, by its root, who has every capability here, and by a guest: by /proc, by
-//! descriptors, by sockets without a file, by tracing. What is outside is told from what is inside by the kernel's own
-//! numbers: devices and inodes, mounts, namespaces.
+//! What can be reached from inside a jail, by its root, who has every capability here, and by a guest: through /proc,
+//! descriptors, abstract sockets and ptrace(2). Inside and outside are distinguished by the kernel's own numbers:
+//! devices and inodes, mounts, namespaces.
 
 use std::process::{Child, Command, Stdio};
 
@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::people::*;
 use crate::sandbox::*;
 
-/// Tells of every process that is seen: its root, directory, descriptors and namespaces, as far as one may look.
+/// Prints of every process that is seen its root, directory, descriptors and namespaces, as far as permitted.
 const LOOK: &str = r"
 import json, os
 def what(path):
@@ -38,7 +38,7 @@ for pid in filter(str.isdigit, os.listdir('/proc')):
 print(json.dumps(all))
 ";
 
-/// Tries what another process can be asked for, and says what was got: memory, descriptors, namespaces.
+/// Tries to get another process's memory, descriptors and namespaces, and prints what it got.
 const TAKE: &str = r"
 import ctypes, os, sys
 libc = ctypes.CDLL(None, use_errno=True)
@@ -56,7 +56,7 @@ for fd in range(64):
     if copy < 0: continue
     about = os.fstat(copy)
     got.append('fd %o' % (about.st_mode & 0o170000))
-    # SO_PEERPIDFD: who is at the other end of a socket
+    # SO_PEERPIDFD: the process at the other end of a socket
     peer, size = ctypes.c_int(-1), ctypes.c_uint(4)
     if libc.getsockopt(copy, 1, 77, ctypes.byref(peer), ctypes.byref(size)) == 0:
         got.append('peer')
@@ -71,8 +71,8 @@ if libc.ptrace(0x4206, pid, 0, 0) == 0:
 print('\n'.join(got))
 ";
 
-/// Takes whatever the processes that come have open in their first moments, and says what of it is more than a pipe, a
-/// terminal, a file or the kernel's own: whatever leads to a process or to a directory.
+/// Gets the descriptors of new processes in their first moments, and prints which kinds of them lead further: pidfds,
+/// sockets and directories.
 const CATCH: &str = r"
 import ctypes, os
 libc = ctypes.CDLL(None, use_errno=True)
@@ -98,8 +98,8 @@ while not os.path.exists('/home/look/done'):
 print(caught, ' '.join(sorted(got)))
 ";
 
-/// A jail into which root and alice may go, with a session of each, and one on a terminal of its own, all of which were
-/// called from a directory that the jail does not see, with directories and a socket open.
+/// A jail that allows alice, with sessions of root's, one of them with `--pty`, and of alice's, all started in a
+/// directory that the jail does not see, with directories and a file open.
 fn sessions() -> Vec<Child> {
     move_in();
     sh(
@@ -142,7 +142,7 @@ fn sessions() -> Vec<Child> {
     all.into()
 }
 
-/// What a script of ours prints in the jail, to root and to alice.
+/// What a script in /home/look prints in the jail, run by root and by alice.
 fn to_both(script: &str) -> [String; 2] {
     let command = format!("python3 /home/look/{script}");
     [
@@ -168,7 +168,7 @@ sandboxed! {
                 for place in ["root", "cwd"] {
                     let [link, what, there] = [0, 1, 2].map(|n| one[place][n].as_str().unwrap());
                     if may || link.starts_with('/') {
-                        // By the same name it is the same in the jail, and the root is the jail's.
+                        // The path leads to the same directory in the jail, and the root is the jail's.
                         assert!(link.starts_with('/') && what == there, "{told}");
                         assert!(place == "cwd" || what.starts_with(&format!("{root} ")), "{told}");
                     }
@@ -176,7 +176,7 @@ sandboxed! {
                 for fd in one["fds"].as_array().unwrap() {
                     let number = fd[0].as_i64().unwrap();
                     let (link, what) = (fd[1].as_str().unwrap(), fd[2].as_str().unwrap());
-                    // Directories are the way out, and none is open but by who looks at this one.
+                    // A directory could be a way out: only the looking process has one open, that which it reads.
                     assert!(!what.ends_with(" 40000") || name == "python3", "{told}");
                     let anonymous = !link.starts_with('/');
                     let lock = name == "kak-init" && link.ends_with("/lock");
@@ -196,7 +196,7 @@ sandboxed! {
                 assert!(seen.contains(&name), "{who}: {seen:?}");
             }
         }
-        // What the test is worth: outside, there is something to be found.
+        // A control: outside, the same script does find what is outside.
         let out: Value = serde_json::from_str(&sh("exec 9</opt/outer; python3 /home/look/look.py")).unwrap();
         assert!(out.as_object().unwrap().values().any(|one| one["ns"]["mnt"].as_str() == outer.lines().nth(1)), "{out}");
     }
@@ -219,12 +219,12 @@ sandboxed! {
         for pid in sh(&format!("nssh -c '{monitors}'")).lines() {
             let [root, alice] = to_both(&format!("take.py {pid}"));
             assert_eq!(alice, "", "{pid}");
-            // The jail's root has this much of them, which is all of the jail: a file that is the lock, the kernel's own
-            // signals and events, null devices, pipes and terminals. No directory, and nobody outside.
+            // The jail's root gets only this of them, all of it the jail's: the lock file, the kernel's signals and
+            // events, null devices, pipes and terminals. No directory, and no process outside.
             for got in root.lines() {
                 assert!(["memory", "trace", "fd 0", "fd 10000", "fd 20000", "fd 100000"].contains(&got), "{pid}: {root}");
             }
-            // Who asked for the list is gone by now.
+            // The processes of the session that made the list have ended by now.
             taken += usize::from(root.contains("memory") && root.contains("trace"));
         }
         assert_eq!(taken, 4, "init and three monitors");
@@ -236,8 +236,7 @@ sandboxed! {
         std::fs::write("/home/look/catch.py", CATCH).unwrap();
         let mut catch = Command::new("nssh").args(["-c", "exec python3 /home/look/catch.py >/home/look/said"]).stderr(Stdio::null()).spawn().unwrap();
         until("it looks", || sh("cat /home/look/said") == "catching");
-        // With a terminal that they take over, so that there is somebody outside who looks after it; and the first thing
-        // that the first process does takes its time.
+        // On a terminal, so that there is a guard outside; and with a delay in the first call that each session makes.
         let slowly = "strace -f -o /dev/null -e trace=close_range -e inject=close_range:delay_enter=20000";
         sh(&format!("script -qec 'for n in $(seq 5); do {slowly} nssh --norc -i -c true; {slowly} kak nssh --pty -- -c true; done' /dev/null </dev/null >/dev/null; touch /home/look/done"));
         catch.wait().unwrap();

@@ -1,11 +1,11 @@
-//! What goes through sshd besides a shell to talk to: files and repositories, of which not a byte may be lost or added.
+//! Transfers of files and repositories through sshd, unchanged to the byte; and what the server itself does outside.
 
 use std::process::{Command, Stdio};
 
 use crate::logins::{self, Place, Place::Inside, Place::Outside};
 use crate::sandbox::*;
 
-/// Copies to a user's account and back in every way there is. Here is /var/work, and there is /tmp.
+/// A script that copies files to a user's account and back in several ways: from /var/work here to /tmp there.
 const TRANSFERS: &str = "
     set -e
     cd /var/work
@@ -36,7 +36,7 @@ const TRANSFERS: &str = "
     cmp in ../clone/in
     rm -r ../repository ../clone";
 
-/// Does all of it for a user, and looks whether it was to the jail.
+/// Does all of it for a user, and asserts that the files are in the jail.
 fn transfers(place: Place, user: &str) {
     logins::prepare();
     logins::keys();
@@ -75,7 +75,7 @@ sandboxed! {
         logins::prepare();
         logins::keys();
         sh("kak setup");
-        // The server is its proxy command: what it serves is where it is, whatever the login shell.
+        // The proxy command is the server itself: its session is where that runs, whatever the login shell.
         let proxied = |shell: &str| {
             sh(&format!(
                 "SHELL={shell} ssh -o ProxyCommand='/usr/sbin/sshd -i' localhost readlink /proc/self/ns/pid"
@@ -91,12 +91,12 @@ sandboxed! {
         logins::set_shell("/bin/nssh");
         sh("kak setup");
         logins::serve(Outside);
-        // Nobody in the jail listens there.
+        // Only the outer sshd listens there, so the forwarding was done outside.
         assert!(sh("ssh -W localhost:2222 localhost </dev/null").starts_with("SSH-2.0-"));
         logins::serve_at(Outside, 2223, "-f /dev/null -o Subsystem='sftp internal-sftp'");
         sh("echo 'put /etc/hostname /tmp/by-sftp' | sftp -q -P 2223 -b - localhost");
         assert_eq!(sh("ls /tmp; ls /mnt/user/tmp"), "by-sftp");
-        // A command that the server insists on is one for the shell.
+        // A ForceCommand is run by the login shell.
         logins::serve_at(Outside, 2224, "-f /dev/null -o ForceCommand='echo $0 >/tmp/by-force'");
         sh("ssh -p 2224 localhost");
         assert_eq!(sh("ls /tmp; cat /mnt/user/tmp/by-force"), "by-sftp\nbash");
@@ -131,7 +131,7 @@ sandboxed! {
         logins::set_shell("/bin/nssh");
         logins::serve(Outside);
         for login in ["ssh localhost", "ssh -q -tt localhost", "su -c", "su - -c", "runuser -l root -c", "script -qec"] {
-            // What the jail lives by holds nothing that the caller waits for the end of.
+            // The jail's own processes do not keep anything open that the caller waits for.
             let ended = run(&format!("export SHELL=/bin/nssh; {login} 'readlink /proc/self/ns/pid'")).code(0);
             let jail = sh(&format!("readlink /proc/{}/ns/pid", init("USER")));
             assert_eq!((ended.text().trim(), ended.stderr.as_str()), (jail.as_str(), ""), "{login}");

@@ -1,4 +1,4 @@
-//! What a set-user-ID nssh makes of a jail that is not up, and of one that is not what it says it is.
+//! A set-user-ID nssh and a jail that is not up, or coming up, or going down, or whose state cannot be trusted.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -6,8 +6,8 @@ use std::process::{Child, Command, Stdio};
 use crate::people::*;
 use crate::sandbox::*;
 
-/// Starts a setup that the kernel is slow to do a system call for, and returns when a line of /proc/locks tells how far
-/// it is.
+/// Starts a setup in which one system call is delayed, and returns when it holds this lock, by which it is known how
+/// far it has come.
 fn slow_setup(call: &str, lock: &str) -> Child {
     let inject = format!("inject={call}:delay_enter=1500000:when=1");
     let setup = Command::new("strace")
@@ -28,7 +28,7 @@ fn slow_setup(call: &str, lock: &str) -> Child {
     setup
 }
 
-/// Whether somebody holds such a lock.
+/// Whether /proc/locks has a lock of this kind and range.
 fn holds(lock: &str) -> bool {
     sh("cat /proc/locks").lines().any(|line| {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -37,7 +37,7 @@ fn holds(lock: &str) -> bool {
     })
 }
 
-/// Leaves a jail's state behind without the jail.
+/// Kills the keeper, so that the jail ends and its state is left behind.
 fn crash() {
     let init = init("USER");
     let keeper = process_field(init, "PPid").unwrap();
@@ -62,20 +62,20 @@ sandboxed! {
         ALICE.program(&["nssh", "-c", "true"]).code(0);
         sh("kak teardown");
         refused(ALICE.program(&["nssh", "-c", "id"]).says("not up"));
-        // A network without a jail is none.
+        // A network of this name is no jail.
         sh("kak netns add --uplink USER 2>/dev/null || kak netns add USER");
         refused(ALICE.program(&["nssh", "-c", "id"]));
     }
 
     fn a_jail_that_is_coming_up_is_waited_for() {
         move_in();
-        // Its root is being put together.
+        // While its init makes the root.
         let mut setup = slow_setup("pivot_root", "POSIX 0 0");
         assert_eq!(ALICE.program(&["nssh", "-c", "echo in"]).code(0).text(), "in\n");
         refused(BOB.program(&["nssh", "-c", "id"]).says("may not join"));
         sh("kak teardown");
         setup.wait().unwrap();
-        // There is no init yet, but somebody who is about to start one.
+        // While there is no init yet, but a setup that is about to start it.
         let mut setup = slow_setup("clone3", "FLOCK 0 EOF");
         assert_eq!(ALICE.program(&["nssh", "-c", "echo in"]).code(0).text(), "in\n");
         sh("kak teardown");
@@ -92,7 +92,7 @@ sandboxed! {
         until("the lock", || holds("POSIX 0 0"));
         let ended = ALICE.program(&["nssh", "-c", "id"]).code(125).says("waits for the jail").says("has not come up within");
         assert_eq!((ended.text().as_str(), ended.stderr.lines().count()), ("", 2), "{ended}");
-        // It goes while it is waited for.
+        // The lock is released while a guest waits.
         let nssh = ALICE.command(&[], &["nssh", "-c", "id"]).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         until("the guest", || process_field(nssh.id().into(), "Name").as_deref() == Some("nssh"));
         starting.kill().unwrap();
@@ -115,7 +115,7 @@ sandboxed! {
 
     fn guests_and_setups_in_any_order() {
         move_in();
-        // Each of them gets a whole jail or a whole line.
+        // Each guest gets a complete jail, or one line about why not.
         let mut guests: Vec<Child> = Vec::new();
         for _ in 0..8 {
             let mut setup = Command::new("kak").args(["setup", "--allow", "alice"]).stdout(Stdio::null()).spawn().unwrap();
@@ -133,7 +133,7 @@ sandboxed! {
                 Some(125) => assert!(output.stdout.is_empty() && said.starts_with("kak: nssh: ") && said.lines().count() == 1, "{said}"),
                 // The jail ended under the session.
                 Some(137) => assert!(said.contains("the jail is gone"), "{said}"),
-                // Or told it to hang up, or its child was killed first.
+                // Or the session was hung up, or its child was killed first.
                 _ => assert!(said.is_empty() || said.contains("Killed") || said.contains("Hangup") || said.contains("Terminated"), "{:?} {said}", output.status),
             }
         }
@@ -143,7 +143,7 @@ sandboxed! {
     fn what_others_could_have_written_is_not_believed() {
         live_together();
         let text = std::fs::read("/run/kak/USER/record").unwrap();
-        // Each of these names bob, or could be made to.
+        // In each of these states bob could have written the record, or could write it now.
         for (hostile, honest) in [
             ("chown 1001 /run/kak", "chown 0 /run/kak"),
             ("chmod 777 /run/kak", "chmod 700 /run/kak"),
@@ -178,7 +178,7 @@ sandboxed! {
 
     fn a_jail_of_ones_own_is_no_jail() {
         move_in();
-        // Where anybody can write, anybody can put together what looks like a jail, from outside and from inside.
+        // If /run is writable for all, a user can make what looks like a jail, from outside and from inside.
         sh("chmod 1777 /run; chown 0:0 /run");
         std::fs::write("/home/fake.py", "
 import fcntl, os, time
@@ -198,7 +198,7 @@ time.sleep(1000)
         fake.kill().unwrap();
         fake.wait().unwrap();
         sh("rm -r /run/kak; chmod 755 /run; kak setup --allow alice");
-        // In a user namespace of his own he can mount what he likes, and gets no rights by the bit.
+        // In a user namespace of his own bob can mount anything, but the set-user-ID bit gives no rights there.
         let script = "mount -t tmpfs x /run; mkdir -p /run/kak/USER; touch /run/kak/USER/lock; nssh -c 'cat /proc/self/uid_map; cat /etc/secret'";
         sh("echo secret >/etc/secret; chmod 600 /etc/secret");
         let ended = BOB.program(&["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script]);
@@ -213,7 +213,7 @@ time.sleep(1000)
         refused(ALICE.program(&["/opt/nssh", "-c", "id"]).says("--setuid-nssh"));
         refused(ALICE.program(&["kak", "nssh", "-c", "id"]).says("--setuid-nssh"));
         refused(end(&mut ALICE.command(&["--no-new-privs"], &["nssh", "-c", "id"])).says("no_new_privs"));
-        // The copy was made before the mount was nosuid: it is not made afterwards.
+        // The copy is made before the mount is nosuid; afterwards the command refuses.
         sh("mount -t tmpfs -o mode=755 x /opt/nosuid; kak --install --setuid-nssh /opt/nosuid/nssh");
         ALICE.program(&["/opt/nosuid/nssh", "-c", "true"]).code(0);
         sh("mount -o remount,nosuid /opt/nosuid");

@@ -1,16 +1,16 @@
-//! What is swapped for a link while a jail is set up and taken down: whoever may write somewhere on the way makes root
-//! make, mount, change and remove nothing anywhere else. The swaps are done by renameat2(2), one after the other, so
-//! that there always is something of that name.
+//! Directories that are replaced by links while a jail is set up and taken down: a user who can write to a directory on
+//! the way must not make root create, mount, change or remove anything elsewhere. The swaps are done by renameat2(2)
+//! with RENAME_EXCHANGE, so that each name always exists.
 
 use std::process::{Child, Stdio};
 
 use crate::people::*;
 use crate::sandbox::*;
 
-/// How often a jail is set up and taken down under the swaps.
+/// How often a jail is set up and taken down during the swaps.
 const TIMES: usize = 50;
 
-/// Swaps pairs of names, over and over; what is not there at the moment, and may be made, is made anew.
+/// A Python program that exchanges the names of each pair, over and over.
 const SWAP: &str = r"
 import ctypes, os, sys
 libc = ctypes.CDLL(None)
@@ -22,11 +22,11 @@ while True:
         libc.renameat2(-100, a, -100, b, 2)
 ";
 
-/// Somebody who swaps. Dropped, he has ended.
+/// A process that swaps. Dropping it ends it.
 struct Swaps(Child);
 
 impl Swaps {
-    /// Starts him, and waits until he is at it.
+    /// Starts it, and waits until it swaps.
     fn start(mut command: std::process::Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
@@ -36,7 +36,7 @@ impl Swaps {
         Self(child)
     }
 
-    /// Alice swaps these.
+    /// Starts a process of alice's that swaps these pairs.
     fn of_alice(pairs: &[&str]) -> Self {
         Self::start(ALICE.command(&[], &[&["python3", "-c", SWAP], pairs].concat()))
     }
@@ -49,7 +49,7 @@ impl Drop for Swaps {
     }
 }
 
-/// Something that is root's, at which every link of these tests leads.
+/// Makes files of root's, to which the links of these tests lead.
 fn victim() {
     move_in();
     sh("mkdir -p /var/victim/etc /var/victim/empty /data
@@ -57,7 +57,7 @@ fn victim() {
         chmod 700 /var/victim/empty; echo data >/data/marker");
 }
 
-/// All that there is to see of it, and of the mounts out here.
+/// The state of these files, and of the mounts outside.
 fn seen() -> String {
     let files =
         "find /var/victim -printf '%p %m %U:%G %n %s %i %C@\\n' | sort; cat /var/victim/secret";
@@ -65,7 +65,7 @@ fn seen() -> String {
     sh(&format!("{files}; {mounts}"))
 }
 
-/// Sets up and takes down so many times under swaps; how often the setup was done.
+/// Sets up and takes down this many times, and asserts that the victim stays the same; how often the setup succeeded.
 fn set_up_and_take_down(times: usize, options: &str, mut look: impl FnMut(usize)) -> usize {
     let before = seen();
     let mut done = 0;
@@ -106,13 +106,14 @@ sandboxed! {
             run(&format!("kak setup --root {root}")).code(1).says(whose.split(": ").last().unwrap()).says("name");
             assert_same(root, &before, &dump());
         }
-        // Nor while somebody is at it, whatever is there at the moment.
+        // Nor during swaps, whatever is in the place at the moment.
         ALICE.bash("ln -s /var/victim /home/alice/link; mkdir /home/alice/way; ln -s /var/victim/empty /home/alice/there");
         let _swaps = Swaps::of_alice(&["/home/alice/way", "/home/alice/link", "/home/alice/jail", "/home/alice/there"]);
         let done = set_up_and_take_down(TIMES, "--root /home/alice/way/jail", |_| panic!("set up"));
         assert_eq!(done, 0);
         run("kak setup --root /home/alice/jail").code(1);
-        // Where she may make it but not take it away, the first of them has it.
+        // In a sticky directory, in which alice can make the root but not remove root's, it belongs to whoever makes it
+        // first.
         let fast = r"
 import os
 print('swapping', flush=True)
@@ -134,7 +135,7 @@ while True:
 
     fn the_way_to_what_is_bound_is_roots() {
         victim();
-        // What a jail before has left: its /tmp, which everybody may write into out here too.
+        // An earlier jail has left its /tmp, which all users can write to outside, too.
         sh("kak setup; nssh -c 'touch /tmp/stays'; kak teardown; test -k /mnt/user/tmp");
         ALICE.bash("cd /mnt/user/tmp; mkdir a b; ln -s /var/victim l; ln -s /var/victim/secret s; ln -s /var/victim/empty e");
         for (place, target) in [("a/etc", "/tmp/a/etc"), ("a", "/tmp/a"), ("s", "/tmp/s"), ("l/empty", "/tmp/l/empty")] {
@@ -156,7 +157,8 @@ while True:
     fn who_is_faster_than_the_mkdir_gets_nothing_by_it() {
         victim();
         sh("kak setup; nssh -c 'touch /tmp/stays'; kak teardown");
-        // She puts it there whenever it is not there: a link at a file, a link at a directory, a directory with a link.
+        // Whenever the name does not exist, alice makes it: a link to a file, a link to a directory, a directory with a
+        // link.
         let fast = r"
 import os
 print('swapping', flush=True)
@@ -173,7 +175,7 @@ while True:
         let _swaps = Swaps::start(command);
         for options in ["--bind /data:/tmp/x", "--bind /data:/tmp/x/y"] {
             set_up_and_take_down(TIMES / 2, options, |n| {
-                // If it is there, it is what was asked for.
+                // If the setup succeeds, the bind is what was asked for.
                 assert_eq!(sh(&format!("nssh -c 'cat {}/marker'", options.split(':').next_back().unwrap())), "data", "{n}");
             });
         }
@@ -194,7 +196,7 @@ while True:
         });
         assert!(done > 0, "never set up");
         drop(swaps);
-        // A link that is root's is as good as another place, absolute or not.
+        // A link of root's is followed, absolute or not.
         sh("mkdir -p /srv/place /srv/more; ln -s /srv/place /srv/absolute; ln -s ../srv/../srv/more /srv/relative
             kak setup --bind /data:/srv/absolute --bind /data/marker:/bin/true --bind /data:/srv/relative:ro");
         assert_eq!(sh("nssh -c 'cat /srv/place/marker /usr/bin/true /srv/more/marker'"), "data\ndata\ndata");
@@ -203,7 +205,7 @@ while True:
 
     fn what_is_bound_is_what_no_users_link_leads_to() {
         victim();
-        // Only root can go there; what is in there is open to everybody.
+        // Only root can enter the directory; what is in it is readable by all.
         sh("chmod 700 /var/victim; echo hidden >/var/victim/etc/hidden; chmod 755 /var/victim/etc");
         ALICE.bash("cd /home/alice; mkdir -p mine/etc; echo hers >mine/etc/hers; ln -s /var/victim link; ln -s /var/victim/etc last");
         run("kak setup --bind /home/alice/last:/opt/hers").code(1).says("is a link of user 1000's");
@@ -213,14 +215,14 @@ while True:
         });
         drop(swaps);
         assert!(done > 0, "never set up");
-        // A link that is root's is as good as what it leads to.
+        // A link of root's is followed.
         sh("ln -s /data /home/data; kak setup --bind /home/data:/opt/data; nssh -c 'cat /opt/data/marker'");
     }
 
     fn the_jails_root_leads_nobody_out_either() {
         victim();
         sh("kak setup --bind /data:/opt/empty");
-        // Whatever it leaves in the place of its own directories.
+        // A link that the jail leaves in the place of one of its directories.
         sh("nssh -c 'umount /opt/empty; mv /opt /gone; ln -s /var/victim /opt'");
         let before = seen();
         run("kak teardown");
@@ -229,7 +231,7 @@ while True:
         run("kak teardown");
         assert_eq!(seen(), before, "setup");
         sh("rm /mnt/user/opt; rm -r /mnt/user/gone; kak teardown; kak setup --bind /data:/opt/empty");
-        // Or while the machine's root is at work.
+        // Or swaps in the jail while kak works outside.
         sh("nssh -c 'umount /opt/empty; mkdir /there; ln -s /var/victim /there/opt'");
         let mut command = std::process::Command::new("nssh");
         command.args(["-c", "exec python3 -c \"$0\" \"$@\"", SWAP, "/opt", "/there/opt"]).stderr(Stdio::null());
@@ -254,7 +256,7 @@ while True:
         let done = set_up_and_take_down(TIMES / 2, "", |_| {});
         assert!(done > 0, "never set up");
         set_up_and_take_down(TIMES / 2, "--dns 192.0.2.9", |_| {});
-        // What she could not read she reads by no jail.
+        // What alice could not read outside she cannot read through a jail.
         sh("kak setup --allow alice || kak setup --allow alice || true");
         let said = ALICE.run("nssh -c 'cat /etc/resolv.conf'");
         assert!(!said.text().contains("secret"), "{said}");

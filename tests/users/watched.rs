@@ -1,5 +1,5 @@
-//! What others of the same user can do to a set-user-ID nssh: look at it, stop it, kill it, at any moment; and what a
-//! kernel that refuses it something makes of it.
+//! What other processes of the same user can do to a set-user-ID nssh: look at it, stop it, kill it, at any moment; and
+//! what it does if the kernel refuses it a system call.
 
 use std::collections::BTreeMap;
 use std::process::{Child, Command, Stdio};
@@ -9,7 +9,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::people::*;
 use crate::sandbox::*;
 
-/// Tries, as the user who runs it, all that another process can be asked for.
+/// Tries to get all that can be got from another process, with the rights of the user who runs it, and prints what it
+/// got.
 const NOSY: &str = r"
 import ctypes, os, sys
 pid = int(sys.argv[1])
@@ -50,12 +51,12 @@ class Vec(ctypes.Structure): _fields_ = [('base', ctypes.c_void_p), ('len', ctyp
 local, remote = Vec(ctypes.addressof(here), 8), Vec(0x400000, 8)
 for call in (310, 311):
     if libc.syscall(call, pid, ctypes.byref(local), 1, ctypes.byref(remote), 1, 0) >= 0: got.append('process_vm %d' % call)
-# kcmp and perf_event_open
+# kcmp
 if libc.syscall(312, os.getpid(), pid, 0, 0, 0) >= 0: got.append('kcmp')
 print(' '.join(got))
 ";
 
-/// What that got.
+/// What that program prints for this person and process.
 fn nose(person: Person, pid: i64) -> String {
     let pid = pid.to_string();
     person
@@ -66,7 +67,7 @@ fn nose(person: Person, pid: i64) -> String {
         .to_owned()
 }
 
-/// A guest who waits with all of root's rights, since the jail does not come up; and whoever holds it up.
+/// A guest's nssh that waits with root's rights, as the jail does not come up; and the process that holds that up.
 fn hold() -> (Child, Child) {
     let starting = Command::new("python3")
         .args(["-c", "import fcntl, time; lock = open('/run/kak/USER/lock', 'r+'); fcntl.lockf(lock, fcntl.LOCK_EX, 1); time.sleep(1000)"])
@@ -85,7 +86,7 @@ fn hold() -> (Child, Child) {
     (nssh, starting)
 }
 
-/// A process that another child of the test is, by PID.
+/// A child's PID.
 fn pid(child: &Child) -> Pid {
     Pid::from_raw(child.id().cast_signed()).unwrap()
 }
@@ -109,13 +110,14 @@ fn stay() -> (Child, i64) {
     (nssh, monitor().unwrap())
 }
 
-/// The system calls of a guest's join as strace counts them: each name, and how many of them a process makes at most.
+/// The system calls of a guest's join: each name, and how many of them one process makes at most, as strace counts per
+/// process.
 fn calls() -> BTreeMap<String, usize> {
     sh("mkdir /var/calls; strace -u alice -ff -qq -e signal=none -o /var/calls/of nssh -c true");
     let mut most: BTreeMap<String, usize> = BTreeMap::new();
     for file in std::fs::read_dir("/var/calls").unwrap() {
         let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
-        // The shell's own calls are the shell's.
+        // Without the shell's own calls.
         let ours = if text.starts_with("execve") {
             text.as_str()
         } else {
@@ -141,7 +143,7 @@ fn calls() -> BTreeMap<String, usize> {
     most
 }
 
-/// Runs a guest's nssh to which something is done at the nth call of a name.
+/// Runs a guest's nssh with a fault at the nth call of this name in each process.
 fn fault(call: &str, nth: usize, fault: &str) -> Ended {
     run(&format!(
         "exec strace -u alice -f -o /var/trace -e trace={call} -e inject={call}:{fault}:when={nth} \
@@ -152,7 +154,7 @@ fn fault(call: &str, nth: usize, fault: &str) -> Ended {
 sandboxed! {
     fn nobody_looks_into_it() {
         live_together();
-        // A control: of an ordinary process of hers she gets all of that.
+        // A control: from an ordinary process of hers alice gets all of that.
         let mut plain = ALICE.command(&[], &["sleep", "1000"]).spawn().unwrap();
         until("it", || process_field(plain.id().into(), "Name").as_deref() == Some("sleep"));
         let all = nose(ALICE, plain.id().into());
@@ -172,8 +174,8 @@ sandboxed! {
         assert_eq!(said.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>(), ["one", "one"]);
         nssh.kill().unwrap();
         nssh.wait().unwrap();
-        // Nor with a kernel that would show others a set-user-ID program (proc_sys_fs(5)); that is one setting for all of
-        // the machine, so it is not changed here: what would change is looked at with the rights still there.
+        // Nor while it still has root's rights. (fs.suid_dumpable, proc_sys_fs(5), could make such a program visible to
+        // its user; it is one setting for the whole host, so the test does not change it.)
         sh("kak teardown; kak setup --allow alice");
         let init = init("USER");
         let keeper = process_field(init, "PPid").unwrap();
@@ -181,11 +183,11 @@ sandboxed! {
         until("the jail's end", || !alive(init));
         let (mut nssh, mut starting) = hold();
         assert_eq!(nose(ALICE, nssh.id().into()), "");
-        // What it has open is only what it looks at, and its limit of a core's size is none.
+        // It has nothing open but the files that it reads, and its limit of a core's size is 0.
         let open = sh(&format!("ls /proc/{}/fd | wc -l; grep core /proc/{0}/limits", nssh.id()));
         assert!(open.starts_with('3') || open.starts_with('4'), "{open}");
         assert_eq!(open.lines().last().unwrap().split_whitespace().nth(4), Some("0"), "{open}");
-        // Hers is the right to end it.
+        // She may kill it.
         ALICE.bash(&format!("kill -KILL {}", nssh.id()));
         nssh.wait().unwrap();
         starting.kill().unwrap();
@@ -204,7 +206,7 @@ sandboxed! {
         starting.wait().unwrap();
         sh("nssh -c true; kak setup; kak teardown; kak setup --allow alice");
         ALICE.program(&["nssh", "-c", "true"]).code(0);
-        // It goes on as if nothing had been: with the jail that there is now.
+        // It goes on, and joins the jail that is up now.
         ALICE.bash(&format!("kill -CONT {}", nssh.id()));
         assert_eq!(nssh.wait().unwrap().code(), Some(0));
         sh("kak teardown");
@@ -219,7 +221,7 @@ sandboxed! {
         let mut hits = [0; 2];
         for n in 0..240_u64 {
             let mut nssh = ALICE.command(&[], &["nssh", "-c", "true"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-            // Anywhere in the three milliseconds or so that it takes, setpriv's start included.
+            // At some time in the three milliseconds or so that it takes, setpriv's start included.
             let moment = std::time::Instant::now() + std::time::Duration::from_micros(n * 7919 % 4000);
             while std::time::Instant::now() < moment {
                 std::hint::spin_loop();
@@ -278,8 +280,8 @@ sandboxed! {
         live_together();
         let (before, there) = (dump(), processes());
         let inside = sh("nssh -c 'readlink /proc/self/ns/net'");
-        // Of these the kernel refuses none that is well formed; a monitor that does not hear of its shell's end would wait
-        // for ever.
+        // The kernel refuses none of these with valid arguments; and a monitor whose wait4(2) fails might wait for
+        // ever.
         let certain = ["rt_sigaction", "wait4"];
         for (call, most) in calls().into_iter().filter(|(call, _)| !certain.contains(&call.as_str())) {
             for nth in 1..=most {
@@ -288,7 +290,7 @@ sandboxed! {
                 }
             }
         }
-        // A kernel that says it has taken the rights away, and has not.
+        // A kernel that reports success without dropping the rights.
         for (with, call, nth) in [("env", "setresuid", 2), ("setpriv --inh-caps=+chown", "capset", 1)] {
             let lie = format!("{with} strace -u alice -f -o /dev/null -e trace={call} -e inject={call}:retval=0:when={nth} nssh -c id");
             refused(run(&lie).says("root's rights"));
@@ -298,10 +300,10 @@ sandboxed! {
     }
 }
 
-/// Whatever became of a guest's nssh: what ran ran in the jail and without a right, or did not run at all.
+/// Asserts of a guest's nssh that whatever ran, ran in the jail and without any right.
 #[track_caller]
 fn check(ended: &Ended, inside: &str, point: &str) {
-    // What is done to nssh's calls is done to those of the programs after it too, so that a line may be missing.
+    // The programs that it executes get the same faults, so lines may be missing.
     for line in ended.text().lines() {
         let right = match line.split_once([':', '\t']).unwrap_or_default().0 {
             "Uid" | "Gid" => line.ends_with(":\t1000\t1000\t1000\t1000"),

@@ -1,17 +1,17 @@
-//! What is done to the commands and to the jails meanwhile: processes are killed, and others stopped for a while.
+//! Disturbs the commands and the jails during a round: kills some processes, and stops others for a while.
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::*;
 
-/// What is stopped beside monitors: whoever was started by us, and either waits for others or is a session's nssh. By a
-/// word of theirs.
+/// What is stopped besides monitors: commands of ours that wait for others, or a session's nssh; each is known by one
+/// of these words in its command line.
 const STOPPED: &[&[u8]] = &[b"nssh", b"setup", b"teardown", b"--uplink", b"delete"];
 
-/// How many commands end before one that is stopped goes on.
+/// How many commands have to end before a stopped one is continued.
 const ENDED_BESIDE: usize = 6;
 
-/// Kills one process after the other until everybody is done.
+/// Kills one process after the other until all callers are done.
 pub fn kill(mut random: Random, names: &[&str], done: &AtomicBool) {
     while !done.load(Ordering::Relaxed) {
         std::thread::sleep(Duration::from_millis(5 + random.below(60)));
@@ -19,7 +19,7 @@ pub fn kill(mut random: Random, names: &[&str], done: &AtomicBool) {
         if !victims.is_empty() {
             let victim = random.one_of(&victims);
             if let Some(keeper) = parent(victim).filter(|pid| is_keeper(*pid)) {
-                // Who is not called so yet helps one that starts, which may then be without what that was to bring.
+                // A child without this name is the helper that starts a new keeper's relay: there may be no relay then.
                 let is_relay = process_field(victim, "Name").is_some_and(|name| name == "kak-dns");
                 *RELAYS.lock().unwrap().entry(keeper).or_default() +=
                     if is_relay { 1 } else { 1 + LIVES };
@@ -40,8 +40,8 @@ fn is_keeper(pid: i64) -> bool {
     process_field(pid, "Name").is_some_and(|name| name == "kak-keeper")
 }
 
-/// Stops one process after the other until everybody is done, each for a while: a monitor for some time, as its jail's
-/// own processes may wait for it, and whoever we have started until so many commands of others have ended.
+/// Stops one process after the other, each for a while, until all callers are done: a monitor for some time, as its
+/// jail's own processes may wait for it, and a command of ours until some other commands have ended.
 pub fn stop(mut random: Random, done: &AtomicUsize) {
     let at_work = || u64::try_from(done.load(Ordering::Relaxed)).unwrap() < CALLERS;
     let mine = i64::from(std::process::id());
@@ -54,7 +54,8 @@ pub fn stop(mut random: Random, done: &AtomicUsize) {
         std::thread::sleep(Duration::from_millis(5 + random.below(60)));
         let monitors = random.below(3) == 0;
         let victims: Vec<i64> = if monitors {
-            // Not what is about to be a shell: nssh stops with its shell, and goes on when it is told so itself.
+            // Not a process that is about to be a shell: nssh would stop with it, and only go on by a SIGCONT to
+            // itself.
             let mut all = children(&named("kak-init"));
             all.retain(|pid| process_field(*pid, "Name").is_some_and(|name| name == "kak-session"));
             all
@@ -75,7 +76,7 @@ pub fn stop(mut random: Random, done: &AtomicUsize) {
             }
         };
         send(victim, Signal::STOP);
-        // The last one at work may be the one that is stopped.
+        // If one caller is left, its command may be the stopped one.
         while !over() && u64::try_from(done.load(Ordering::Relaxed)).unwrap() + 1 < CALLERS {
             std::thread::sleep(Duration::from_millis(2));
         }
