@@ -8,8 +8,6 @@
 //!   +------------------+    +-----------------------------+    +-----------------------------+
 //! ```
 
-use std::os::fd::AsRawFd as _;
-
 use crate::sandbox::resolver::*;
 use crate::sandbox::*;
 
@@ -193,7 +191,7 @@ sandboxed! {
         assert!(descriptors(relay) < 2 * (256 + 2 * 64) + 40, "{}", descriptors(relay));
         let memory: usize = process_field(relay, "VmRSS").unwrap().trim_end_matches(" kB").parse().unwrap();
         assert!(memory < 3000, "{memory} kB");
-        assert!(held.first().is_some_and(|held| held.as_raw_fd() > 0));
+        drop(held);
         sh("kak teardown");
     }
 

@@ -189,7 +189,7 @@ sandboxed! {
         sh("kak setup; kak teardown; nft flush ruleset");
         doctor().is_well("firewall", "nothing drops");
         // In a user namespace the kernel does not say which tables of iptables-legacy there are.
-        if run("test -r /proc/net/ip_tables_names").status.success() {
+        if is_root() {
             sh("iptables-legacy -P FORWARD DROP");
             cured("firewall", "warn", &["the FORWARD chain of iptables-legacy drops", "run: iptables-legacy -I FORWARD -i kak-USER -j ACCEPT && "]);
             sh("kak setup -n web");
@@ -342,7 +342,7 @@ sandboxed! {
                 let ended = run(&format!("timeout 20 {inject} kak doctor --json"));
                 let told = ended.status.code().is_some_and(|code| code <= 1) && serde_json::from_slice::<Value>(&ended.stdout).is_ok();
                 // Only without memory, or if it cannot write, may the doctor end without a full answer.
-                assert!(told || ["brk", "mmap", "write", "execve"].contains(&call), "{inject}: {ended}");
+                assert!(told || ["brk", "mmap", "write"].contains(&call), "{inject}: {ended}");
                 assert_ne!(ended.status.code(), Some(124), "{inject}: {ended}");
             }
         }

@@ -46,10 +46,12 @@ sandboxed! {
     fn what_the_kernel_did_and_did_not_tell_is_taken_back() {
         uplink::plug();
         let before = dump();
+        let mut is_up = false;
         for nth in 12..120 {
             let ended = injected(&format!("-e inject=recvfrom:error=ENOMEM:when={nth}+"), "kak setup");
             if ended.status.success() {
                 assert!(nth > 40, "{nth}: {ended}");
+                is_up = true;
                 break;
             }
             settle("recvfrom");
@@ -58,6 +60,7 @@ sandboxed! {
             until("the link is gone", || !sh("ip link").contains("kak-USER"));
             assert_same(&format!("deaf from {nth} on: {ended}"), &before, &dump());
         }
+        assert!(is_up, "never set up");
     }
 
     fn a_jail_that_does_not_come_up_takes_nothing_from_another() {

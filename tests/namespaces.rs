@@ -212,6 +212,7 @@ sandboxed! {
         for line in inside("cat /proc/self/cgroup").lines() {
             assert!(line.ends_with(":/"), "{line}");
         }
+        let mut compared = 0;
         for line in outer.lines() {
             let (_, point) = line.split_once(' ').unwrap();
             let seen = inside(&format!("grep ' {point} ' /proc/self/mountinfo | tail -n 1"));
@@ -225,9 +226,11 @@ sandboxed! {
             });
             let part = part.unwrap_or_else(|| panic!("{tree} in {ours}"));
             if std::path::Path::new(&format!("{point}{part}")).exists() {
+                compared += 1;
                 assert_eq!(inside(&format!("stat -c %i {point}")), sh(&format!("stat -c %i {point}{part}")), "{point}{part}");
             }
         }
+        assert!(compared > 0, "no group of this process's own is mounted: {ours}");
         // Outside nothing has changed.
         assert_eq!((sh(mounts), sh("cat /proc/self/cgroup")), (outer, ours));
         sh("kak status; kak teardown; kak setup");

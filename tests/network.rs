@@ -229,8 +229,8 @@ sandboxed! {
             sh(&format!("{enter} '{ping}'"));
             sh(unmake);
             // If nobody may outside, nobody may inside.
-            sh(&format!("echo 1 0 >/proc/sys/net/ipv4/ping_group_range 2>/dev/null || exit 0; {make}"));
-            if sh("cat /proc/sys/net/ipv4/ping_group_range") == "1\t0" {
+            if is_root() {
+                sh(&format!("echo 1 0 >/proc/sys/net/ipv4/ping_group_range; {make}"));
                 run(&format!("{enter} '{ping}'")).code(2);
                 sh(unmake);
             }

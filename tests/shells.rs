@@ -49,7 +49,7 @@ sandboxed! {
         assert_eq!(life("/bin/sh\\n", "printf '/bin/nssh\\n/bin/fish\\n' >>/etc/shells"), format!("/bin/sh$\n/bin/nssh$\n/bin/fish$\n{only}"));
         assert_eq!(life("", "sed -i /nssh/d /etc/shells; chmod 640 /etc/shells; chown 1:5 /etc/shells || true"), only);
         let attribute = "python3 -c 'import os; print(os.getxattr(\"/etc/shells\", \"security.kak\"))'";
-        if run(attribute).status.success() {
+        if is_root() {
             mark();
             sh("kak setup; echo /bin/fish >>/etc/shells; kak teardown");
             assert_eq!(sh(attribute), "b'a value'");

@@ -77,7 +77,7 @@ impl Figures {
             .sum()
     }
 
-    /// How many objects of each kind are in use in the whole kernel; empty if that cannot be read.
+    /// How many objects of each kind are in use in the whole kernel.
     pub fn of_kernel() -> Self {
         let text = std::fs::read_to_string("/proc/slabinfo").unwrap_or_default();
         let line = |line: &str| {
@@ -85,7 +85,9 @@ impl Figures {
             let name = words.next().filter(|name| OBJECTS.contains(name))?;
             Some((name.to_owned(), words.next()?.parse().ok()?))
         };
-        Self(text.lines().filter_map(line).collect())
+        let all: BTreeMap<String, usize> = text.lines().filter_map(line).collect();
+        assert!(!all.is_empty(), "/proc/slabinfo: {text}");
+        Self(all)
     }
 }
 

@@ -74,11 +74,12 @@ pub fn dns(input: &[u8]) {
     )
     .ok();
     // The resolver has the same port for UDP and TCP.
-    let resolver = udp();
-    let at = resolver.local_addr().unwrap();
-    let Ok(listener) = TcpListener::bind(at) else {
-        return;
-    };
+    let (resolver, listener) = std::iter::repeat_with(udp)
+        .find_map(|resolver| {
+            let at = resolver.local_addr().unwrap();
+            TcpListener::bind(at).ok().map(|tcp| (resolver, tcp))
+        })
+        .unwrap();
     listener.set_nonblocking(true).unwrap();
     let (door, tcp) = (udp(), TcpListener::bind("127.0.0.1:0").unwrap());
     tcp.set_nonblocking(true).unwrap();

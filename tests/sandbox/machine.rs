@@ -135,6 +135,11 @@ pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
+/// Whether root here is the machine's root, and not a user who is root in a user namespace only.
+pub fn is_root() -> bool {
+    sh("tr -s ' ' </proc/self/uid_map").trim() == "0 0 4294967295"
+}
+
 /// The PID of a jail's init, as `kak status` has it.
 #[track_caller]
 pub fn init(jail: &str) -> i64 {
