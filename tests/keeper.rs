@@ -116,6 +116,7 @@ sandboxed! {
             let mut stopped = Command::new("sh").args(["-c", &slow]).spawn().unwrap();
             until("it has the lock", || said("/proc/locks").contains("FLOCK"));
             sh(&format!("kill -STOP {}", stopped.id()));
+            assert!(alive(stopped.id().into()), "{command} was faster");
             run("timeout 20 kak setup -n other").code(0);
             sh(&format!("kill -CONT {}; kak teardown -n other", stopped.id()));
             assert!(stopped.wait().unwrap().success(), "{command}");

@@ -169,7 +169,7 @@ sandboxed! {
         // A port leads to one namespace or jail only.
         run("kak netns add green --uplink --publish 203.0.113.2:8080:1").code(1).says("leads to blue already");
         run("kak setup --publish 8080").code(1).says("leads to blue already");
-        run("perl -MIO::Socket::INET -e '$s = IO::Socket::INET->new(LocalPort => 9000, Listen => 1); exec \"kak netns add green --uplink --publish 9000\" if fork; sleep 1'")
+        run("perl -MIO::Socket::INET -e '$s = IO::Socket::INET->new(LocalPort => 9000, Listen => 1); exec \"kak netns add green --uplink --publish 9000\" unless my $kak = fork; waitpid $kak, 0; exit $? >> 8'")
             .code(1).says("somebody else serves this port");
         run("kak netns add green --uplink --publish 192.0.2.99:1").code(1).says("no such address");
         run("kak netns add green --uplink --publish 99999").code(255).says("--publish 99999");
