@@ -90,7 +90,7 @@ sandboxed! {
             .spawn()
             .unwrap();
         until("the lock", || holds("POSIX 0 0"));
-        let ended = ALICE.program(&["nssh", "-c", "id"]).code(125).says("waits for the jail").says("has not come up within");
+        let ended = ALICE.program(&["nssh", "-c", "id"]).code(125).says("waiting for the jail").says("has not come up within");
         assert_eq!((ended.text().as_str(), ended.stderr.lines().count()), ("", 2), "{ended}");
         // It goes while it is waited for.
         let nssh = ALICE.command(&[], &["nssh", "-c", "id"]).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
