@@ -75,7 +75,7 @@ usage: kak APPLET [ARG]...
 
 User jails and network namespaces from one static binary. --install puts a link
 for every applet into DIR, a hard one or with -s a symbolic one; with
---setuid-nssh it makes the copy by which users without rights join a jail.
+--setuid-nssh it makes the copy that lets users other than root join a jail.
 ";
 
 /// Whether standard output could not be written to.
@@ -133,7 +133,7 @@ fn dispatch(mut argv: Vec<OsString>) -> u8 {
     }
     let (called, base) = Called::by(&argv.remove(0));
     if guest.is_some() && base != nssh::APPLET.name {
-        complain("kak: set-user-ID it is nssh, by this name, and nothing else\n");
+        complain("kak: a set-user-ID copy runs only under the name nssh\n");
         return 125;
     }
     if let Some((applet, verb)) = find(&base) {
@@ -277,7 +277,7 @@ fn overview() -> String {
         let sentence = sentence.lines().next().unwrap_or_default();
         writeln!(text, "  {:<9} {sentence}", applet.name).ok();
     }
-    text.push_str("\n'kak help APPLET' and 'kak APPLET --help' tell more.\n");
+    text.push_str("\n'kak help APPLET' and 'kak APPLET --help' say more.\n");
     text
 }
 

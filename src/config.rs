@@ -174,9 +174,9 @@ impl Config {
             Some(format!("--{option}{value}"))
         };
         match (first(&ours, &theirs), first(&theirs, &ours)) {
-            (Some(option), _) => Some(format!("{option} is none of them")),
-            (None, Some(option)) => Some(format!("{option} is one of them")),
-            (None, None) => (ours != theirs).then(|| "their order is another".into()),
+            (Some(option), _) => Some(format!("{option} is not among them")),
+            (None, Some(option)) => Some(format!("{option} is among them")),
+            (None, None) => (ours != theirs).then(|| "in another order".into()),
         }
     }
 
@@ -188,7 +188,7 @@ impl Config {
         let wants = |port: &&Publish| port.address.is_some_and(|address| address.is_ipv6());
         match self.publish.iter().find(wants) {
             Some(port) if !self.ipv6 => Err(Error::usage(format!(
-                "--publish {port}: an IPv6 address goes with --ipv6"
+                "--publish {port}: an IPv6 address needs --ipv6"
             ))),
             _ => Ok(()),
         }
@@ -306,7 +306,7 @@ fn root(word: &OsStr) -> Result<PathBuf> {
     };
     if is_system {
         return Err(Error::usage(format!(
-            "--root {}: the jail's root must be a directory of its own, as /srv/jail is",
+            "--root {}: the jail's root must be a directory of its own, such as /srv/jail",
             root.display()
         )));
     }

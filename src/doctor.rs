@@ -180,7 +180,7 @@ impl Place {
         if self.filtered {
             return (
                 format!("{said}; a seccomp filter is on"),
-                say("let the filter know it; in Docker use --security-opt seccomp=unconfined"),
+                say("make the filter allow it; in Docker use --security-opt seccomp=unconfined"),
             );
         }
         let cure = format!("use Linux {major}.{minor} or later");
@@ -215,7 +215,7 @@ pub fn examine() -> Report {
 fn place(place: &Place, report: &mut Report) {
     let name = "place";
     if place.inside {
-        let why = "jails are made outside of it, and what is left of them is only seen there";
+        let why = "jails are made outside it, and what is left of them is seen only there";
         let cure = say("run 'kak doctor' outside");
         report.warn(name, "this is the inside of a jail", why, cure);
     }

@@ -165,14 +165,14 @@ pub fn explain(record: &Record, plan: &Plan, kak: &Path, is_up: bool) -> String 
         "\n# PID 1 of the jail: takes the lock that says so, and reaps\n\
          exec /proc/self/fd/4 init 3\n\
          JAIL\n\n\
-         # until it is up\n\
+         # waits until it is up\n\
          until {kak} status -n {jail} >/dev/null; do kill -0 $!; sleep 0.1; done\n"
     )
     .ok();
     if follows(record) || !loopbacks(&record.facts.resolvers).is_empty() {
         write!(
             text,
-            "\n# for resolvers that only the machine reaches, and those that it will have, as a keeper's child is\n\
+            "\n# relays resolvers that only the machine reaches, now or later, as a keeper's child would\n\
              {kak} dns -n {jail}\n"
         )
         .ok();

@@ -257,10 +257,10 @@ impl Error {
                 | Errno::INVAL,
             ) => {
                 "this kernel has no nf_tables NAT (nf_tables, nft_chain_nat, nft_masq); \
-                 `kak setup --no-nat` comes up without it"
+                 `kak setup --no-nat` does without it"
             }
             ("mkdir" | "printf" | "cat" | "ln", Errno::ROFS) => {
-                "this file system is read-only: mount a tmpfs there, in Docker by --tmpfs"
+                "this file system is read-only: mount a tmpfs there, in Docker with --tmpfs"
             }
             ("lslocks", Errno::ACCESS) => JAILS,
             ("ls", Errno::ACCESS) if sub("/run/kak") => JAILS,

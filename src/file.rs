@@ -132,13 +132,13 @@ pub fn check_root(path: &Path, stat: &fs::Stat, kind: FileType) -> Result<()> {
     } else if kind != FileType::Symlink && mode & 0o022 != 0 && !(shared && mode & 0o1000 != 0) {
         format!("others can write to it, its mode is {:o}", mode & 0o7777)
     } else if kind == FileType::RegularFile && stat.st_nlink > 1 {
-        "it has another name too".into()
+        "it has a second hard link".into()
     } else {
         return Ok(());
     };
     Err(Error::text(
         quote(path),
-        format!("is not root's alone, and is not believed: {why}"),
+        format!("is not root's alone, and so not trusted: {why}"),
     ))
 }
 

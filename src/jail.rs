@@ -186,8 +186,8 @@ impl Init {
             if !self.wait(Duration::from_secs(2)) {
                 return Err(Error::cure(
                     format!("kill -KILL {}", self.pid.as_raw_nonzero()),
-                    "the jail's init does not go",
-                    "a process of the jail has a parent outside that does not reap it: end that one",
+                    "the jail's init does not end",
+                    "a process of the jail has a parent outside that does not reap it: end that parent",
                 ));
             }
         }

@@ -345,8 +345,8 @@ pub fn check_devices(name: &OsStr) -> Result<()> {
     Err(Error::cure(
         format!("Cannot remove namespace file \"{}\"", shown(path(name)?)),
         format!("it still has the physical {}", devices.join(" and ")),
-        "move it to where it shall be, or delete with -force: with the last name and process of its namespace it goes \
-         to the machine's first one",
+        "move it elsewhere, or delete with -force: when the last name and process of its namespace are gone, it goes \
+         to the machine's initial namespace",
     ))
 }
 

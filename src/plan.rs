@@ -111,7 +111,7 @@ impl Plan {
                 file("lock", Vec::new()),
             ),
             step(
-                "what the jail's keeper has to say when nobody listens",
+                "what the jail's keeper reports when it is in the background",
                 file("log", Vec::new()),
             ),
         ]
@@ -135,7 +135,7 @@ fn outer(record: &Record) -> (Vec<Step>, Vec<String>) {
         dir(netns::DIR.into()),
     );
     steps.add(
-        "and have them for everybody who shares mounts with us",
+        "shared, so that the names are seen outside this mount namespace, too",
         RunDir,
     );
     steps.add("a network of the jail's own", NetNs { name: jail.into() });
@@ -163,19 +163,19 @@ fn login_shells(record: &Record, steps: &mut Steps, notes: &mut Vec<String>) {
     }
     if config.jail != DEFAULT_JAIL {
         notes.push(format!(
-            "{NSSH} as a login shell leads to {DEFAULT_JAIL}, and to {} only where KAK_JAIL says so",
+            "{NSSH} as a login shell enters {DEFAULT_JAIL}, and {} only where KAK_JAIL says so",
             config.jail
         ));
     }
     if config.allow.is_empty() && config.login_shells.iter().any(|user| user != "root") {
         notes.push(format!(
-            "who has {NSSH} as login shell and is not root cannot log in unless --allow names him"
+            "users other than root with {NSSH} as login shell can log in only if --allow names them"
         ));
     }
     for (user, before) in config.login_shells.iter().zip(&facts.login_shells) {
         let (user, before) = (user.clone(), before.clone());
         steps.add(
-            "and is this user's, whose logins are in a jail then",
+            "nssh becomes this user's, so that logins are in a jail",
             LoginShell { user, before },
         );
     }
@@ -193,7 +193,10 @@ fn root_dir(record: &Record, steps: &mut Steps) {
         .into_iter()
         .rev()
     {
-        steps.add("the way to the jail's root", below(ancestor.into(), true));
+        steps.add(
+            "on the way to the jail's root",
+            below(ancestor.into(), true),
+        );
     }
     steps.add(
         "everything that the jail sees is put together here",
@@ -210,13 +213,13 @@ fn root_dir(record: &Record, steps: &mut Steps) {
         );
     }
     for kernel in ["proc", "sys"] {
-        steps.add("the kernel will be seen here", dir(root.join(kernel)));
+        steps.add("proc or sysfs will be mounted here", dir(root.join(kernel)));
     }
     for entry in &facts.entries {
         let path = root.join(&entry.name);
         match &entry.kind {
-            Kind::Dir => steps.add("the outer directory will be seen here", dir(path)),
-            Kind::File => steps.add("the outer file will be seen here", File::mount_point(path)),
+            Kind::Dir => steps.add("the outer directory will be bound here", dir(path)),
+            Kind::File => steps.add("the outer file will be bound here", File::mount_point(path)),
             Kind::Link(target) => {
                 let target = target.clone();
                 steps.add(
@@ -243,9 +246,12 @@ fn root_dir(record: &Record, steps: &mut Steps) {
             .rev()
             .skip_while(|path| OWN.iter().any(|(own, _)| *path == root.join(own)))
         {
-            steps.add("the way to what is bound", below(between.into(), true));
+            steps.add(
+                "on the way to the target of a --bind",
+                below(between.into(), true),
+            );
         }
-        let why = "what is bound will be seen here";
+        let why = "the target of a --bind";
         steps.add(why, below(target, *is_dir));
     }
 }
@@ -309,7 +315,7 @@ fn inner(record: &Record) -> (Vec<Step>, usize) {
     );
     for path in &facts.submounts {
         steps.add(
-            "what was mounted there outside, masks too, is inside",
+            "what is mounted there outside, masks too, is mounted inside",
             bind(path.clone()),
         );
     }
@@ -323,13 +329,13 @@ fn inner(record: &Record) -> (Vec<Step>, usize) {
             root: root.clone(),
             read_only: wanted.read_only,
         };
-        steps.add("asked for", bound);
+        steps.add("asked for with --bind", bound);
     }
     programs::inner(record, &mut steps);
     resolvers::inner(record, &mut steps);
     covers(record, &mut steps);
     steps.add(
-        "the jail's root becomes the root, and the outer one is let go",
+        "the jail's root becomes the root, and the outer one is detached",
         Pivot { root: root.clone() },
     );
     (steps.0, started)
@@ -347,11 +353,11 @@ fn covers(record: &Record, steps: &mut Steps) {
         links: Vec::new(),
     };
     steps.add(
-        "the names of other networks are not the jail's",
+        "hidden: the names of other networks",
         cover(netns::DIR.into(), true),
     );
     steps.add(
-        "nor is what kak knows; only the real shell is told",
+        "hidden: kak's state, except which shell is the real one",
         Cover {
             root: root.clone(),
             target: record::DIR.into(),
@@ -362,7 +368,7 @@ fn covers(record: &Record, steps: &mut Steps) {
     );
     if !is_own(config, &facts.entries, root) {
         steps.add(
-            "nor is the place where its root was put together",
+            "hidden: the place where its root was put together",
             cover(root.clone(), false),
         );
     }

@@ -55,7 +55,7 @@ sandboxed! {
             "usermod --shell /bin/nssh alice",
             "usermod --shell /bin/nssh root",
         ]);
-        run("kak setup --login-shell alice --login-shell root --login-shell alice").code(0).says("unless --allow names him");
+        run("kak setup --login-shell alice --login-shell root --login-shell alice").code(0).says("can log in only if --allow names them");
         assert_eq!(sh("cut -d : -f 1,7 /etc/passwd"), "root:/bin/nssh\ndaemon:/usr/sbin/nologin\nnobody:/usr/sbin/nologin\nalice:/bin/nssh");
         assert_eq!(sh("kak status | grep usermod"), "ok  usermod --shell /bin/nssh alice\nok  usermod --shell /bin/nssh root");
         assert_eq!(sh("nssh -c 'getent passwd alice'"), "alice:x:0:0::/:/bin/nssh");
@@ -221,7 +221,7 @@ sandboxed! {
         uplink::plug();
         let before = dump();
         for (first, last) in [("one", "two"), ("two", "one")] {
-            run("kak setup -n one --login-shell root").code(0).says("leads to USER, and to one only where KAK_JAIL says so");
+            run("kak setup -n one --login-shell root").code(0).says("enters USER, and one only where KAK_JAIL says so");
             sh("kak setup -n two --login-shell root");
             assert_eq!(sh("grep old-login-shell /run/kak/two/record"), "old-login-shell /bin/bash");
             sh(&format!("kak teardown -n {first}"));

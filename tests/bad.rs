@@ -81,7 +81,7 @@ sandboxed! {
         sh("kak teardown");
         assert_same("a link on the way", &before, &dump());
         sh("rm -r /var/mnt");
-        refused(&["kak", "setup"], 1, &["--root /mnt/user: /mnt is a link that leads nowhere", "make what it leads to"]);
+        refused(&["kak", "setup"], 1, &["--root /mnt/user: /mnt is a dangling link", "make its target"]);
     }
 
     fn a_subnet_is_a_free_network() {

@@ -129,7 +129,7 @@ sandboxed! {
         cured("unfinished", "warn", &["run: rm /etc/passwd.lock /etc/passwd.lock.kak-new"]);
         // Links and tables.
         sh("ip link add kak-X type veth peer name other; ip link set kak-X alias kak:X");
-        cured("link", "warn", &["link kak-X: is of the jail X, of which there is no record", "run: ip link delete kak-X"]);
+        cured("link", "warn", &["link kak-X: belongs to the jail X, of which there is no record", "run: ip link delete kak-X"]);
         sh("nft 'table ip kak-X { comment \"kak:X\"; }'; nft 'table ip mine { comment \"kax\"; }'; nft add table inet other");
         cured("table", "warn", &["table ip kak-X: ", "run: nft delete table ip kak-X"]);
         // Records.
@@ -185,7 +185,7 @@ sandboxed! {
         sh("nft 'table ip filter { chain FORWARD { type filter hook forward priority 0; policy drop; }; }'");
         let told = doctor();
         told.is_content();
-        told.is_well("firewall", "ip filter FORWARD drops what passes; setup puts its accept before that");
+        told.is_well("firewall", "ip filter FORWARD drops forwarded packets; setup has it accept those of jails");
         sh("kak setup; kak teardown; nft flush ruleset");
         doctor().is_well("firewall", "nothing drops");
         // In a user namespace the kernel does not say which tables of iptables-legacy there are.
@@ -281,7 +281,7 @@ sandboxed! {
             ("open_tree", "ENOSYS", "move_mount", "fail", "use Linux 5.2 or later"),
             ("move_mount", "ENOSYS", "move_mount", "fail", "Function not implemented"),
             ("openat2", "ENOSYS", "openat2", "warn", "use Linux 5.6 or later"),
-            ("close_range", "ENOSYS", "close_range", "warn", "nothing but time"),
+            ("close_range", "ENOSYS", "close_range", "warn", "takes longer"),
             ("mount_setattr", "ENOSYS", "mount_setattr", "warn", "--bind SRC:ro"),
             ("setns", "EINVAL", "setns", "warn", "use Linux 5.8 or later"),
             ("getsockopt", "ENOPROTOOPT", "netns-cookie", "warn", "use Linux 5.14 or later"),
@@ -381,7 +381,7 @@ sandboxed! {
         uplink::plug();
         for end in ["", "\n"] {
             sh(&format!("printf '/bin/sh{end}' >/etc/shells; echo 'alice:x:1000:1000::/:/bin/nssh' >>/etc/passwd"));
-            cured("shells", "warn", &["/etc/shells: has no line /bin/nssh, which is alice's shell"]);
+            cured("shells", "warn", &["/etc/shells: lacks the line /bin/nssh, alice's shell"]);
             assert_eq!(sh("cat /etc/shells"), "/bin/sh\n/bin/nssh");
         }
         sh("mount --bind /etc/passwd /etc/passwd");

@@ -293,7 +293,7 @@ sandboxed! {
         assert_ne!(inside("blue"), inside("red"));
         sh("kak netns delete blue red");
         assert_same("two namespaces", &before, &dump());
-        run("kak netns add blue --ipv6").code(255).says("go with --uplink");
+        run("kak netns add blue --ipv6").code(255).says("need --uplink");
         assert_same("no namespace", &before, &dump());
     }
 

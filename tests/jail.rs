@@ -319,7 +319,7 @@ line'");
         assert_eq!(inside("exec -a -nssh nssh -c 'shopt -q login_shell && echo $0'"), "-bash");
         assert_eq!(inside("nssh -c 'nssh -c \"nssh -c \\\"echo deep\\\"\"'"), "deep");
         for (words, code) in [("setup", 1), ("setup --dry-run", 1), ("teardown", 1), ("status", 1), ("status --all", 1), ("kill --all", 1), ("nssh -n other", 125)] {
-            let ended = program(&["nssh", "-c", &format!("kak {words}")]).code(code).says("this is the inside of a jail; ").says(" outside of it");
+            let ended = program(&["nssh", "-c", &format!("kak {words}")]).code(code).says("this is the inside of a jail; ").says(" only from outside");
             assert!(ended.stdout.is_empty(), "{ended}");
         }
         assert_eq!(inside("kak nssh -- -c 'echo here'"), "here");

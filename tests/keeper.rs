@@ -47,7 +47,7 @@ sandboxed! {
                 .args(["-c", &format!("{command} >/tmp/out 2>/tmp/err")])
                 .spawn()
                 .unwrap();
-            until(command, || said("/tmp/err").contains("kak: waits for another kak"));
+            until(command, || said("/tmp/err").contains("kak: waiting for another kak"));
             assert_eq!(said("/tmp/out"), "", "{command}");
             // nssh into a jail that is up does not wait.
             assert_eq!(sh("KAK_JAIL=up nssh -c 'echo other'"), "other");
@@ -77,12 +77,12 @@ sandboxed! {
             let before = dump();
             let mut holder = holder();
             let mut waiting = Command::new("sh").args(["-c", &format!("exec {command} >/dev/null 2>/tmp/err")]).spawn().unwrap();
-            until(command, || said("/tmp/err").contains("kak: waits for another kak"));
+            until(command, || said("/tmp/err").contains("kak: waiting for another kak"));
             waiting.kill().unwrap();
             waiting.wait().unwrap();
             release(&mut holder);
             until("nobody is at it", || !processes().values().any(|name| ["kak", "nssh"].contains(&name.as_str())));
-            assert!(said("/tmp/err").contains("who asked for it is gone"), "{command}: {}", said("/tmp/err"));
+            assert!(said("/tmp/err").contains("its caller is gone"), "{command}: {}", said("/tmp/err"));
             sh("rm /tmp/err");
             assert_same(command, &before, &dump());
             sh("kak teardown; kak netns delete blue 2>/dev/null || true");

@@ -124,7 +124,7 @@ sandboxed! {
             sh(teardown);
             // As after a reboot while the jail was up.
             sh("mkdir -p /etc/netns/USER; cp /tmp/left /etc/netns/USER/resolv.conf");
-            assert!(said(setup).contains("/etc/netns/USER/resolv.conf was there before: the resolvers are those, whatever this machine's are\n"));
+            assert!(said(setup).contains("/etc/netns/USER/resolv.conf was there before: it names the resolvers, whatever this machine's are\n"));
             sh(&format!("{teardown}; cmp /tmp/left /etc/netns/USER/resolv.conf; rm -r /etc/netns/USER"));
         }
     }

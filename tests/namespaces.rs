@@ -118,7 +118,7 @@ sandboxed! {
         }
         assert_eq!((init("USER"), inside(LINKS)), (pid, links));
         assert_same("a second setup", &once, &dump());
-        for (options, how) in [("--unshare uts", "--unshare uts is none of them"), ("--unshare uts,ipc,cgroup,time", "--hostname inside is one of them")] {
+        for (options, how) in [("--unshare uts", "--unshare uts is not among them"), ("--unshare uts,ipc,cgroup,time", "--hostname inside is among them")] {
             for mode in ["", "--dry-run", "--explain"] {
                 let ended = run(&format!("kak setup {options} {mode}")).code(1).says("it is up with other options: ").says(how);
                 assert!(ended.stdout.is_empty(), "{ended}");

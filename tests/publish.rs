@@ -140,7 +140,7 @@ sandboxed! {
     fn a_port_that_is_taken_is_an_error_before_anything_changes() {
         use std::net::{TcpListener, UdpSocket};
         uplink::plug();
-        let taken = "somebody else serves this port";
+        let taken = "this port is in use already";
         let _tcp: Vec<_> = ["0.0.0.0:1000", "203.0.113.2:1001", "127.0.0.1:1002", "[::]:1003", "127.0.0.53:1004"]
             .map(|at| TcpListener::bind(at).unwrap()).into();
         let _udp: Vec<_> = ["0.0.0.0:1000", "203.0.113.2:1001", "127.0.0.1:1002", "[::]:1003", "127.0.0.53:1004"]
@@ -160,11 +160,11 @@ sandboxed! {
         sh("kak setup --publish 127.0.0.1:1001:80 --publish 203.0.113.2:1002:80/udp --publish 1005:80/udp");
         // A port that another jail or namespace publishes.
         let before = dump();
-        run("kak setup -n OTHER --publish 203.0.113.2:1005/udp").code(1).says("leads to USER already");
-        run("kak netns add blue --uplink --publish 1005/udp").code(1).says("leads to USER already");
+        run("kak setup -n OTHER --publish 203.0.113.2:1005/udp").code(1).says("is already forwarded to USER");
+        run("kak netns add blue --uplink --publish 1005/udp").code(1).says("is already forwarded to USER");
         assert_same("taken by the jail", &before, &dump());
         sh("kak teardown; kak netns add blue --uplink --publish 1005:80/udp");
-        refused("--publish 127.0.0.1:1005:81/udp", 1, "leads to blue already");
+        refused("--publish 127.0.0.1:1005:81/udp", 1, "is already forwarded to blue");
         sh("kak netns delete blue");
     }
 

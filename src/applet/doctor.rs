@@ -15,15 +15,15 @@ pub const APPLET: Applet = Applet {
     help: "\
 usage: kak doctor [--json]
 
-Say what on this machine would stop kak, each with its cure.
+Say what on this machine would stop kak, and how to cure it.
 
 A line for each check says ok, warn or fail, what was looked at, and what was
-seen. Where it is not ok a second line has the cure: a command to run, or what
+seen. Where it is not ok, a second line has the cure: a command to run, or what
 else to do. Nothing is changed: what can only be seen by trying is tried in
-namespaces that are gone at once. Without root some of it cannot be looked at,
-which is said.
+namespaces that end at once. Without root some things cannot be checked; their
+lines say so.
 
-      --json   a list for programs
+      --json   print a JSON list, for programs
       --help   show this
 
 Exit status: 0 nothing fails, 1 something does, 2 wrong usage.

@@ -69,7 +69,7 @@ fn link(symbolic: bool, dir: &Path, names: impl Iterator<Item = &'static str>) -
             Err(Errno::XDEV) => {
                 return Err(Error::cure(
                     text(),
-                    "a hard link cannot lead to another file system",
+                    "a hard link cannot point to another file system",
                     "use 'kak --install -s DIR' for symbolic links",
                 ));
             }
@@ -200,7 +200,7 @@ pub fn misplaced_bit() -> Option<String> {
     let misplaced = bits != 0 && me.file_name() != Some(OsStr::new(NAME));
     misplaced.then(|| {
         format!(
-            "{0} has the set-user-ID or the set-group-ID bit, with which it does nothing: `chmod ug-s {0}`; \
+            "{0} has the set-user-ID or the set-group-ID bit, and so refuses users other than root: `chmod ug-s {0}`; \
              'kak --install --setuid-nssh PATH' makes the copy that is meant to have it",
             quote(&me)
         )

@@ -18,12 +18,12 @@ pub const APPLET: Applet = Applet {
 usage: kak ip [OPTION]... netns [VERB] [ARG]...
        ip [OPTION]... netns [VERB] [ARG]...
 
-The part of ip that is about named network namespaces.
+The part of ip that handles named network namespaces.
 
-Stands in where iproute2 is not installed: a link of this name to kak runs old
-scripts unchanged. Verbs and options are those of 'kak help netns'; the options
-that say how ip shows links and addresses are accepted. Other objects of ip are
-refused. A link 'ipnetns' is 'ip netns'.
+For machines without iproute2: with a link named ip to kak, old scripts run
+unchanged. Verbs and options are those of 'kak help netns'; the options for how
+ip shows links and addresses are accepted, without effect. Other objects of ip
+are refused. A link named ipnetns stands for 'ip netns'.
 ",
     run,
 };

@@ -23,9 +23,8 @@ usage: kak kill [-n JAIL] SESSION...
 
 End sessions of a jail.
 
-SESSION is the number that 'kak status' shows. Its shell, and what that has
-started, is told to hang up, a second later to end, and two seconds after that
-it is killed.
+SESSION is the number that 'kak status' shows. Its shell and what that has
+started get SIGHUP, a second later SIGTERM, and two seconds after that SIGKILL.
 
   -n, --name JAIL  the jail's name [$KAK_JAIL, else USER]
       --all        every session
@@ -68,7 +67,7 @@ fn run(call: Call) -> Result<u8> {
         return Err(Error::usage("takes sessions, or --all"));
     }
     let name = config::jail(name)?;
-    shell::check_outside("its sessions are ended")?;
+    shell::check_outside("its sessions can be ended")?;
     let mut sessions = match Life::of(&name)? {
         Life::Up(init) | Life::Ending(init) => Processes::now().sessions(init.pid),
         Life::Down | Life::Starting(_) => Vec::new(),

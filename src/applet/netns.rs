@@ -57,34 +57,34 @@ usage: kak netns [OPTION]... [list]
        kak netns monitor
        kak netns list-id [target-nsid NUMBER] [nsid NUMBER]
 
-Make, list, enter and delete network namespaces, as 'ip netns' does.
+Make, list, enter and delete network namespaces, like 'ip netns'.
 
-A verb can be shortened as for ip; 'netns-add', 'netns-exec' and so on are the
-same by name. A namespace is a file in /run/netns; 'ip netns' and kak see each
-other's. A name that lost its namespace is told by list, and add replaces it.
+A verb can be shortened as for ip; 'netns-add', 'netns-exec' and so on do the
+same. A namespace is a file in /run/netns; 'ip netns' and kak see each other's.
+A name that lost its namespace is reported by list, and replaced by add.
 Options may stand before the verb or after it; '--' ends them.
 
   -all             every namespace (exec, delete)
-  -json, -pretty   list and list-id for programs, and for people who read that
+  -json, -pretty   print list and list-id as JSON, and indent that
   -n, -netns NAME  do it in this namespace
   -batch FILE      do what each line of FILE says; '-' is standard input
   -force           go on with a batch after an error; delete a namespace that
                    has a physical device
-  --uplink         give it a network: lo is up, eth0 leads out through this
-                   machine, whose address it uses (NAT), and it has resolvers;
-                   said again it makes what is missing of that, and delete
-                   takes all of it back at once
+  --uplink         give it a network: lo is up, eth0 is its way out through
+                   this machine, under whose address it appears (NAT), and it
+                   has resolvers; a second add makes what is missing of that,
+                   and delete removes all of it at once
   --subnet CIDR    its addresses [the first private /24 that is free]
   --dns ADDR       its resolvers (repeatable) [the outer ones]
-  --ipv6           it has IPv6, too, as for a jail
-  --publish PORTS  the machine's port leads to the namespace's (repeatable);
-                   without ADDR at every address of the machine's, 127.0.0.1
-                   too; with --ipv6 at those of IPv6, too
+  --ipv6           give it IPv6 as well, as for a jail
+  --publish PORTS  forward a port of the machine to the namespace (repeatable);
+                   without ADDR at every IPv4 address of the machine, 127.0.0.1
+                   too; with --ipv6 at its IPv6 addresses as well
   --help           show this
 
-exec lays a /sys of the namespace over the old one, and the files in
-/etc/netns/NAME over those in /etc, and sets KAK_NETNS=NAME. All else is as it
-was.
+exec mounts a /sys of the namespace over the old one, and the files in
+/etc/netns/NAME over those in /etc, and sets KAK_NETNS=NAME. Nothing else
+changes.
 
 Exit status: 0 done, 1 failed, 2 refused by the kernel, 255 wrong usage; exec:
 CMD's own, 127 not found, 126 not executable, 255 no such namespace.
@@ -311,7 +311,7 @@ fn delete(options: &Options, words: &[OsString]) -> Result<u8> {
     }
     if let Some(name) = words.first() {
         return Err(hard(format!(
-            "-all delete takes no name: \"{}\" would be one of all that are deleted",
+            "-all delete takes no name: it would delete all, not only \"{}\"",
             shown(name)
         )));
     }

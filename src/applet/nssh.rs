@@ -28,18 +28,18 @@ usage: kak nssh [--pty] [-n JAIL] [--] [ARG]...
 
 Run the jail's shell in the jail, with exactly these arguments.
 
-Called by its own name it has no options: every word goes to the shell, as a
-login shell's does ('-nssh' makes '-bash'), and the variable KAK_JAIL names the
-jail. If the jail is not up, root brings it up. Inside the jail it simply is
-the real shell.
+Called by its own name it has no options: every word goes to the shell, which
+is a login shell if called as one ('-nssh' makes '-bash'), and the variable
+KAK_JAIL names the jail. If the jail is not up, a call by root brings it up.
+Inside the jail nssh is simply the real shell.
 
-Who is not root joins the jail USER while it is up, if 'setup --allow' let him,
-by a set-user-ID copy that 'kak --install --setuid-nssh PATH' makes. That one
-answers to no other name than nssh, and to no variable.
+Users other than root join the jail USER while it is up, if 'setup --allow'
+lets them, by a set-user-ID copy that 'kak --install --setuid-nssh PATH' makes.
+That copy runs only under the name nssh, and heeds no variable.
 
   -n, --name JAIL  the jail's name [$KAK_JAIL, else USER]
-      --pty        on a terminal of the session's own, in the jail: the caller's
-                   only shows it, and stays out of the jail's reach
+      --pty        give the session a terminal of its own, in the jail: the
+                   caller's only shows it, and stays out of the jail's reach
       --help       show this
 
 Exit status: the shell's, or death by the same signal; 127 the shell was not
@@ -76,7 +76,8 @@ fn run(call: Call) -> Result<u8> {
         return run_for(&guest, called, args);
     }
     if jail.is_some() {
-        shell::check_outside("another one is joined").map_err(|error| error.with_status(125))?;
+        shell::check_outside("another one can be joined")
+            .map_err(|error| error.with_status(125))?;
     }
     if let Some(shell) = shell::real_shell().map_err(|error| error.with_status(125))? {
         return become_it(&shell, called, args, Environment::of_caller());

@@ -37,49 +37,49 @@ usage: kak setup [-n JAIL] [OPTION]... [-- CMD [ARG]...]
 
 Make a jail and bring it up.
 
-What is there already is kept, what is missing is made, and what went wrong is
-taken back. As a container's entrypoint (also with 'docker run --init'), with
---attach or with a CMD, a first session is run in the jail; at the end, when
-all other sessions have ended too, everything is taken back and the first
-session's status is returned. In a jail that was up before, it is a session as
-any other, and the jail stays.
+What is there already is kept, what is missing is made, and a setup that fails
+takes back what it made. As a container's entrypoint (also with 'docker run
+--init'), with --attach or with a CMD, it runs a first session in the jail;
+when that and all other sessions have ended, it takes everything back and
+returns the first session's status. In a jail that was up before, this session
+is like any other, and the jail stays.
 
   -n, --name JAIL      the jail's name [$KAK_JAIL, else USER]
       --root DIR       where its root is put together [/mnt/ and the name in
                        lower case]
-      --hide DIR       it has a directory of its own instead of this one, as it
-                       has of /mnt, /opt and /tmp (repeatable)
+      --hide DIR       give it a DIR of its own, as it has of /mnt, /opt and
+                       /tmp (repeatable)
       --bind SRC[:DST][:ro]
-                       it sees SRC at DST (repeatable)
+                       mount SRC at DST in it (repeatable)
       --subnet CIDR    its addresses [the first private /24 that is free, from
                        10.0.0.0 on]
       --dns ADDR       its resolvers (repeatable) [the outer ones]
-      --ipv6           it has IPv6, too: a /64 of its own, from fd00::/8, and
-                       by the machine's address a way out
+      --ipv6           give it IPv6 as well: a /64 of its own from fd00::/8,
+                       and a way out under the machine's address
       --publish [ADDR:]PORT[:JAILPORT][/udp]
-                       the machine's port leads to the jail's (repeatable);
-                       without ADDR at every address of the machine's,
-                       127.0.0.1 too; with --ipv6 at those of IPv6, too, and
-                       ADDR may be one, in brackets
-      --no-nat         no rules for its packets: they do not leave under the
-                       machine's address, and nobody is kept from the jail
-      --unshare LIST   it has of its own, beside processes, mounts and network,
-                       these of uts, ipc, cgroup and time
-      --hostname NAME  it calls itself this (and has uts of its own)
+                       forward a port of the machine to the jail (repeatable);
+                       without ADDR at every IPv4 address of the machine,
+                       127.0.0.1 too; with --ipv6 at its IPv6 addresses as
+                       well, and ADDR may be one of these, in brackets
+      --no-nat         no rules for its packets: they are not masqueraded, and
+                       nobody is kept from reaching the jail
+      --unshare LIST   more namespaces of its own, beside pid, mnt and net: any
+                       of uts,ipc,cgroup,time
+      --hostname NAME  its host name (implies --unshare uts)
       --allow USER|GROUP
-                       may join it by a set-user-ID nssh; a name or a number
+                       who may join it by a set-user-ID nssh, by name or number
                        (repeatable) [nobody but root]
       --shell PATH     what nssh runs in it [/bin/bash, else /bin/sh]
       --login-shell USER
-                       /bin/nssh becomes this user's login shell (repeatable)
+                       make /bin/nssh this user's login shell (repeatable)
       --attach         run a shell in it, as said above
       --dry-run        say what would be done, and do nothing
       --explain        print a script for sh that does the same
-  -v, --verbose        say why, too
+  -v, --verbose        give the reason for each step, too
       --help           show this
 
 A jail needs CAP_SYS_ADMIN, CAP_NET_ADMIN and CAP_SYS_CHROOT. Exit status:
-0 done, 1 failed, 2 wrong usage; with a session that session's.
+0 done, 1 failed, 2 wrong usage; with a session, that session's.
 ",
     run,
 };
@@ -194,7 +194,7 @@ fn run(call: Call) -> Result<u8> {
     let options = parse(call.args)?;
     // Neither the keeper nor the jail inherits the caller's other file descriptors.
     sys::close_from(3);
-    shell::check_outside("a jail is made")?;
+    shell::check_outside("a jail can be made")?;
     if let Some(text) = install::misplaced_bit() {
         complain(&format!("kak: setup: {text}\n"));
     }

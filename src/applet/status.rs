@@ -26,16 +26,16 @@ pub const APPLET: Applet = Applet {
 usage: kak status [-n JAIL] [--json]
        kak status --all [--json]
 
-Show what is there of a jail, step by step, and who is in it.
+Show which steps of a jail are done, and who is in it.
 
   -n, --name JAIL  the jail's name [$KAK_JAIL, else USER]
       --all        a line for each jail, and for each network that
                    'kak netns add --uplink' made
-      --json       for programs; with --all a list
+      --json       print JSON, for programs; with --all a list
       --help       show this
 
 Exit status: 0 the jail is up and complete, 3 it is not, 1 failed, 2 wrong
-usage. With --all, 0 if each of them is and there is one.
+usage. With --all, 0 if there are any, and all are complete.
 ",
     run,
 };
@@ -73,7 +73,7 @@ fn run(call: Call) -> Result<u8> {
     if all && name.is_some() {
         return Err(Error::usage("--all and --name exclude each other"));
     }
-    shell::check_outside("it is looked at")?;
+    shell::check_outside("it can be looked at")?;
     if all {
         return list(json);
     }

@@ -19,9 +19,9 @@ usage: kak teardown [-n JAIL] [-v]
 End a jail's sessions and take back everything that setup made.
 
 The last step is undone first. What was there before setup stays, and so does a
-directory that somebody has put something into. An error does not end it: the
-rest is still done, and everything that went wrong is told. That there is no
-jail is no error.
+directory that somebody has put something into. An error does not stop it: the
+rest is still done, and every error is reported. It is no error if there is no
+jail.
 
   -n, --name JAIL  the jail's name [$KAK_JAIL, else USER]
   -v, --verbose    say what is taken back
@@ -46,7 +46,7 @@ fn run(call: Call) -> Result<u8> {
         }
     }
     let name = config::jail(name)?;
-    shell::check_outside("it is ended")?;
+    shell::check_outside("it can be ended")?;
     process::apart(&format!("kak teardown -n {name}"), |waits| {
         let mut tell = |mark, step: &Step| {
             if verbose {

@@ -34,7 +34,7 @@ impl Bind {
         // A mistyped mode must not become part of a name, and the bind writable.
         if parts.next().is_some() {
             return Err(Error::usage(format!(
-                "--bind {word:?}: it is SRC[:DST][:ro|:rw], and there is no colon in a name"
+                "--bind {word:?}: must be SRC[:DST][:ro|:rw], without a colon in a name"
             )));
         }
         let target = absolute("--bind", OsStr::from_bytes(target))?;

@@ -43,7 +43,7 @@ impl Namespace {
         };
         if let Some(word) = text.split(',').find(|word| !is_known(word)) {
             return Err(Error::usage(format!(
-                "--unshare {list:?}: {word:?} is none of uts, ipc, cgroup, time (and of pid, mnt, net, which a jail \
+                "--unshare {list:?}: {word:?} is none of uts, ipc, cgroup, time (nor of pid, mnt, net, which a jail \
                  always has)"
             )));
         }
@@ -73,7 +73,7 @@ pub fn hostname(word: &OsStr) -> Result<String> {
     match word.to_str() {
         Some(name) if name.len() <= ROOM && name.split('.').all(part) => Ok(name.into()),
         _ => Err(Error::usage(format!(
-            "--hostname {word:?}: must be 1 to {ROOM} of A-Za-z0-9.-, and no part of it empty or with a dash at an end"
+            "--hostname {word:?}: must be 1 to {ROOM} of A-Za-z0-9.-, with no part empty, or beginning or ending with a dash"
         ))),
     }
 }

@@ -65,7 +65,7 @@ impl Subnet {
     /// Parses `--subnet A.B.C.D/N`.
     pub fn parse(word: &OsStr) -> Result<Self> {
         let wrong = |why: &str| Error::usage(format!("--subnet {}: {why}", word.display()));
-        let shape = || wrong("must be an IPv4 network as in 10.0.0.0/24");
+        let shape = || wrong("must be an IPv4 network, such as 10.0.0.0/24");
         let (address, prefix) = word
             .to_str()
             .and_then(|text| text.split_once('/'))
@@ -79,15 +79,15 @@ impl Subnet {
         let subnet = Self::around(address, prefix);
         if prefix > 30 {
             return Err(wrong(
-                "is too small: two addresses are needed, so /30 at most",
+                "is too small: a /30 is the smallest, with its two addresses",
             ));
         }
         if prefix < 8 {
-            return Err(wrong("is too large: /8 at least"));
+            return Err(wrong("is too large: a /8 is the largest"));
         }
         if subnet.base != IpAddr::V4(address) {
             return Err(wrong(&format!(
-                "is an address inside of {subnet}; give the network"
+                "is an address inside {subnet}; give the network"
             )));
         }
         if address.is_loopback()

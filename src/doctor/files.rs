@@ -30,19 +30,19 @@ const DIRS: &[Dir] = &[
     Dir {
         path: "/run",
         state: State::Fail,
-        lost: "names of networks and the state of jails have no place",
+        lost: "there is no place for names of networks and the state of jails",
         may_be_empty: true,
     },
     Dir {
         path: "/mnt",
         state: State::Fail,
-        lost: "a jail's root has no place but that of 'setup --root DIR'",
+        lost: "a jail's root needs another place, by 'setup --root DIR'",
         may_be_empty: true,
     },
     Dir {
         path: "/etc",
         state: State::Warn,
-        lost: "nssh is not put into /etc/shells, and 'netns add --uplink' has the outer resolvers only",
+        lost: "nssh is not put into /etc/shells, and networks of 'netns add --uplink' use the outer resolvers",
         may_be_empty: false,
     },
 ];
@@ -79,7 +79,7 @@ fn writable(place: &Place, report: &mut Report, dir: &Dir) {
     match errno {
         None => report.ok("writable", path, "can be written"),
         Some(Errno::ACCESS) => {
-            let why = "not checked: it is for root to write";
+            let why = "not checked: only root may write to it";
             report.warn("writable", path, why, say("run as root"));
         }
         Some(errno) => {
@@ -119,8 +119,8 @@ fn run_directories(place: &Place, report: &mut Report) {
         report.fail(
             "run-netns",
             what,
-            "what is mounted in it is not seen outside of this mount namespace, which an exec or the like has made",
-            say("run kak outside of it"),
+            "what is mounted in it is not seen outside this mount namespace, which a netns exec or the like made",
+            say("run kak outside it"),
         );
     } else {
         report.ok("run-netns", what, "");
@@ -138,10 +138,8 @@ fn run_directories(place: &Place, report: &mut Report) {
 fn shells(place: &Place, report: &mut Report) {
     let passwd = "/etc/passwd";
     if place.mount(passwd).is_some() {
-        let why = "is a mount: chsh and usermod cannot put another in its place";
-        let cure = say(
-            "kak setup --login-shell USER writes it in place, as does an editor that is told to",
-        );
+        let why = "is a mount: chsh and usermod cannot replace it by rename";
+        let cure = say("kak setup --login-shell USER writes it in place; an editor can, too");
         report.warn("passwd", passwd, why, cure);
     }
     let users = file::read(Path::new(passwd)).unwrap_or_default();
@@ -151,7 +149,7 @@ fn shells(place: &Place, report: &mut Report) {
         None => report.ok(name, what, ""),
         Some((user, shell)) => {
             let why = format!(
-                "has no line {shell}, which is {user}'s shell: some programs do not let that user in"
+                "lacks the line {shell}, {user}'s shell: some programs do not let that user in"
             );
             // An editor may have left the last line without a newline.
             let newline = match text.last() {
@@ -185,7 +183,7 @@ fn masks(place: &Place, report: &mut Report) {
             Some(mount) if mount.read_only => ", and it is read-only",
             _ => "",
         };
-        let why = format!("{count} mounts below it{only}: a jail's is the same");
+        let why = format!("{count} mounts below it{only}: as in a jail");
         report.ok(name, dir, &why);
     }
 }
@@ -200,9 +198,9 @@ fn settings(place: &Place, report: &mut Report) {
     match written {
         Ok(()) => report.ok(name, what, "can be written"),
         Err(Errno::ACCESS) if !place.is_net_admin() => report.unchecked(name, what, "NET_ADMIN"),
-        Err(_) if on => report.ok(name, what, "read-only; all that is wanted there is on"),
+        Err(_) if on => report.ok(name, what, "read-only, but what kak needs there is on"),
         Err(_) => {
-            let why = "read-only: setup can let the machine pass packets on only by single links";
+            let why = "read-only: setup can switch on forwarding only for single links";
             let cure = match place.mount(what) {
                 Some(mount) => Cure::Run(writably(mount)),
                 None => say("in Docker use --sysctl net.ipv4.ip_forward=1"),

@@ -39,7 +39,7 @@ const CALLS: &[(Call, Probe)] = &[
             what: "pidfd_open",
             since: (5, 3),
             state: State::Fail,
-            lost: "no jail's init can be held on to",
+            lost: "kak cannot keep hold of a jail's init",
         },
         || pidfd_open(getpid(), PidfdFlags::empty()).map(drop),
     ),
@@ -49,7 +49,7 @@ const CALLS: &[(Call, Probe)] = &[
             what: "openat2",
             since: (5, 6),
             state: State::Warn,
-            lost: "where /etc/resolv.conf is a link, a jail's own is on the link only, not on what it leads to",
+            lost: "where /etc/resolv.conf is a link, a jail's own covers the link only, not its target",
         },
         || {
             let flags = OFlags::PATH | OFlags::CLOEXEC;
@@ -62,7 +62,7 @@ const CALLS: &[(Call, Probe)] = &[
             what: "close_range",
             since: (5, 9),
             state: State::Warn,
-            lost: "descriptors are closed one by one: nothing but time",
+            lost: "descriptors are closed one by one, which takes longer",
         },
         sys::has_close_range,
     ),
@@ -72,7 +72,7 @@ const CALLS: &[(Call, Probe)] = &[
             what: "getsockopt SO_NETNS_COOKIE",
             since: (5, 14),
             state: State::Warn,
-            lost: "that a container was started again since a record was written is not seen",
+            lost: "a restart of the container since a record was written goes unnoticed",
         },
         || match survey::cookie() {
             Ok(cookie) if cookie != 0 => Ok(()),

@@ -18,7 +18,12 @@ pub fn look(_: &Place, report: &mut Report) {
     let name = "resolv-conf";
     let cure = || say("name a jail's resolvers: kak setup --dns ADDR");
     let Ok(Some(stat)) = file::lstat(Path::new(OUTER)) else {
-        report.warn(name, OUTER, "there is none: jails look no names up", cure());
+        report.warn(
+            name,
+            OUTER,
+            "there is none: jails cannot look up names",
+            cure(),
+        );
         return;
     };
     let mut kind = "a file".to_owned();
@@ -31,7 +36,7 @@ pub fn look(_: &Place, report: &mut Report) {
         match rustix::fs::stat(OUTER) {
             Ok(_) => {}
             Err(Errno::NOENT | Errno::NOTDIR) => {
-                let why = format!("{kind}, where there is nothing: jails look no names up");
+                let why = format!("{kind}, where there is nothing: jails cannot look up names");
                 report.warn(name, OUTER, &why, cure());
                 return;
             }
@@ -52,14 +57,14 @@ pub fn look(_: &Place, report: &mut Report) {
     report.ok(name, OUTER, &kind);
     let all = nameservers(&text);
     if all.is_empty() {
-        let why = format!("none in {OUTER}: jails look no names up");
+        let why = format!("none in {OUTER}: jails cannot look up names");
         report.warn("resolver", "resolvers", &why, cure());
     }
     for address in all {
         let why = if address.is_loopback() {
             "only this machine reaches it: it is relayed into jails"
         } else if is_unscoped(address) {
-            "a link's own address, which no jail reaches"
+            "a link-local address, which no jail reaches"
         } else {
             ""
         };

@@ -121,7 +121,7 @@ impl Kind {
                 match limit {
                     Some(few) if few < ENOUGH => (why, Cure::Run(format!("echo {ENOUGH} >{path}"))),
                     _ => (
-                        format!("{why}, and there are as many here or further out"),
+                        format!("{why}, and this limit or an outer one is reached"),
                         Cure::Say(format!("raise {path} here and outside")),
                     ),
                 }
@@ -133,7 +133,7 @@ impl Kind {
             errno if place.filtered => place.missing(errno, (0, 0)),
             errno => (
                 Error::reason(errno),
-                super::say("let the security module or whoever else forbids it allow it"),
+                super::say("allow it in the security module, or in whatever else forbids it"),
             ),
         }
     }

@@ -30,7 +30,7 @@ pub fn look(place: &Place, report: &mut Report) {
     match nl::Socket::route() {
         Err(errno) => {
             let why = Error::reason(errno);
-            let cure = configured("netlink, or let the seccomp filter allow it");
+            let cure = configured("netlink, or make the seccomp filter allow it");
             report.fail("rtnetlink", "rtnetlink", &why, cure);
         }
         Ok(mut socket) => {
@@ -81,7 +81,7 @@ fn capable(place: &Place, report: &mut Report) {
     if made.is_err() {
         let why = "not checked: no network namespace can be made";
         for (name, what) in [veth, rules] {
-            report.warn(name, what, why, say("see to the namespaces first"));
+            report.warn(name, what, why, say("fix the namespaces first"));
         }
         return;
     }
@@ -159,7 +159,7 @@ fn uplink(socket: &mut nl::Socket, report: &mut Report) -> Result<()> {
     if link.mtu >= SMALL {
         report.ok("mtu", "the largest packet", &why);
     } else {
-        let why = format!("{why}: what does not fit is lost where somebody blocks ICMP");
+        let why = format!("{why}: larger packets are lost where ICMP is blocked");
         let cure = Cure::Run(format!("ip link set {} mtu {SMALL}", quote(&link.name)));
         report.warn("mtu", "the largest packet", &why, cure);
     }
@@ -195,23 +195,24 @@ fn firewall(place: &Place, report: &mut Report) {
         for chain in firewall.chains.iter().filter(|_| at == 0) {
             let place = chain.place.to_string();
             if chain.closed {
-                let why = format!("{place} drops what passes, and only its owner can change it");
+                let why =
+                    format!("{place} drops forwarded packets, and only its owner can change it");
                 let cure = format!(
-                    "firewall-cmd --zone=trusted --add-interface={link}, or have it accept what comes from {link} and \
-                     what goes to it"
+                    "firewall-cmd --zone=trusted --add-interface={link}, or have it accept packets from and to {link}"
                 );
                 report.warn(name, what, &why, Cure::Say(cure));
             } else {
-                let why = format!("{place} drops what passes; setup puts its accept before that");
+                let why =
+                    format!("{place} drops forwarded packets; setup has it accept those of jails");
                 report.ok(name, what, &why);
             }
         }
         if firewall.legacy {
-            let why = "the FORWARD chain of iptables-legacy drops what passes";
+            let why = "the FORWARD chain of iptables-legacy drops forwarded packets";
             report.warn(name, what, why, Cure::Run(Firewall::legacy_cure(&link)));
         }
     }
     if report.0.len() == before {
-        report.ok(name, what, "nothing drops what passes");
+        report.ok(name, what, "nothing drops forwarded packets");
     }
 }

@@ -13,13 +13,13 @@ const CAPABILITIES: &[(CapabilitySet, &str, State, &str)] = &[
         CapabilitySet::SYS_ADMIN,
         "SYS_ADMIN",
         State::Fail,
-        "there are no namespaces and no mounts without it",
+        "namespaces and mounts cannot be made without it",
     ),
     (
         CapabilitySet::NET_ADMIN,
         "NET_ADMIN",
         State::Fail,
-        "there are no links, addresses and rules without it",
+        "links, addresses and rules cannot be made without it",
     ),
     (
         CapabilitySet::SYS_CHROOT,
@@ -52,7 +52,7 @@ pub fn look(place: &Place, report: &mut Report) {
     user_namespace(report);
     security_module(report);
     if place.filtered {
-        let why = "a filter is on; what it forbids is told where it is missed";
+        let why = "a filter is on; what it forbids is reported where it is needed";
         report.ok("seccomp", "seccomp", why);
     } else {
         report.ok("seccomp", "seccomp", "no filter");
@@ -72,11 +72,11 @@ fn user_namespace(report: &mut Report) {
     let name = "user-namespace";
     let map = file::read(Path::new("/proc/self/uid_map")).unwrap_or_default();
     let Some(why) = map_of_its_own(&map) else {
-        report.ok(name, "user namespace", "the machine's first one");
+        report.ok(name, "user namespace", "the machine's initial one");
         return;
     };
     if read(RESTRICTED).starts_with(b"1") {
-        let why = format!("{why}; AppArmor may keep it from everything that root may");
+        let why = format!("{why}; AppArmor may deny it everything that root may do");
         let cure = format!("outside, as root: echo 0 >{RESTRICTED}");
         report.warn(name, "user namespace", &why, Cure::Say(cure));
         return;
@@ -110,7 +110,7 @@ fn security_module(report: &mut Report) {
         "AppArmor"
     };
     match label.as_str() {
-        "" => report.ok("lsm", "security module", "none has a say"),
+        "" => report.ok("lsm", "security module", "none confines this process"),
         label => report.ok("lsm", what, label),
     }
 }

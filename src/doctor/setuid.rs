@@ -20,7 +20,9 @@ pub fn look(place: &Place, report: &mut Report) {
         Err(error) => report.ok(name, what, &error.to_string()),
         Ok((path, stat)) if stat.st_mode & BITS != 0 => {
             let path = quote(path);
-            let why = format!("{path} is set-user-ID or set-group-ID, with which it does nothing");
+            let why = format!(
+                "{path} is set-user-ID or set-group-ID, and so refuses users other than root"
+            );
             report.fail(name, what, &why, Cure::Run(format!("chmod ug-s {path}")));
         }
         Ok(_) => report.ok(name, what, "not set-user-ID"),
@@ -62,7 +64,11 @@ fn copy(report: &mut Report, path: &Path, stat: &Stat) {
         let cure = Cure::Run(format!("kak --install --setuid-nssh {path_text}"));
         report.warn(name, &path_text, why, cure);
     } else {
-        report.ok(name, &path_text, "set-user-ID, for whom --allow names");
+        report.ok(
+            name,
+            &path_text,
+            "set-user-ID, for those whom --allow names",
+        );
     }
 }
 
@@ -74,7 +80,7 @@ fn lacking(report: &mut Report) {
         record.is_some_and(|record| !record.config.allow.is_empty())
     };
     if let Some(jail) = jails.iter().find(lets) {
-        let why = format!("there is none, and the jail {jail} lets users in by it");
+        let why = format!("there is none, and users whom the jail {jail} allows need it");
         let cure = Cure::Run("kak --install --setuid-nssh /bin/nssh".into());
         report.warn("setuid-nssh", "a set-user-ID nssh", &why, cure);
     }

@@ -55,7 +55,7 @@ pub fn look(place: &Place, report: &mut Report) {
     tables(&jails, report);
     unfinished(&jails, report);
     if report.0.len() == before {
-        report.ok("stale", "nothing is left of what is gone", "");
+        report.ok("stale", "no leftovers", "");
     }
 }
 
@@ -126,7 +126,7 @@ fn unknown<'a>(mark: &'a str, jails: &[String]) -> Option<&'a str> {
 /// The text for something that bears the mark of a jail without a record.
 fn unrecorded(jail: &str) -> String {
     format!(
-        "is of the jail {jail}, of which there is no record here; another container may have it"
+        "belongs to the jail {jail}, of which there is no record here; another container may have it"
     )
 }
 
@@ -181,7 +181,7 @@ fn unfinished(jails: &[String], report: &mut Report) {
             let regular = file::lstat(&path).is_ok_and(|stat| stat.is_some());
             if name.as_bytes().ends_with(UNFINISHED) && regular && netns::is_old(&path) {
                 let cure = Cure::Run(format!("rm {}", remains(&path)));
-                let why = "a file of kak's that was not written to its end";
+                let why = "a file that kak began to write and did not finish";
                 report.warn("unfinished", &shown(&path), why, cure);
             }
         }

@@ -93,7 +93,7 @@ pub fn look(place: &Place, report: &mut Report) {
     let read_only = place.mount("/sys").is_some_and(|mount| mount.read_only);
     let results = match run(read_only) {
         Err(Errno::NOSPC) => {
-            let cure = say("see to the namespaces first");
+            let cure = say("fix the namespaces first");
             let why = "not checked: the namespaces for it cannot be made";
             report.warn("mount", "mounts", why, cure);
             return;
@@ -151,9 +151,9 @@ pub fn look(place: &Place, report: &mut Report) {
 fn denied(place: &Place) -> Cure {
     match rights::label().as_str() {
         "" | "unconfined" if place.filtered => {
-            say("let the seccomp filter allow it; in Docker use --security-opt seccomp=unconfined")
+            say("make the seccomp filter allow it; in Docker use --security-opt seccomp=unconfined")
         }
-        "" | "unconfined" => say("let the security module that forbids it allow it"),
+        "" | "unconfined" => say("allow it in the security module that forbids it"),
         label if label.contains(':') => say("in Docker use --security-opt label=disable"),
         _ => say("in Docker use --security-opt apparmor=unconfined"),
     }

@@ -115,7 +115,7 @@ fn follow(
             continue;
         }
         if !is_ours(&stat) {
-            let why = format!("is a link of user {}'s", stat.st_uid);
+            let why = format!("is a link that belongs to user {}", stat.st_uid);
             return Err(Astray::Foreign(there, why));
         }
         links += 1;

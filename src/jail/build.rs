@@ -55,7 +55,7 @@ pub fn bring_up(wanted: &Wanted, teller: &mut Teller<'_>, waits: Waits<'_>) -> R
         return Err(Error::cure(
             format!("kak setup -n {jail}"),
             "this is a network namespace that 'kak netns add --uplink' made, not a jail",
-            format!("choose another name, or take it away by 'kak netns delete {jail}'"),
+            format!("choose another name, or remove it with 'kak netns delete {jail}'"),
         ));
     }
     if let (Life::Up(init), Some(record)) = (Life::of(jail)?, &old)
@@ -157,7 +157,7 @@ fn sketch(config: Config, before: Option<&Record>, machine: &mut Machine) -> Res
                 .map(move |theirs| (ours, theirs))
         }) {
             if ours.collides(*theirs) {
-                let why = format!("leads to {} already", other.config.jail);
+                let why = format!("is already forwarded to {}", other.config.jail);
                 return Err(Error::text(format!("--publish {ours}"), why));
             }
         }

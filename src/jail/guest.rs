@@ -155,7 +155,7 @@ impl Guest {
             }
             if start.elapsed() >= TOLD && !told {
                 told = true;
-                complain("kak: nssh: waits for the jail to come up\n");
+                complain("kak: nssh: waiting for the jail to come up\n");
             }
             match init {
                 Some(init) => drop(init.wait(PAUSE)),
@@ -192,7 +192,7 @@ impl Guest {
         Err(Error::text(
             &record.config.jail,
             format!(
-                "user {} may not join this jail: root says who may by 'kak setup --allow'",
+                "user {} may not join this jail: root decides who may, with 'kak setup --allow'",
                 who.user
             ),
         ))
@@ -271,7 +271,7 @@ pub fn why_not() -> Error {
     Error::text(
         "",
         if !has_bit {
-            "needs root, or a set-user-ID copy of nssh that root makes by 'kak --install --setuid-nssh PATH'".into()
+            "needs root, or a set-user-ID copy of nssh that root makes with 'kak --install --setuid-nssh PATH'".into()
         } else if rustix::thread::no_new_privs().unwrap_or_default() {
             format!(
                 "{name} is set-user-ID, but no_new_privs is set for its caller (setpriv, docker run --security-opt no-new-privileges)"
@@ -280,7 +280,7 @@ pub fn why_not() -> Error {
             format!("{name} is set-user-ID, but its file system is mounted nosuid")
         } else {
             format!(
-                "{name} is set-user-ID, but its owner is nobody here: leave this user namespace"
+                "{name} is set-user-ID, but its owner is not mapped here: leave this user namespace"
             )
         },
     )

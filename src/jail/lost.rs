@@ -68,7 +68,7 @@ fn tell(jail: &str, what: &str, there: Vec<Marked>, ended: bool) -> Result<()> {
             "",
         )
     } else {
-        ("another container may have it", "if nobody has: ")
+        ("another container may have it", "if none has: ")
     };
     Err(Error::cure(
         what,

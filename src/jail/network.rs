@@ -40,7 +40,7 @@ fn make_here(mut config: Config, note: &mut dyn FnMut(&str), waits: Waits<'_>) -
             return Err(Error::cure(
                 format!("kak netns add {name} --uplink"),
                 "there is a jail of this name",
-                format!("choose another name, or end it by 'kak teardown -n {name}'"),
+                format!("choose another name, or end it with 'kak teardown -n {name}'"),
             ));
         }
         old => {
@@ -87,7 +87,7 @@ fn mend(record: &Record, differs: Option<String>, note: &mut dyn FnMut(&str)) ->
         return Err(Error::cure(
             format!("kak netns add {name} --uplink"),
             format!("File exists, with other options: {how}"),
-            format!("see 'kak status -n {name}'; 'kak netns delete {name}' takes it away"),
+            format!("see 'kak status -n {name}'; 'kak netns delete {name}' removes it"),
         ));
     }
     let mut machine = Machine::new(name);

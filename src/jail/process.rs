@@ -55,7 +55,7 @@ pub fn wait_status(pid: Pid, what: &str) -> Result<u8> {
     match wait_for(pid).map(|status| (status.exit_status(), status.terminating_signal())) {
         Some((Some(status), _)) => Ok(u8::try_from(status).unwrap_or(1)),
         Some((_, Some(number))) => Err(Error::text(what, format!("was killed by signal {number}"))),
-        _ => Err(Error::text(what, "ended unseen")),
+        _ => Err(Error::text(what, "ended, its status is unknown")),
     }
 }
 
@@ -77,7 +77,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub fn say_turn(channel: &OwnedFd, what: &str, waits: bool) -> Result<()> {
     let byte = if waits { WAITS } else { WORKS };
     match rustix::net::send(channel, &[byte], SendFlags::NOSIGNAL) {
-        Err(Errno::PIPE | Errno::CONNRESET) => Err(Error::text(what, "who asked for it is gone")),
+        Err(Errno::PIPE | Errno::CONNRESET) => Err(Error::text(what, "its caller is gone")),
         // Any other error only costs the caller the news of the wait.
         _ => Ok(()),
     }
@@ -108,7 +108,7 @@ pub fn listen(channel: &OwnedFd, limit: Option<Duration>) -> Result<Heard> {
             if patience == rest {
                 return Ok(Heard::Late(waits));
             }
-            complain("kak: waits for another kak, which is at work on a jail\n");
+            complain("kak: waiting for another kak, which is at work on a jail\n");
             told = true;
             continue;
         }

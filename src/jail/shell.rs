@@ -54,7 +54,7 @@ pub fn real_shell() -> Result<Option<PathBuf>> {
 /// Fails in a jail, for what can be done only outside.
 pub fn check_outside(what: &str) -> Result<()> {
     if is_inside()? {
-        let why = format!("this is the inside of a jail; {what} outside of it");
+        let why = format!("this is the inside of a jail; {what} only from outside");
         return Err(Error::text("", why));
     }
     Ok(())

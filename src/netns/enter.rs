@@ -43,7 +43,7 @@ pub fn network(name: &OsStr) -> Result<Option<OwnedFd>> {
         .what(what)
         .map_err(|error| match (error.errno(), state(name)) {
             (Some(Errno::INVAL), Ok(State::Ghost)) => error.with_cure(
-                "this name has lost its namespace: delete takes it away, add gives it a new one",
+                "this name has lost its namespace: delete removes it, add gives it a new one",
             ),
             _ => error,
         })?;

@@ -101,8 +101,8 @@ impl RunDir {
         if mounts::is_slave(Path::new(DIR))? {
             return Err(Error::cure(
                 format!("mount --make-shared {DIR} failed"),
-                "its mounts are not seen outside of this mount namespace, which an exec or the like has made",
-                "call it outside, or instead of exec with 'kak netns -n NAME add ...'",
+                "its mounts are not seen outside this mount namespace, which an exec or the like made",
+                "call it outside, or use 'kak netns -n NAME add ...' instead of exec",
             ));
         }
         let shared = MountPropagationFlags::SHARED | MountPropagationFlags::REC;

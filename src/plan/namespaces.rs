@@ -15,9 +15,9 @@ pub fn started(record: &Record, steps: &mut Steps) -> usize {
             Namespace::Uts => "the jail's host name is its own",
             Namespace::Ipc => "its shared memory, semaphores and message queues are its own",
             Namespace::Cgroup => {
-                "the control group that it is started in is the top of what it sees of them"
+                "it sees only the control group that it is started in, and those below"
             }
-            Namespace::Time => "it has been up since now",
+            Namespace::Time => "its uptime begins now",
         };
         steps.add(why, Own { kind: *kind });
     }
@@ -28,7 +28,7 @@ pub fn started(record: &Record, steps: &mut Steps) -> usize {
 pub fn hostname(record: &Record, steps: &mut Steps) {
     if let Some(name) = &record.config.hostname {
         let name = name.clone();
-        steps.add("the name that it calls itself by", Hostname { name });
+        steps.add("the jail's host name", Hostname { name });
     }
 }
 
@@ -41,8 +41,8 @@ pub fn afresh(record: &Record, steps: &mut Steps) {
     } in &record.facts.afresh
     {
         let why = match Afresh::belongs_to(kind) {
-            Some(Namespace::Cgroup) => "the control groups from its own top on",
-            _ => "the outer one shows what is not its own",
+            Some(Namespace::Cgroup) => "the control groups from its own down",
+            _ => "empty: the outer one shows what is not the jail's",
         };
         let fresh = Fresh {
             kind: kind.clone(),

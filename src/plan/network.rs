@@ -28,14 +28,14 @@ pub fn network(record: &Record, steps: &mut Steps, notes: &mut Vec<String>) {
     if let Some(groups) = facts.ping {
         let netns = config.jail.clone();
         steps.add(
-            "who may ping outside may ping in the jail",
+            "groups that may ping outside may ping in the jail",
             Ping { netns, groups },
         );
     }
     if config.nat {
         for subnet in subnets(facts) {
             steps.add(
-                "who may send what to whom is settled before there is a link to send by",
+                "the rules for packets come before there is a link to send by",
                 Nat {
                     table: name.clone(),
                     mark: mark.clone(),
@@ -65,7 +65,7 @@ pub fn network(record: &Record, steps: &mut Steps, notes: &mut Vec<String>) {
         let links = [name].into_iter().chain(uplink).collect();
         let before = facts.single.clone();
         steps.add(
-            "the machine passes the jail's packets on",
+            "the machine forwards the jail's packets",
             Forwarding { links, before },
         );
         if let Some(ipv6) = &facts.ipv6 {
@@ -109,7 +109,7 @@ fn ends(record: &Record, name: &str, steps: &mut Steps) {
     };
     if facts.ipv6.as_ref().is_some_and(|ipv6| ipv6.off) {
         steps.add(
-            "new links have no IPv6 here, but this one shall",
+            "IPv6 is off for new links here, but this one needs it",
             Ipv6Switch::enable(name),
         );
     }
@@ -127,12 +127,12 @@ fn ends(record: &Record, name: &str, steps: &mut Steps) {
         }
         if subnet.base.is_ipv4() {
             steps.add(
-                "what the machine asks of itself at a published port may leave by this link",
+                "packets to a port published at 127.0.0.1 may leave by this link",
                 RouteLocalnet(outer()),
             );
         } else {
             steps.add(
-                "and the answers to what it asks at its ::1 may come by it",
+                "answers from a port published at ::1 may come by this link",
                 LoopbackRoute(outer()),
             );
         }
@@ -156,13 +156,13 @@ fn ends(record: &Record, name: &str, steps: &mut Steps) {
 fn forward_ipv6(ipv6: &Ipv6, steps: &mut Steps) {
     for link in &ipv6.heard {
         steps.add(
-            "who passes packets on hears no router any more, but this machine has its way out from one",
+            "a machine that forwards ignores routers' announcements, but this one's way out comes from them",
             Ipv6Switch::hear(link),
         );
     }
     let routers = ipv6.routers.clone();
     steps.add(
-        "the machine passes the jail's IPv6 packets on",
+        "the machine forwards the jail's IPv6 packets",
         Forwarding6 { routers },
     );
 }
@@ -177,9 +177,9 @@ fn ways_out(facts: &Facts, notes: &mut Vec<String>) {
         (Some(_), _) if without_ipv6 => "IPv6 ",
         (Some(_), _) => return,
     };
-    let by = if said.is_empty() { "" } else { "by that " };
+    let by = if said.is_empty() { "" } else { "by " };
     notes.push(format!(
-        "no {said}default route: {by}only this machine is reached, until there is one"
+        "no {said}default route: {by}{said}only this machine is reached, until there is one"
     ));
 }
 
@@ -189,13 +189,13 @@ fn accept(record: &Record, link: &str, mark: &str, steps: &mut Steps, notes: &mu
     for Dropping { place, closed } in &firewall.chains {
         if *closed {
             notes.push(format!(
-                "{place} drops what passes through this machine, and only its owner can change it: let it accept what \
-                 comes from {link} and what goes to it (firewalld: firewall-cmd --zone=trusted --add-interface={link})"
+                "{place} drops forwarded packets, and only its owner can change it: have it accept packets from and \
+                 to {link} (firewalld: firewall-cmd --zone=trusted --add-interface={link})"
             ));
             continue;
         }
         steps.add(
-            "a chain that drops what it does not know lets the jail's packets through",
+            "a chain that drops forwarded packets lets the jail's through",
             Accept {
                 place: place.clone(),
                 link: link.into(),
@@ -205,7 +205,7 @@ fn accept(record: &Record, link: &str, mark: &str, steps: &mut Steps, notes: &mu
     }
     if firewall.legacy {
         notes.push(format!(
-            "the FORWARD chain of iptables-legacy drops what passes through this machine; run: {}",
+            "the FORWARD chain of iptables-legacy drops forwarded packets; run: {}",
             Firewall::legacy_cure(link)
         ));
     }

@@ -13,7 +13,7 @@ use crate::step::mount::Bind;
 /// The mounts.
 pub(super) fn inner(record: &Record, steps: &mut Steps) {
     for path in &record.facts.programs {
-        let why = "kak itself is nothing that the jail writes";
+        let why = "kak itself, which the jail must not change";
         steps.add(why, kept(&record.facts.root, path.clone()));
     }
 }

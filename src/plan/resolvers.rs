@@ -41,7 +41,7 @@ pub fn outer(record: &Record, steps: &mut Steps, notes: &mut Vec<String>) {
             dir("/etc/netns".into()),
         );
         steps.add(
-            "the files that this jail has of its own",
+            "this jail's own files",
             dir(Path::new("/etc/netns").join(&config.jail)),
         );
     } else if !config.bare {
@@ -51,7 +51,7 @@ pub fn outer(record: &Record, steps: &mut Steps, notes: &mut Vec<String>) {
         Some(own) => {
             if config.dns.is_empty() && record.found.contains(&own.to_string()) {
                 notes.push(format!(
-                    "{} was there before: the resolvers are those, whatever this machine's are",
+                    "{} was there before: it names the resolvers, whatever this machine's are",
                     own.file.path.display()
                 ));
             }
@@ -63,12 +63,12 @@ pub fn outer(record: &Record, steps: &mut Steps, notes: &mut Vec<String>) {
         None => notes.push("/etc is read-only: the namespace uses the outer resolv.conf".into()),
     }
     if !config.bare && facts.resolv == ResolvConf::Directory {
-        notes.push("/etc/resolv.conf is a directory, and is one in the jail".into());
+        notes.push("/etc/resolv.conf is a directory, and stays one in the jail".into());
     }
     if facts.etc_writable && facts.resolv == ResolvConf::Absent {
         let path = "/etc/resolv.conf".into();
         steps.add(
-            "there is none, and a mount needs a place",
+            "there is none, and a mount needs something to cover",
             File::mount_point(path),
         );
     }
@@ -82,7 +82,7 @@ pub fn sockets(record: &Record, steps: &mut Steps) {
     let wanted = |dir: &PathBuf| config.binds.iter().any(|bind| bind.target == *dir);
     for dir in facts.sockets.iter().filter(|dir| !wanted(dir)) {
         steps.add(
-            "whoever answers for the machine's network does not answer in the jail",
+            "hidden: the services in it answer for the machine's network",
             socket_cover(&facts.root, dir, conf.as_deref()),
         );
     }

@@ -104,7 +104,7 @@ impl Action for LoginShell {
             |now| {
                 // Something that takes no locks has changed it. Restoring the recorded shell later would lose that.
                 let now = quote(OsStr::from_bytes(now));
-                let why = format!("his login shell has just become {now}");
+                let why = format!("the user's login shell has just become {now}");
                 Err(Error::cure(&what, why, "try again"))
             },
         )

@@ -81,7 +81,7 @@ impl Below {
         let dir = fs::fstat(&held.0)?;
         let mut all = [Some(dir), there].into_iter().flatten();
         if let Some(stat) = all.find(|stat| !is_ours(stat)) {
-            let whose = format!("something of user {}'s on the way", stat.st_uid);
+            let whose = format!("something that belongs to user {} on the way", stat.st_uid);
             return Ok(Seen::Other(whose));
         }
         Ok(match there {

@@ -51,7 +51,7 @@ pub fn look(
     {
         return Err(Error::cure(
             "--ipv6",
-            format!("{name} carries {mtu} bytes at once, and IPv6 needs {SMALLEST_MTU}"),
+            format!("{name} has an MTU of {mtu}, and IPv6 needs {SMALLEST_MTU}"),
             format!("ip link set {name} mtu {SMALLEST_MTU}, or leave the option out"),
         ));
     }

@@ -198,7 +198,7 @@ fn check_free_at(publish: Publish, address: IpAddr) -> Result<()> {
     };
     let what = || format!("--publish {publish}");
     match socket() {
-        Err(Errno::ADDRINUSE) => Err(Error::text(what(), "somebody else serves this port")),
+        Err(Errno::ADDRINUSE) => Err(Error::text(what(), "this port is in use already")),
         Err(Errno::ACCESS) => Err(Error::cure(
             what(),
             "whether it is free can only be seen with CAP_NET_BIND_SERVICE",

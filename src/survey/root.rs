@@ -30,7 +30,7 @@ pub fn root(config: &Config, others: &[Record]) -> Result<PathBuf> {
                 other.config.jail,
                 quote(&other.facts.root)
             ),
-            "name another place with --root",
+            "choose another place with --root",
         )),
     }
 }
@@ -48,7 +48,7 @@ fn real(path: &Path, what: impl Fn() -> String) -> Result<PathBuf> {
                 return Err(Error::cure(
                     what(),
                     format!("{} {why}, who could put something else there", quote(there)),
-                    "name a place with --root that nobody but root can write to, and on whose way nobody else can",
+                    "choose a --root that only root can write to, as well as the directories on the way to it",
                 ));
             }
             Err(Astray::Errno(Errno::NOENT | Errno::NOTDIR)) => {
@@ -58,8 +58,8 @@ fn real(path: &Path, what: impl Fn() -> String) -> Result<PathBuf> {
                 if file::lstat(there)?.is_some_and(is_link) {
                     return Err(Error::cure(
                         what(),
-                        format!("{} is a link that leads nowhere", quote(there)),
-                        "make what it leads to, or name another place with --root",
+                        format!("{} is a dangling link", quote(there)),
+                        "make its target, or choose another place with --root",
                     ));
                 }
             }

@@ -127,7 +127,7 @@ pub fn part(verb: &Verb, part: usize, parts: usize) {
         }
     }
     println!(
-        "\nfaults: {}, part {} of {parts}: {tried} points, {runs} runs, {missed} not come to, {} differ",
+        "\nfaults: {}, part {} of {parts}: {tried} points, {runs} runs, {missed} not reached, {} differ",
         verb.name,
         part + 1,
         differ.len()

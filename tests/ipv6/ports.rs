@@ -82,7 +82,7 @@ sandboxed! {
 
     fn a_port_that_is_taken_is_an_error_before_anything_changes() {
         uplink::plug6();
-        let taken = "somebody else serves this port";
+        let taken = "this port is in use already";
         let _tcp: Vec<_> = ["[2001:db8::2]:1001", "[::1]:1002", "[::]:1003"]
             .map(|at| std::net::TcpListener::bind(at).unwrap()).into();
         let _udp = std::net::UdpSocket::bind("[::1]:1002").unwrap();
@@ -93,7 +93,7 @@ sandboxed! {
             refused(&format!("--ipv6 --publish {at}"), 1, taken);
         }
         refused("--ipv6 --publish [2001:db8::99]:99", 1, "no such address");
-        refused("--publish [::1]:99", 2, "goes with --ipv6");
+        refused("--publish [::1]:99", 2, "needs --ipv6");
         for bad in ["[::1]:99 --publish 99:80", "[::1]", "[::1]:0", "::1:80:80", "[fe80::1%eth0]:80"] {
             refused(&format!("--ipv6 --publish {bad}"), 2, "--publish");
         }

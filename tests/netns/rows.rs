@@ -192,14 +192,14 @@ pub const BETTER: &[(&str, &str, i32, &str, &str)] = &[
         "mkdir /run/netns; : >/run/netns/g; chmod 0 /run/netns/g; $IP netns exec g true; echo $?; $IP netns add g; echo $?; $IP netns exec g true; echo $?; $IP netns attach g $$; echo $?",
         0,
         "255\n0\n0\n1\n",
-        "setting the network namespace \"g\" failed: Invalid argument\nkak: netns: this name has lost its namespace: delete takes it away, add gives it a new one\nCannot create namespace file \"/run/netns/g\": File exists\n",
+        "setting the network namespace \"g\" failed: Invalid argument\nkak: netns: this name has lost its namespace: delete removes it, add gives it a new one\nCannot create namespace file \"/run/netns/g\": File exists\n",
     ),
     (
         "-all delete with a name deletes nothing",
         "$IP netns add a; $IP netns add b; $IP -all netns delete a; echo $?; $IP netns",
         0,
         "255\nb\na\n",
-        "-all delete takes no name: \"a\" would be one of all that are deleted\n",
+        "-all delete takes no name: it would delete all, not only \"a\"\n",
     ),
     (
         "a link is deleted, not what it leads to",
@@ -283,10 +283,10 @@ pub const BETTER: &[(&str, &str, i32, &str, &str)] = &[
         "$IP netns add a; $IP netns exec a $IP netns add b; echo $?; $IP netns exec a $IP netns attach b $$; echo $?; ls /run/netns",
         0,
         "1\n1\na\n",
-        "mount --make-shared /run/netns failed: its mounts are not seen outside of this mount namespace, which an exec or the like has made\n\
-         kak: netns: call it outside, or instead of exec with 'kak netns -n NAME add ...'\n\
-         mount --make-shared /run/netns failed: its mounts are not seen outside of this mount namespace, which an exec or the like has made\n\
-         kak: netns: call it outside, or instead of exec with 'kak netns -n NAME add ...'\n",
+        "mount --make-shared /run/netns failed: its mounts are not seen outside this mount namespace, which an exec or the like made\n\
+         kak: netns: call it outside, or use 'kak netns -n NAME add ...' instead of exec\n\
+         mount --make-shared /run/netns failed: its mounts are not seen outside this mount namespace, which an exec or the like made\n\
+         kak: netns: call it outside, or use 'kak netns -n NAME add ...' instead of exec\n",
     ),
     (
         "-all delete goes on after an error, names what is left, and fails",

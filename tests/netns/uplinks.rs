@@ -167,10 +167,10 @@ sandboxed! {
         server.kill().unwrap();
         server.wait().unwrap();
         // A port leads to one namespace or jail only.
-        run("kak netns add green --uplink --publish 203.0.113.2:8080:1").code(1).says("leads to blue already");
-        run("kak setup --publish 8080").code(1).says("leads to blue already");
+        run("kak netns add green --uplink --publish 203.0.113.2:8080:1").code(1).says("is already forwarded to blue");
+        run("kak setup --publish 8080").code(1).says("is already forwarded to blue");
         run("perl -MIO::Socket::INET -e '$s = IO::Socket::INET->new(LocalPort => 9000, Listen => 1); exec \"kak netns add green --uplink --publish 9000\" unless my $kak = fork; waitpid $kak, 0; exit $? >> 8'")
-            .code(1).says("somebody else serves this port");
+            .code(1).says("this port is in use already");
         run("kak netns add green --uplink --publish 192.0.2.99:1").code(1).says("no such address");
         run("kak netns add green --uplink --publish 99999").code(255).says("--publish 99999");
         sh("kak netns delete blue; kak netns delete red");

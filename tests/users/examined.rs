@@ -57,7 +57,7 @@ sandboxed! {
         assert_eq!(bad(), "");
         let copy = "kak --install --setuid-nssh /bin/nssh";
         sh("rm /bin/nssh; ln -s kak /bin/nssh");
-        cured("a set-user-ID nssh: there is none, and the jail USER lets users in by it", copy);
+        cured("a set-user-ID nssh: there is none, and users whom the jail USER allows need it", copy);
         // A copy of another version.
         sh("cp /bin/kak /bin/nssh; printf x >>/bin/nssh; chmod 4755 /bin/nssh");
         cured("/bin/nssh: is set-user-ID, and not a copy of this kak", copy);

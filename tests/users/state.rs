@@ -91,7 +91,7 @@ sandboxed! {
             .spawn()
             .unwrap();
         until("the lock", || holds("POSIX 0 0"));
-        let ended = ALICE.program(&["nssh", "-c", "id"]).code(125).says("waits for the jail").says("has not come up within");
+        let ended = ALICE.program(&["nssh", "-c", "id"]).code(125).says("waiting for the jail").says("has not come up within");
         assert_eq!((ended.text().as_str(), ended.stderr.lines().count()), ("", 2), "{ended}");
         // The lock is released while a guest waits.
         let nssh = ALICE.command(&[], &["nssh", "-c", "id"]).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();

@@ -100,10 +100,10 @@ sandboxed! {
             ("/srv/open/jail", "/srv/open can be written by others (mode 777)"),
             ("/srv/sticky", "/srv/sticky can be written by others (mode 1777)"),
             ("/srv/sticky/jail", "/srv/sticky/jail belongs to user 1000"),
-            ("/srv/sticky/link/jail", "/srv/sticky/link is a link of user 1000's"),
+            ("/srv/sticky/link/jail", "/srv/sticky/link is a link that belongs to user 1000"),
             ("/srv/jail", "/srv/jail can be written by others"),
         ] {
-            run(&format!("kak setup --root {root}")).code(1).says(whose.split(": ").last().unwrap()).says("name");
+            run(&format!("kak setup --root {root}")).code(1).says(whose.split(": ").last().unwrap()).says("choose a --root");
             assert_same(root, &before, &dump());
         }
         // Nor during swaps, whatever is in the place at the moment.
@@ -190,7 +190,7 @@ while True:
         ALICE.bash("cd /home/alice; mkdir place; ln -s ../../etc inside; ln -s /var/victim outside; ln -s ../../../../../../etc far");
         for link in ["inside", "outside", "far"] {
             let before = seen();
-            run(&format!("kak setup --bind /data:/home/alice/{link}")).code(1).says("is a link of user 1000's");
+            run(&format!("kak setup --bind /data:/home/alice/{link}")).code(1).says("is a link that belongs to user 1000");
             assert_eq!(seen(), before);
         }
         let swaps = Swaps::of_alice(&["/home/alice/place", "/home/alice/inside", "/home/alice/place", "/home/alice/outside"]);
@@ -211,7 +211,7 @@ while True:
         // Only root can enter the directory; what is in it is readable by all.
         sh("chmod 700 /var/victim; echo hidden >/var/victim/etc/hidden; chmod 755 /var/victim/etc");
         ALICE.bash("cd /home/alice; mkdir -p mine/etc; echo hers >mine/etc/hers; ln -s /var/victim link; ln -s /var/victim/etc last");
-        run("kak setup --bind /home/alice/last:/opt/hers").code(1).says("is a link of user 1000's");
+        run("kak setup --bind /home/alice/last:/opt/hers").code(1).says("is a link that belongs to user 1000");
         let swaps = Swaps::of_alice(&["/home/alice/mine", "/home/alice/link"]);
         let done = set_up_and_take_down(TIMES, "--bind /home/alice/mine/etc:/opt/hers", |n| {
             assert_eq!(sh("nssh -c 'ls /opt/hers'"), "hers", "{n}");

@@ -88,7 +88,7 @@ pub fn parse(words: &[OsString]) -> Result<(Vec<OsString>, Option<Said>)> {
     }
     if !wanted && !said.is_empty() {
         return Err(Error::usage(
-            "--subnet, --dns, --ipv6 and --publish go with --uplink",
+            "--subnet, --dns, --ipv6 and --publish need --uplink",
         ));
     }
     Ok((names, wanted.then_some(said)))
