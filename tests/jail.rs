@@ -351,6 +351,23 @@ line'");
         }
     }
 
+    fn whoever_renames_meanwhile_holds_up_no_setup() {
+        sh("umount /etc/resolv.conf; mkdir /run/resolver; echo nameserver 192.0.2.1 >/run/resolver/conf; ln -sf ../run/resolver/conf /etc/resolv.conf");
+        let rename = "import os, sys; a, b = sys.argv[1:]; open(a, 'w')\nwhile True: os.rename(a, b); os.rename(b, a)";
+        let mut both = ["/tmp/a", "/tmp/b"].map(|name| {
+            let other = format!("{name}2");
+            std::process::Command::new("python3").args(["-c", rename, name, &other]).spawn().unwrap()
+        });
+        for n in 0..40 {
+            run("kak setup").code(0);
+            sh(&format!("kak teardown # {n}"));
+        }
+        for one in &mut both {
+            one.kill().unwrap();
+            one.wait().unwrap();
+        }
+    }
+
     fn resolv_conf_stays_the_jails_when_the_outer_one_is_replaced() {
         sh("umount /etc/resolv.conf; echo nameserver 192.0.2.1 >/etc/resolv.conf; kak setup --dns 192.0.2.53");
         for n in 0..20 {

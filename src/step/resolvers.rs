@@ -82,6 +82,9 @@ pub struct Resolvers {
     pub root: PathBuf,
 }
 
+/// How often to look for the place: beside two processes that do nothing but rename, one look in eight is in vain.
+const ATTEMPTS: usize = 128;
+
 impl Resolvers {
     /// The path in the jail, relative to its root.
     const PLACE: &'static str = "etc/resolv.conf";
@@ -124,7 +127,11 @@ impl Action for Resolvers {
         let root = rustix::fs::open(&self.root, flags, Mode::empty()).what(what)?;
         // mount(2) would follow an absolute link out of the root that is being put together.
         let resolve = ResolveFlags::IN_ROOT;
-        let end = match rustix::fs::openat2(&root, Self::PLACE, flags, Mode::empty(), resolve) {
+        let look = || rustix::fs::openat2(&root, Self::PLACE, flags, Mode::empty(), resolve);
+        // EAGAIN: a link with `..` was followed while something was renamed or mounted, anywhere (openat2(2)).
+        let mut looks = (0..ATTEMPTS).map(|_| look());
+        let found = looks.find(|found| !matches!(found, Err(Errno::AGAIN)));
+        let end = match found.unwrap_or(Err(Errno::AGAIN)) {
             // The link dangles or leads to itself, or Linux is older than 5.6.
             Err(Errno::NOENT | Errno::LOOP | Errno::NOSYS) => None,
             other => Some(other.what(what)?),
