@@ -30,7 +30,8 @@ started get SIGHUP, a second later SIGTERM, and two seconds after that SIGKILL.
       --all        every session
       --help       show this
 
-Exit status: 0 done, 1 there is no such session, 2 wrong usage.
+Exit status: 0 done, 1 there is no such session or it did not end, 2 wrong
+usage.
 ",
     run,
 };

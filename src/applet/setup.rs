@@ -42,7 +42,8 @@ takes back what it made. As a container's entrypoint (also with 'docker run
 --init'), with --attach or with a CMD, it runs a first session in the jail;
 when that and all other sessions have ended, it takes everything back and
 returns the first session's status. In a jail that was up before, this session
-is like any other, and the jail stays.
+is like any other, and the jail stays. 'docker run -d' without -t or a CMD runs
+no session: the jail stays until the container is stopped.
 
   -n, --name JAIL      the jail's name [$KAK_JAIL, else USER]
       --root DIR       where its root is put together [/mnt/ and the name in
