@@ -356,7 +356,7 @@ line'");
         let rename = "import os, sys; a, b = sys.argv[1:]; open(a, 'w')\nwhile True: os.rename(a, b); os.rename(b, a)";
         let mut both = ["/tmp/a", "/tmp/b"].map(|name| {
             let other = format!("{name}2");
-            std::process::Command::new("python3").args(["-c", rename, name, &other]).spawn().unwrap()
+            Command::new("python3").args(["-c", rename, name, &other]).spawn().unwrap()
         });
         for n in 0..40 {
             run("kak setup").code(0);
