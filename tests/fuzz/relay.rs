@@ -74,10 +74,11 @@ pub fn dns(input: &[u8]) {
     )
     .ok();
     // The resolver has the same port for UDP and TCP.
-    let (resolver, listener) = std::iter::repeat_with(udp)
+    let (at, resolver, listener) = std::iter::repeat_with(udp)
         .find_map(|resolver| {
             let at = resolver.local_addr().unwrap();
-            TcpListener::bind(at).ok().map(|tcp| (resolver, tcp))
+            let listener = TcpListener::bind(at).ok()?;
+            Some((at, resolver, listener))
         })
         .unwrap();
     listener.set_nonblocking(true).unwrap();
