@@ -87,6 +87,20 @@ impl Terminal {
         self.prompt("in> ");
     }
 
+    /// Waits until the session's nssh is stopped in the background, and the shell outside lists it so: the kernel tells it
+    /// a moment later than /proc.
+    #[track_caller]
+    fn lists_it_as_stopped(&mut self) {
+        until("it is stopped", is_stopped);
+        until("it is listed as stopped", || {
+            self.types("jobs");
+            self.session
+                .exp_string("out> ")
+                .unwrap()
+                .contains("Stopped")
+        });
+    }
+
     /// Whether the outer terminal is in raw mode now.
     fn is_raw(&self) -> bool {
         let modes = sh(&format!("stty -a -F {}", self.name));

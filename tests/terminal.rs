@@ -170,9 +170,10 @@ sandboxed! {
             terminal.line("nssh &");
             terminal.prompt(0);
             until("it is stopped", || running("nssh").iter().any(|pid| is_stopped(*pid)));
-            terminal.line("jobs");
-            terminal.wait_for("Stopped");
-            terminal.prompt(0);
+            until("it is listed as stopped", || {
+                terminal.line("jobs");
+                terminal.prompt(0).contains("Stopped")
+            });
             terminal.line("fg");
             terminal.wait_for("nssh");
             terminal.prompt(0);

@@ -82,10 +82,7 @@ sandboxed! {
                 // In the background nssh stops at once, as it must not use the terminal.
                 terminal.types("bg");
                 terminal.prompt("out> ");
-                until("it is stopped", is_stopped);
-                terminal.types("jobs");
-                terminal.shows("Stopped");
-                terminal.prompt("out> ");
+                terminal.lists_it_as_stopped();
                 terminal.types("fg");
                 until("it is raw again", || terminal.is_raw());
                 terminal.types("");
@@ -122,10 +119,7 @@ sandboxed! {
         // It does not start in the background.
         terminal.types("kak nssh --pty -- -c 'echo be''gun' &");
         terminal.prompt("out> ");
-        until("it is stopped", is_stopped);
-        terminal.types("jobs");
-        terminal.shows("Stopped");
-        terminal.prompt("out> ");
+        terminal.lists_it_as_stopped();
         terminal.types("fg");
         terminal.shows("begun");
         terminal.types("exit 0");
