@@ -188,6 +188,8 @@ sandboxed! {
         told.is_well("firewall", "ip filter FORWARD drops forwarded packets; setup has it accept those of jails");
         sh("kak setup; kak teardown; nft flush ruleset");
         doctor().is_well("firewall", "nothing drops");
+        // Rights in a user namespace are none over a network namespace that it does not own.
+        doctor_by("unshare --user --map-root-user").has("firewall", "warn", &["not checked"]);
         // In a user namespace the kernel does not say which tables of iptables-legacy there are.
         if is_root() {
             sh("iptables-legacy -P FORWARD DROP");

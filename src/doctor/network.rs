@@ -183,14 +183,15 @@ fn firewall(place: &Place, report: &mut Report) {
         let found = nl::Socket::netfilter()
             .what(|| "nft list ruleset")
             .and_then(|mut socket| survey::firewall::look(&mut socket, &link, false));
-        let firewall = match found {
-            Ok(firewall) => firewall,
-            Err(error) if at == 0 && error.errno() == Some(Errno::PERM) => {
-                report.unchecked(name, what, "NET_ADMIN");
-                return;
-            }
-            // Without nf_tables there are no chains of its either; `capable` has reported that.
-            Err(_) => return,
+        let may_look = !matches!(&found, Ok(None))
+            && !matches!(&found, Err(error) if error.errno() == Some(Errno::PERM));
+        if at == 0 && !may_look {
+            report.unchecked(name, what, "NET_ADMIN");
+            return;
+        }
+        // Without nf_tables there are no chains of its either; `capable` has reported that.
+        let Ok(Some(firewall)) = found else {
+            return;
         };
         for chain in firewall.chains.iter().filter(|_| at == 0) {
             let place = chain.place.to_string();

@@ -6,7 +6,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
 use crate::config::{Config, link_name};
-use crate::error::{Result, What as _};
+use crate::error::{Result, What as _, Why};
 use crate::facts::Firewall;
 use crate::file;
 use crate::iptables;
@@ -25,25 +25,25 @@ pub fn drops(config: &Config, known: Option<&Firewall>, machine: &mut Machine) -
         return Ok(Firewall::default());
     }
     let found = look(machine.netfilter()?, &link_name(&config.jail), config.ipv6);
-    let mut firewall = match found {
-        // A caller that may not look may not change anything either; it is only shown what would be done.
-        Err(error) if error.errno() == Some(Errno::PERM) => Firewall::default(),
-        other => other?,
-    };
+    // A caller that may not look may not change anything either; it is only shown what would be done.
+    let mut firewall = found?.unwrap_or_default();
     if let Some(known) = known {
         firewall.add_to(&known.chains);
     }
     Ok(firewall)
 }
 
-/// Looks, for a jail whose outer link has this name, with IPv6 or without.
-pub fn look(socket: &mut nl::Socket, link: &str, ipv6: bool) -> Result<Firewall> {
-    let mut chains = foreign::dropping(socket).what(|| "nft list ruleset")?;
+/// Looks, for a jail whose outer link has this name, with IPv6 or without; none if the kernel does not let us.
+pub fn look(socket: &mut nl::Socket, link: &str, ipv6: bool) -> Result<Option<Firewall>> {
+    let mut chains = match foreign::dropping(socket) {
+        Err(Why::Kernel(Errno::PERM, _)) => return Ok(None),
+        other => other.what(|| "nft list ruleset")?,
+    };
     chains.retain(|chain| ipv6 || chain.place.family != Family::Ipv6);
-    Ok(Firewall {
+    Ok(Some(Firewall {
         chains,
         legacy: legacy_drops(link).unwrap_or(false),
-    })
+    }))
 }
 
 /// Whether the FORWARD chain of iptables-legacy drops a jail's packets; none where that cannot be seen. The kernel is
