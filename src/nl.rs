@@ -317,13 +317,10 @@ mod tests {
         assert!(verdict(&i32::MIN.to_ne_bytes(), 0).is_err());
     }
 
-    /// `RTM_GETLINK`.
-    const GETLINK: u16 = 18;
-
     #[test]
     fn an_answer_that_is_lost_is_no_success() {
         // A link without index or name: refused, and changes nothing in any case.
-        let refused = || Message::new(GETLINK, 0, &[0; 16]);
+        let refused = || Message::new(link::rtm::GETLINK, 0, &[0; 16]);
         let mut socket = Socket::route().unwrap();
         let sequence = socket.sequence;
         for _ in 0..4096 {

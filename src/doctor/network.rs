@@ -4,7 +4,6 @@ use std::ffi::OsStr;
 use std::os::fd::AsFd as _;
 
 use rustix::fs::{Mode, OFlags};
-use rustix::io::Errno;
 use rustix::thread::UnshareFlags;
 
 use super::kernel::configured;
@@ -183,15 +182,15 @@ fn firewall(place: &Place, report: &mut Report) {
         let found = nl::Socket::netfilter()
             .what(|| "nft list ruleset")
             .and_then(|mut socket| survey::firewall::look(&mut socket, &link, false));
-        let may_look = !matches!(&found, Ok(None))
-            && !matches!(&found, Err(error) if error.errno() == Some(Errno::PERM));
-        if at == 0 && !may_look {
-            report.unchecked(name, what, "NET_ADMIN");
-            return;
-        }
-        // Without nf_tables there are no chains of its either; `capable` has reported that.
-        let Ok(Some(firewall)) = found else {
-            return;
+        let firewall = match found {
+            Ok(Some(firewall)) => firewall,
+            // In a user namespace that does not own the network, the capability is not enough.
+            Ok(None) => {
+                report.unchecked(name, what, "NET_ADMIN");
+                return;
+            }
+            // Without nf_tables there are no chains of its either; `capable` has reported that.
+            Err(_) => return,
         };
         for chain in firewall.chains.iter().filter(|_| at == 0) {
             let place = chain.place.to_string();

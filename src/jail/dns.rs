@@ -21,7 +21,7 @@ use rustix::event::epoll::EventFlags;
 use rustix::net::{RecvFlags, SendFlags};
 use rustix::process::{Pid, Signal, WaitOptions};
 
-use super::{Init, Life, process};
+use super::{Init, Life, process, timespec};
 use crate::error::{Result, What as _, complain};
 use crate::facts::resolvers::loopbacks;
 use crate::file;
@@ -48,8 +48,10 @@ pub struct Child {
     lives: u8,
     /// When it was last started.
     since: Instant,
-    /// It is missing, and is restarted when the count begins anew.
-    is_missing: bool,
+    /// When it is restarted, if it is missing and that cannot be at once.
+    again: Option<Instant>,
+    /// Whether its last restart failed.
+    has_failed: bool,
 }
 
 impl Child {
@@ -60,7 +62,8 @@ impl Child {
             pid: start(init, jail)?,
             lives: LIVES.0,
             since: Instant::now(),
-            is_missing: false,
+            again: None,
+            has_failed: false,
         })
     }
 
@@ -71,15 +74,15 @@ impl Child {
         {
             self.reaped(pid, init);
         }
-        if self.is_missing && self.since.elapsed() >= LIVES.1 {
+        if self.again.is_some_and(|at| at <= Instant::now()) {
             self.start_again(init);
         }
     }
 
     /// In how long [`Self::look`] has something to do although nothing has happened, if ever.
     pub fn timeout(&self) -> Option<Timespec> {
-        let left = LIVES.1.saturating_sub(self.since.elapsed());
-        self.is_missing.then(|| left.try_into().ok()).flatten()
+        self.again
+            .map(|at| timespec(at.saturating_duration_since(Instant::now())))
     }
 
     /// To be called when the keeper has reaped a child, of whichever kind.
@@ -92,25 +95,29 @@ impl Child {
 
     /// Restarts it, now or when the count begins anew; not for a jail that has ended.
     fn start_again(&mut self, init: &Init) {
-        let was_missing = self.is_missing;
-        self.is_missing = !init.wait(Duration::ZERO);
+        self.again = None;
+        if init.wait(Duration::ZERO) {
+            return;
+        }
         if self.since.elapsed() >= LIVES.1 {
             self.lives = LIVES.0;
         }
-        if self.lives == 0 || !self.is_missing {
-            return;
-        }
-        self.lives -= 1;
-        self.since = Instant::now();
-        match start(init, &self.jail) {
-            Ok(pid) => {
-                self.pid = pid;
-                self.is_missing = false;
+        if self.lives > 0 {
+            self.lives -= 1;
+            self.since = Instant::now();
+            let started = start(init, &self.jail);
+            let had_failed = std::mem::replace(&mut self.has_failed, started.is_err());
+            match started {
+                Ok(pid) => {
+                    self.pid = pid;
+                    return;
+                }
+                // Reported once, not every time.
+                Err(error) if !had_failed => complain(&error.lines("kak: setup")),
+                Err(_) => {}
             }
-            // Reported once, not every time.
-            Err(error) if !was_missing => complain(&error.lines("kak: setup")),
-            Err(_) => {}
         }
+        self.again = Some(self.since + LIVES.1);
     }
 }
 

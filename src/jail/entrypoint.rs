@@ -67,6 +67,9 @@ pub fn run(wanted: &Wanted, command: Option<Program>, teller: &mut Teller<'_>) -
             }
         }
         container.reap();
+        if let Some(relay) = &mut container.relay {
+            relay.look(&container.init);
+        }
         if let Some(status) = container.is_over()? {
             return container.end(status);
         }
@@ -116,9 +119,6 @@ impl Container<'_> {
                 self.first = None;
                 self.status = Some(process::status_number(status));
             }
-        }
-        if let Some(relay) = &mut self.relay {
-            relay.look(&self.init);
         }
     }
 

@@ -10,13 +10,13 @@ use super::{Row, Socket, flags};
 use crate::error::Why;
 
 /// `RTM_*`, linux/rtnetlink.h.
-mod rtm {
+pub(super) mod rtm {
     /// `RTM_NEWLINK`.
     pub(super) const NEWLINK: u16 = 16;
     /// `RTM_DELLINK`.
     pub(super) const DELLINK: u16 = 17;
     /// `RTM_GETLINK`.
-    pub(super) const GETLINK: u16 = 18;
+    pub(in crate::nl) const GETLINK: u16 = 18;
     /// `RTM_SETLINK`.
     pub(super) const SETLINK: u16 = 19;
 }
